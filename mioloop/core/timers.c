@@ -1,0 +1,142 @@
+#include "mio.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Four children share a cache line or two, and the tree is half as deep as a
+ * binary one. Most timers are removed before they are due, so removal counts. */
+#define ARITY 4
+
+#define FIRST_CAPACITY 64
+
+void mio_timers_init(mio_timers *timers)
+{
+    memset(timers, 0, sizeof *timers);
+}
+
+void mio_timers_free(mio_timers *timers)
+{
+    for (size_t i = 0; i < timers->count; i++)
+        timers->heap[i].timer->position = MIO_TIMER_IDLE;
+    free(timers->heap);
+    mio_timers_init(timers);
+}
+
+static bool earlier(const mio_timer_entry *a, const mio_timer_entry *b)
+{
+    if (a->deadline_ns != b->deadline_ns) return a->deadline_ns < b->deadline_ns;
+    return a->sequence < b->sequence;
+}
+
+static void put(mio_timers *timers, size_t position, mio_timer_entry entry)
+{
+    timers->heap[position] = entry;
+    entry.timer->position = position;
+}
+
+static void sift_up(mio_timers *timers, size_t position, mio_timer_entry entry)
+{
+    while (position > 0) {
+        size_t parent = (position - 1) / ARITY;
+
+        if (!earlier(&entry, &timers->heap[parent])) break;
+        put(timers, position, timers->heap[parent]);
+        position = parent;
+    }
+    put(timers, position, entry);
+}
+
+static void sift_down(mio_timers *timers, size_t position, mio_timer_entry entry)
+{
+    /* count entries fit in memory, so position * ARITY cannot overflow. */
+    for (;;) {
+        size_t child = position * ARITY + 1;
+        size_t end = child + ARITY < timers->count ? child + ARITY : timers->count;
+        size_t first = child;
+
+        if (child >= timers->count) break;
+        while (++child < end)
+            if (earlier(&timers->heap[child], &timers->heap[first])) first = child;
+        if (!earlier(&timers->heap[first], &entry)) break;
+        put(timers, position, timers->heap[first]);
+        position = first;
+    }
+    put(timers, position, entry);
+}
+
+/* Fills a hole in the heap, whichever way the order asks for. */
+static void place(mio_timers *timers, size_t position, mio_timer_entry entry)
+{
+    if (position > 0 && earlier(&entry, &timers->heap[(position - 1) / ARITY]))
+        sift_up(timers, position, entry);
+    else
+        sift_down(timers, position, entry);
+}
+
+/* Looks twice, so that a timer whose owner was zeroed counts as idle too. */
+static bool scheduled(const mio_timers *timers, const mio_timer *timer)
+{
+    return timer->position < timers->count
+        && timers->heap[timer->position].timer == timer;
+}
+
+static int resize(mio_timers *timers, size_t capacity)
+{
+    mio_timer_entry *heap;
+
+    if (capacity > SIZE_MAX / sizeof *heap) return -ENOMEM;
+    heap = realloc(timers->heap, capacity * sizeof *heap);
+    if (heap == NULL) return -ENOMEM;
+    timers->heap = heap;
+    timers->capacity = capacity;
+    return 0;
+}
+
+static int grow(mio_timers *timers)
+{
+    if (timers->capacity == 0) return resize(timers, FIRST_CAPACITY);
+    if (timers->capacity > SIZE_MAX / 2) return -ENOMEM;
+    return resize(timers, timers->capacity * 2);
+}
+
+/* A burst of timers is given back. At a quarter full and not at a half, so that
+ * a count that goes up and down around the limit does not resize every time.
+ * If the smaller array cannot be had, the larger one serves as well. */
+static void shrink(mio_timers *timers)
+{
+    if (timers->capacity > FIRST_CAPACITY && timers->count <= timers->capacity / 4)
+        resize(timers, timers->capacity / 2);
+}
+
+int mio_timers_add(mio_timers *timers, mio_timer *timer, int64_t deadline_ns)
+{
+    mio_timer_entry entry = { deadline_ns, timers->next_sequence, timer };
+
+    if (scheduled(timers, timer)) {
+        place(timers, timer->position, entry);
+    } else {
+        if (timers->count == timers->capacity) {
+            int err = grow(timers);
+            if (err < 0) return err;
+        }
+        sift_up(timers, timers->count++, entry);
+    }
+    timer->deadline_ns = entry.deadline_ns;
+    timer->sequence = entry.sequence;
+    timers->next_sequence++;
+    return 0;
+}
+
+void mio_timers_remove(mio_timers *timers, mio_timer *timer)
+{
+    size_t hole = timer->position;
+    mio_timer_entry last;
+
+    if (!scheduled(timers, timer)) return;
+    timer->position = MIO_TIMER_IDLE;
+    last = timers->heap[--timers->count];
+    if (hole < timers->count) place(timers, hole, last);
+    shrink(timers);
+}

@@ -1,0 +1,271 @@
+"""EventLoop: the native half before asyncio's own loop.
+
+Everything cold (connecting, servers' arguments, DNS, executors, TLS, subprocesses, debug mode)
+is the stdlib's code of the Python at hand, over the hooks that it calls itself. Each hook that
+is used here or in schedule.pyx is one that the stdlib has had since 3.7 or that is looked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+import signal
+import threading
+from asyncio import base_events, sslproto
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from mioloop.loop.schedule import NativeLoop
+
+if TYPE_CHECKING:
+    import socket
+
+    from mioloop import mio
+
+DEFAULT_TRIGGER = "edge"
+
+
+class _NoSelector(selectors._BaseSelectorImpl):
+    """Stands where BaseSelectorEventLoop keeps its selector.
+
+    Tools that drive a loop by hand (nest_asyncio) call ``select()``; for them one turn of the
+    reactor is made of what they do themselves, so that there is nothing to report.
+    """
+
+    def __init__(self, loop: EventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        self._loop._poll_by_hand(timeout)
+        return []
+
+
+class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
+    """An asyncio event loop on a mio Poll.
+
+    Args:
+        trigger: "edge", "level" or "oneshot": how streams and listeners are polled. What a
+            program sees is the same.
+        selector: "epoll", "poll" or "kqueue", as this build has them; None for its default.
+
+    Raises:
+        ValueError: an unknown trigger or selector; the message names the valid ones.
+        OSError: the system has no descriptor left (EMFILE, ENFILE).
+    """
+
+    def __init__(self, *, trigger: str = DEFAULT_TRIGGER, selector: str | None = None) -> None:
+        self._open(selector, trigger, type(self).time is not EventLoop.time)
+        self._mio_poll: mio.Poll | None = None
+        self.trigger = trigger
+        try:
+            super().__init__(_NoSelector(self))
+        except BaseException:
+            self._close_native()
+            raise
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} trigger={self.trigger} selector={self.selector} "
+            f"running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    # -- running ------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        # Before the stdlib's own checks: 3.13.0 resets the outer loop's state if they fail (R19).
+        self._check_closed()
+        self._check_running()
+        with self._signal_wakeup():
+            if type(self)._run_once is EventLoop._run_once:
+                self._turn_until_stopped()
+            super().run_forever()
+
+    @contextlib.contextmanager
+    def _signal_wakeup(self) -> Iterator[None]:
+        """While we run in the main thread, a signal ends the poll by our self-pipe (R82)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        ours = self._csock.fileno()
+        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            now = signal.set_wakeup_fd(-1)
+            if now != ours:  # somebody took it while we ran, and keeps it
+                restored = now
+            elif self._signal_handlers:  # signals between two runs are served by the next one
+                restored = ours
+            else:
+                restored = before if before != ours else -1
+            with contextlib.suppress(ValueError, OSError):  # closed meanwhile
+                signal.set_wakeup_fd(restored, warn_on_full_buffer=restored != ours)
+
+    def close(self) -> None:
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        try:
+            super().close()
+        finally:
+            if self._mio_poll is not None:
+                self._mio_poll._forget()
+            self._close_native()
+
+    # -- the mio Poll ---------------------------------------------------------
+
+    @property
+    def poll(self) -> mio.Poll:
+        """The `mioloop.mio.Poll` that this loop runs on.
+
+        Registering takes only tokens that `watch` gave out; the loop does the polling, so
+        ``poll()`` on it raises RuntimeError. Raises RuntimeError once the loop is closed.
+        """
+        self._check_closed()
+        if self._mio_poll is None:
+            from mioloop.mio.poll import Poll
+
+            self._mio_poll = Poll._borrow(self._poll_address, self)
+        return self._mio_poll
+
+    def watch(
+        self,
+        evented: mio.Evented,
+        interest: mio.Ready,
+        opts: mio.PollOpt,
+        callback: Callable[..., object],
+        *args: Any,
+    ) -> mio.Token:
+        """Call ``callback(event, *args)`` whenever *evented* is ready.
+
+        Any Evented will do: a Registration that is set from another thread, an EventedFd, a
+        mio socket, a class of your own. *event* is a `mioloop.mio.Event`. Re-arm a oneshot by
+        ``loop.poll.reregister(evented, token, interest, opts)``.
+
+        Returns:
+            the token that `unwatch` takes.
+
+        Raises:
+            whatever registering raises: FileExistsError, PermissionError, ValueError ...
+        """
+        from mioloop.mio import Event, Ready, Token
+
+        def make_event(ready: int, token: int) -> mio.Event:
+            return Event(Ready.from_usize(ready & Ready.ALL.as_usize()), Token(token))
+
+        poll = self.poll
+        token = Token(self._watch_evented(evented, callback, args, make_event))
+        try:
+            poll.register(evented, token, interest, opts)
+        except BaseException:
+            self._forget_evented(token)
+            raise
+        return token
+
+    def unwatch(self, token: mio.Token) -> None:
+        """End what `watch` began; no callback comes after it, also none that is due.
+
+        Raises ValueError if *token* is not one that is being watched.
+        """
+        evented = self._watched_evented(token)
+        try:
+            # Closed by its owner: nothing is registered any more.
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                self.poll.deregister(evented)
+        finally:
+            self._forget_evented(token)
+
+    # -- transports -------------------------------------------------------------
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        super()._ensure_fd_no_transport(fd)
+        transport = self._transport_of_fd(fd if isinstance(fd, int) else int(fd.fileno()))
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(sock)
+        base_events._set_nodelay(sock)
+        return self._make_stream_transport(sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        **timeouts: Any,
+    ) -> asyncio.Transport:
+        tls = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        self._make_socket_transport(rawsock, tls, extra=extra, server=server)
+        return tls._app_transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *timeouts: Any,
+    ) -> None:
+        accept_tls = None
+        if sslcontext:
+
+            def accept_tls(conn: socket.socket, extra: dict[str, Any]) -> None:
+                self.create_task(
+                    self._accept_connection2(
+                        protocol_factory, conn, extra, sslcontext, server, *timeouts
+                    )
+                )
+
+        self._make_listener(sock, protocol_factory, server, backlog, accept_tls)
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        self._stop_listener(sock)
+        super()._stop_serving(sock)
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        transp._lend_fd()
+        try:
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            transp._take_fd_back()
+            transp._reset_empty_waiter()
+            if reading:
+                transp.resume_reading()
+
+    # -- signals ------------------------------------------------------------------
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        removed = super().remove_signal_handler(sig)
+        if (
+            self.is_running()
+            and not self._signal_handlers
+            and threading.current_thread() is threading.main_thread()
+        ):
+            # The last one took the wakeup descriptor with it; Ctrl-C still needs it (R87).
+            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        return removed
+

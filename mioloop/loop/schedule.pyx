@@ -1,0 +1,363 @@
+"""The hot half of the event loop: call_soon(), timers, fd watching, one turn.
+
+NativeLoop stands before asyncio.SelectorEventLoop in the bases of EventLoop: what is defined
+here replaces the stdlib's methods of the same name, everything else is the stdlib's own. The
+attributes that inherited code reads and writes (_ready, _stopping, _thread_id ...) are kept
+here, in one copy.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t
+from libc.math cimport ceil, isnan
+
+from mioloop.reactor.core cimport *
+from mioloop.reactor.handle cimport Handle, Host, TimerHandle, new_handle, new_timer
+from mioloop.reactor.reactor cimport Reactor, Source
+from mioloop.transports.listener cimport Listener, new_listener
+from mioloop.transports.stream cimport new_stream
+
+import os
+import sys
+from asyncio import base_events, coroutines, events
+from asyncio.log import logger
+
+cdef object std_run = events.Handle._run
+cdef object format_handle = base_events._format_handle
+
+
+cdef int64_t to_ns(when) except? -1:
+    """Seconds to nanoseconds, rounded up: a timer is never early (R3)."""
+    cdef double ns = <double>when * 1e9
+    if isnan(ns):
+        raise ValueError("a time to call at cannot be NaN")
+    if ns >= <double>INT64_MAX:
+        return INT64_MAX
+    if ns <= -<double>INT64_MAX:
+        return -INT64_MAX
+    return <int64_t>ceil(ns)
+
+
+@cython.final
+cdef class ReadyView:
+    """The ready queue, as tools that know asyncio's deque look at it: loop._ready."""
+    cdef Reactor reactor
+
+    def __len__(self):
+        return self.reactor.ring_count
+
+    def __bool__(self):
+        return self.reactor.ring_count > 0
+
+    def __iter__(self):
+        cdef size_t i
+        cdef Reactor reactor = self.reactor
+        handles = []
+        for i in range(reactor.ring_count):
+            handles.append(<object>reactor.ring[
+                (reactor.ring_first + i) & (reactor.ring_capacity - 1)])
+        return iter(handles)
+
+    def append(self, Handle handle not None):
+        self.reactor.push(handle)
+
+    def popleft(self):
+        if self.reactor.ring_count == 0:
+            raise IndexError("pop from an empty ready queue")
+        return self.reactor.pop()
+
+    def clear(self):
+        while self.reactor.ring_count:
+            self.reactor.pop()
+
+
+@cython.final
+cdef class WatchedEvented(Source):
+    """A mioloop.mio Evented on the loop's own Poll: see EventLoop.watch()."""
+    cdef readonly object evented
+    cdef Handle handle
+    cdef object make_event                  # (ready, token) -> mio.Event
+
+    cdef int on_ready(self, uint32_t ready) except -1:
+        cdef Handle handle = self.handle
+        cdef Reactor reactor = <Reactor>handle.host
+        if handle._cancelled:
+            return 0
+        event = self.make_event(ready, self.token)
+        once = new_handle(reactor, handle._callback, (event, *handle._args), handle._context)
+        if reactor.slow_run:
+            return reactor.run_slowly(once)
+        return once.run()
+
+
+cdef class NativeLoop(Reactor):
+
+    cdef object instance_dict               # holds "time" if someone replaced loop.time
+    cdef bint time_overridden               # by a subclass
+    cdef object run_hook                    # what stands at Handle._run, if it was replaced
+
+    # The attributes that BaseEventLoop's own code uses. It assigns some of them in its
+    # __init__, where ours win.
+    cdef public object _thread_id
+    cdef public object _current_handle
+    cdef public object slow_callback_duration
+
+    def _open(self, selector, trigger, is_subclass_with_time):
+        """Make the Poll; before BaseEventLoop.__init__(), which registers the self-pipe."""
+        self.instance_dict = self.__dict__
+        self.time_overridden = is_subclass_with_time
+        self.open_reactor(selector, trigger)
+
+    def _close_native(self):
+        self.close_reactor()
+
+    # -- hot path: what tasks and futures call ------------------------------------
+
+    def call_soon(self, callback, *args, context=None):
+        if self.closed:
+            self._check_closed()
+        if self.debug:
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
+        cdef Handle handle = new_handle(self, callback, args, context)
+        self.push(handle)
+        return handle
+
+    def get_debug(self):
+        return self.debug
+
+    def time(self):
+        return self.monotonic() * 1e-9
+
+    def call_later(self, delay, callback, *args, context=None):
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self.add_timer(self.seconds() + delay, callback, args, context, "call_later")
+
+    def call_at(self, when, callback, *args, context=None):
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.add_timer(when, callback, args, context, "call_at")
+
+    cdef TimerHandle add_timer(self, when, callback, tuple args, context, str method):
+        if self.closed:
+            self._check_closed()
+        if self.debug:
+            self._check_thread()
+            self._check_callback(callback, method)
+        cdef int64_t deadline_ns = to_ns(when)
+        cdef TimerHandle handle = new_timer(self, when, callback, args, context)
+        self.schedule(handle, deadline_ns)
+        return handle
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        if self.closed:
+            self._check_closed()
+        if self.debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        cdef Handle handle = new_handle(self, callback, args, context)
+        self.push(handle)
+        self.wake()
+        return handle
+
+    # -- hooks of the inherited code -------------------------------------------------
+
+    def _run_once(self):
+        """One turn; the one that run_forever() starts goes on until stop()."""
+        if self.slow_run != (self.debug or self.run_hook is not None):
+            self.choose_run()
+        self.run_turns()
+
+    def _turn_until_stopped(self):
+        """Called by run_forever(): the next _run_once() is the whole run."""
+        self.run_hook = events.Handle._run if events.Handle._run is not std_run else None
+        self.choose_run()
+        self.run_until_stopped = True
+
+    def _poll_by_hand(self, timeout):
+        """What a tool that runs its own turn expects of selector.select()."""
+        self.poll_events(timeout is None or timeout > 0)
+        self.dispatch()
+        self.queue_due_timers()
+
+    def _call_soon(self, callback, args, context):
+        return self.soon(callback, tuple(args), context)
+
+    def _add_callback(self, Handle handle not None):
+        if not handle._cancelled:
+            self.push(handle)
+
+    def _add_callback_signalsafe(self, Handle handle not None):
+        self._add_callback(handle)
+        self.wake()
+
+    def _write_to_self(self):
+        self.wake()
+
+    def _timer_handle_cancelled(self, handle):
+        """The heap lets go of a cancelled timer by itself."""
+
+    def _process_events(self, event_list):
+        """Events are dispatched where they are polled; nothing is handed in here."""
+
+    def _add_reader(self, fd, callback, *args):
+        return self.watch(fd, False, callback, args)
+
+    def _add_writer(self, fd, callback, *args):
+        return self.watch(fd, True, callback, args)
+
+    def _remove_reader(self, fd):
+        return not self.closed and self.unwatch_fd(fd, False)
+
+    def _remove_writer(self, fd):
+        return not self.closed and self.unwatch_fd(fd, True)
+
+    cdef Handle watch(self, int fd, bint writing, callback, tuple args):
+        self._check_closed()
+        return self.watch_fd(fd, writing, new_handle(self, callback, args, None))
+
+    def _transport_of_fd(self, int fd):
+        """The native transport that uses *fd* now, or None."""
+        source = self.sources_by_fd.get(fd)
+        return source if hasattr(source, "is_closing") else None
+
+    def _make_stream_transport(self, sock, protocol, waiter, extra, server):
+        extra = {} if extra is None else dict(extra)
+        transport = new_stream(self, sock, sock.fileno(), (sock.family, sock.type, sock.proto),
+                               protocol, waiter, extra, server)
+        transport.get_extra_info("sockname")    # both at once, while they can be asked
+        return transport
+
+    def _make_listener(self, sock, protocol_factory, server, backlog, accept_tls):
+        listener = new_listener(self, sock, protocol_factory, server, backlog, accept_tls)
+        listener.start()
+
+    def _stop_listener(self, sock):
+        source = self.sources_by_fd.get(sock.fileno())
+        if isinstance(source, Listener):
+            (<Listener>source).stop()
+
+    # -- loop.watch() ------------------------------------------------------------------
+
+    def _watch_evented(self, evented, callback, args, make_event):
+        """A new token for *evented*, which the caller registers with it on loop.poll."""
+        cdef WatchedEvented source = WatchedEvented.__new__(WatchedEvented)
+        self._check_closed()
+        source.evented = evented
+        source.make_event = make_event
+        source.handle = new_handle(self, callback, args, None)
+        self.adopt(source, -1)
+        return source.token
+
+    cdef WatchedEvented watched(self, token):
+        source = self.lookup(token) if 0 <= token < MIO_TOKEN_MAX else None
+        if not isinstance(source, WatchedEvented):
+            raise ValueError(f"{token!r} is not a token of this loop: loop.watch() gives them out")
+        return <WatchedEvented>source
+
+    def _watched_evented(self, token):
+        """What *token* stands for; ValueError if watch() did not give it out, or took it back."""
+        return self.watched(token).evented
+
+    def _forget_evented(self, token):
+        cdef WatchedEvented source = self.watched(token)
+        source.handle.cancel()
+        self.release(source, False)
+
+    def check_token(self, token):
+        """The guard of loop.poll: only tokens that watch() gave out may be registered on it."""
+        self.watched(token)
+
+    @property
+    def _poll_address(self):
+        return <size_t>self.poll
+
+    # -- state that inherited code reads and writes -------------------------------------
+
+    @property
+    def _ready(self):
+        cdef ReadyView view = ReadyView.__new__(ReadyView)
+        view.reactor = self
+        return view
+
+    @_ready.setter
+    def _ready(self, value):
+        """BaseEventLoop.__init__() assigns its empty deque; the queue is ours."""
+
+    @property
+    def _stopping(self):
+        return self.stopping
+
+    @_stopping.setter
+    def _stopping(self, bint value):
+        self.stopping = value
+
+    @property
+    def _closed(self):
+        return self.closed
+
+    @_closed.setter
+    def _closed(self, bint value):
+        self.closed = value
+
+    @property
+    def _debug(self):
+        return self.debug
+
+    @_debug.setter
+    def _debug(self, value):
+        self.debug = bool(value)
+        self.choose_run()
+
+    cdef bint is_debug(self) noexcept:
+        return self.debug
+
+    # -- the slow path: debug mode, monitors, replaced clocks ------------------------------
+
+    cdef int choose_run(self) except -1:
+        self.slow_run = self.debug or self.run_hook is not None
+        return 0
+
+    cdef int run_slowly(self, Handle handle) except -1:
+        """Run one handle as asyncio's debug mode does, and by Handle._run if it was replaced."""
+        cdef int64_t began_ns = self.monotonic()
+        if self.debug:
+            self._current_handle = handle
+        try:
+            if self.run_hook is not None:
+                self.run_hook(handle)
+            else:
+                handle.run()
+        finally:
+            self._current_handle = None
+        self.log_if_slow(handle, began_ns)
+        return 0
+
+    cdef int serve_slowly(self, Source source, uint32_t ready) except -1:
+        cdef int64_t began_ns = self.monotonic()
+        source.on_ready(ready)
+        self.log_if_slow(source, began_ns)
+        return 0
+
+    cdef int log_if_slow(self, what, int64_t began_ns) except -1:
+        cdef double took_s = (self.monotonic() - began_ns) * 1e-9
+        if self.debug and took_s >= self.slow_callback_duration:
+            text = format_handle(what) if isinstance(what, Handle) else repr(what)
+            logger.warning("Executing %s took %.3f seconds", text, took_s)
+        return 0
+
+    cdef seconds(self):
+        """loop.time(), by whoever defines it (R6)."""
+        if self.time_overridden or "time" in self.instance_dict:
+            return self.time()
+        return self.monotonic() * 1e-9
+
+    cdef int64_t now(self) except? -1:
+        if self.time_overridden or "time" in self.instance_dict:
+            return to_ns(self.time())
+        return self.monotonic()
+
+    cdef int report(self, dict context) except -1:
+        self.call_exception_handler(context)
+        return 0
+

@@ -1,0 +1,53 @@
+"""Waker: ends a poll from another thread, by an event with a token of the program's own.
+
+Source: mio 0.7, ``src/waker.rs``; here a `Registration` in disguise.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from mioloop.mio.poll import Poll
+from mioloop.mio.poll_opt import PollOpt
+from mioloop.mio.ready import Ready
+from mioloop.mio.registration import Registration
+
+
+class Waker:
+    """Makes *poll* report a readable event with *token* whenever `wake` was called.
+
+    Raises:
+        InvalidTokenError: *token* is `Token.MAX`.
+        ValueError: the Poll is closed.
+    """
+
+    __slots__ = ("_registration", "_set_readiness")
+
+    def __init__(self, poll: Poll, token: int) -> None:
+        self._registration, self._set_readiness = Registration.new2()
+        self._registration.register(poll, token, Ready.READABLE, PollOpt.EDGE)
+
+    def wake(self) -> None:
+        """Cause an event; calls before one poll merge. Any thread may call it.
+
+        Raises:
+            ValueError: the Waker is closed.
+        """
+        if self._registration.closed:
+            raise ValueError("the Waker is closed")
+        self._set_readiness.set_readiness(Ready.READABLE)
+
+    def close(self) -> None:
+        """Cause no event any more, not even one that was asked for."""
+        self._registration.close()
+
+    def __enter__(self) -> Waker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,130 @@
+"""Choosing a loop: backend, trigger and selector, by argument, environment or default."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio import unix_events
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from mioloop.loop.event_loop import DEFAULT_TRIGGER, EventLoop
+
+T = TypeVar("T")
+
+BACKENDS = ("mio", "uvloop", "asyncio")
+
+
+def new_event_loop(
+    *, backend: str | None = None, trigger: str | None = None, selector: str | None = None
+) -> asyncio.AbstractEventLoop:
+    """A new event loop.
+
+    An option that is None is taken from the environment (MIOLOOP_BACKEND, MIOLOOP_TRIGGER,
+    MIOLOOP_SELECTOR), read now; then from the default.
+
+    Args:
+        backend: "mio" (default), or "uvloop" or "asyncio" for comparison.
+        trigger: "edge" (default), "level" or "oneshot"; only the mio backend has it.
+        selector: "epoll", "poll" or "kqueue", as this build has them; only the mio backend.
+
+    Raises:
+        ValueError: an unknown value, or an option the backend does not have; the message
+            names the valid ones.
+        ImportError: backend "uvloop" without uvloop.
+    """
+    backend = backend or os.environ.get("MIOLOOP_BACKEND") or "mio"
+    if backend == "mio":
+        return EventLoop(
+            trigger=trigger or os.environ.get("MIOLOOP_TRIGGER") or DEFAULT_TRIGGER,
+            selector=selector or os.environ.get("MIOLOOP_SELECTOR") or None,
+        )
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    for name, value in (("trigger", trigger), ("selector", selector)):
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} is an option of backend 'mio'; backend {backend!r} has none"
+            )
+    if backend == "asyncio":
+        return asyncio.SelectorEventLoop()
+    try:
+        import uvloop
+    except ImportError as exc:
+        raise ImportError(
+            "backend 'uvloop' needs uvloop: pip install 'mioloop[uvloop]'", name="uvloop"
+        ) from exc
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy):  # type: ignore[name-defined,misc]
+    """For ``asyncio.set_event_loop_policy()``: every new loop is made by `new_event_loop`.
+
+    Takes its options; what is None is read from the environment whenever a loop is made. A
+    name that is wrong is refused here, not at the first loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: str | None = None,
+        trigger: str | None = None,
+        selector: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._options = {"backend": backend, "trigger": trigger, "selector": selector}
+        new_event_loop(**self._options).close()
+
+    def _loop_factory(self) -> asyncio.AbstractEventLoop:
+        return new_event_loop(**self._options)
+
+
+def install(
+    *, backend: str | None = None, trigger: str | None = None, selector: str | None = None
+) -> None:
+    """``asyncio.set_event_loop_policy(EventLoopPolicy(...))``, in one call."""
+    asyncio.set_event_loop_policy(
+        EventLoopPolicy(backend=backend, trigger=trigger, selector=selector)
+    )
+
+
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    debug: bool | None = None,
+    backend: str | None = None,
+    trigger: str | None = None,
+    selector: str | None = None,
+) -> T:
+    """``asyncio.run(main)`` on a loop of `new_event_loop`, whatever the policy is.
+
+    Returns what *main* returns. Raises RuntimeError inside a running loop, ValueError if
+    *main* is not a coroutine, and whatever *main* raises.
+    """
+
+    def factory() -> asyncio.AbstractEventLoop:
+        return new_event_loop(backend=backend, trigger=trigger, selector=selector)
+
+    if hasattr(asyncio, "Runner"):  # 3.11
+        with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+            return runner.run(main)
+    return _run_with_policy(main, debug, factory)
+
+
+def _run_with_policy(
+    main: Coroutine[Any, Any, T],
+    debug: bool | None,
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> T:
+    """asyncio.run() of 3.10, which makes its loop by the policy."""
+
+    class _Once(unix_events._UnixDefaultEventLoopPolicy):  # type: ignore[name-defined,misc]
+        _loop_factory = staticmethod(factory)
+
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(_Once())
+    try:
+        return asyncio.run(main, debug=debug)
+    finally:
+        asyncio.set_event_loop_policy(before)

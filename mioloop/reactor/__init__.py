@@ -1,0 +1,1 @@
+"""Reactor: handles, ready queue, timers and sources over the Poll core; one turn of the loop."""

@@ -1,0 +1,76 @@
+# The Cython mirror of core/mio.h. Only `reactor` is linked with the core: a module of
+# another layer that calls one of these fails at its first import.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "mio.h" nogil:
+    ctypedef struct mio_poll
+    ctypedef uint64_t mio_token
+
+    const uint64_t MIO_TOKEN_MAX
+    const uint32_t MIO_READABLE, MIO_WRITABLE, MIO_ERROR, MIO_HUP, MIO_PRIORITY
+    const uint32_t MIO_READY_ALL, MIO_READ_CLOSED
+    const uint32_t MIO_EDGE, MIO_LEVEL, MIO_ONESHOT
+
+    ctypedef struct mio_event:
+        mio_token token
+        uint32_t ready
+
+    const char *mio_selector_name(int i)
+    int mio_poll_new(const char *selector, mio_poll **out)
+    void mio_poll_free(mio_poll *poll)
+    const char *mio_poll_selector(const mio_poll *poll)
+    int mio_poll_register(mio_poll *poll, int fd, mio_token token, uint32_t interest, uint32_t opts)
+    int mio_poll_reregister(mio_poll *poll, int fd, mio_token token, uint32_t interest, uint32_t opts)
+    int mio_poll_deregister(mio_poll *poll, int fd)
+    void mio_poll_closing(mio_poll *poll, int fd)
+    int mio_poll_emulates_edges(const mio_poll *poll)
+    void mio_poll_drained(mio_poll *poll, int fd, uint32_t ready)
+    int mio_poll_poll(mio_poll *poll, mio_event *events, int capacity, int64_t timeout_ns)
+    int mio_poll_wake(mio_poll *poll)
+    int64_t mio_clock_now()
+
+    ctypedef struct mio_slab_entry:
+        void *value
+
+    ctypedef struct mio_slab:
+        mio_slab_entry *entries
+        uint32_t count
+        uint32_t used
+
+    void mio_slab_init(mio_slab *slab)
+    void mio_slab_free(mio_slab *slab)
+    int mio_slab_insert(mio_slab *slab, void *value, mio_token *out)
+    void *mio_slab_remove(mio_slab *slab, mio_token token)
+    void *mio_slab_get(const mio_slab *slab, mio_token token)
+
+    const size_t MIO_TIMER_IDLE
+
+    ctypedef struct mio_timer:
+        int64_t deadline_ns
+        size_t position
+        void *owner
+
+    ctypedef struct mio_timer_entry:
+        mio_timer *timer
+
+    ctypedef struct mio_timers:
+        mio_timer_entry *heap
+        size_t count
+
+    void mio_timers_init(mio_timers *timers)
+    void mio_timers_free(mio_timers *timers)
+    int mio_timers_add(mio_timers *timers, mio_timer *timer, int64_t deadline_ns)
+    void mio_timers_remove(mio_timers *timers, mio_timer *timer)
+    mio_timer *mio_timers_first(const mio_timers *timers)
+
+
+# Who is served by which readiness: error and hang-up wake both directions (R26), because a
+# pipe whose writer is gone gives hup alone, and a refused datagram peer gives error alone.
+
+cdef inline uint32_t wakes_reader(uint32_t ready) noexcept nogil:
+    return ready & (MIO_READABLE | MIO_READ_CLOSED | MIO_PRIORITY | MIO_ERROR | MIO_HUP)
+
+
+cdef inline uint32_t wakes_writer(uint32_t ready) noexcept nogil:
+    return ready & (MIO_WRITABLE | MIO_ERROR | MIO_HUP)

@@ -1,0 +1,108 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from mioloop.reactor.core cimport mio_event, mio_poll, mio_slab, mio_timers, mio_token
+from mioloop.reactor.handle cimport Handle, Host, TimerHandle
+
+
+cdef enum Trigger:
+    EDGE
+    LEVEL
+    ONESHOT
+
+
+cdef class Source:
+    """One thing the reactor polls, and the calls it makes when it is ready."""
+    cdef readonly int fd                # -1: none, or closed
+    cdef mio_token token
+    cdef bint attached                  # token is in the reactor's slab, which owns a reference
+    cdef bint registered                # fd is with the poll
+    cdef uint32_t still_ready           # bits to be served again without an event
+    cdef bint flush_queued
+
+    cdef int on_ready(self, uint32_t ready) except -1
+    cdef int on_flush(self) except -1
+
+
+cdef class Watcher(Source):
+    """The reader and writer callbacks of one descriptor that is somebody else's."""
+    cdef Handle reader
+    cdef Handle writer
+    cdef uint32_t interest(self) noexcept
+    cdef int fire(self, Handle handle, bint writing) except -1
+
+
+cdef class Reactor(Host):
+    # the core's objects, ours until close_reactor()
+    cdef mio_poll *poll                 # NULL once closed
+    cdef mio_slab slab                  # token -> Source; each entry owns a reference
+    cdef mio_timers timers              # each scheduled TimerHandle is owned by the heap
+    cdef readonly str selector
+    cdef Trigger trigger_mode
+    cdef bint edges_emulated
+    cdef unsigned int fork_generation   # of the process that made us
+
+    # events of the last poll; those not yet dispatched outlive an exception
+    cdef mio_event *events
+    cdef int event_count
+    cdef int event_next
+
+    # the ready queue: a ring of owned Handle references
+    cdef PyObject **ring
+    cdef size_t ring_capacity           # a power of two
+    cdef size_t ring_first
+    cdef size_t ring_count
+
+    cdef list again                     # Sources with still_ready bits
+    cdef list unflushed                 # Sources whose on_flush() is due
+    cdef dict sources_by_fd             # fd -> Source: one registration a descriptor
+
+    cdef bint parked                    # inside a poll that may block
+    cdef bint stopping
+    cdef bint closed
+    cdef bint debug
+    cdef bint slow_run                  # debug mode, or someone replaced Handle._run
+    cdef bint run_until_stopped         # the next run_turns() goes on until stopping
+    cdef int turns_since_poll
+    cdef int64_t polled_ns              # when the last poll returned
+
+    cdef bytes read_buffer              # of READ_SIZE bytes, for whoever reads; None if lent
+
+    cdef uint64_t turns, polls, event_total, callback_total, timer_total
+
+    # for loop/ and transports/
+    cdef int open_reactor(self, str selector, str trigger) except -1
+    cdef int close_reactor(self) except -1
+    cdef int push(self, Handle handle) except -1
+    cdef Handle pop(self)
+    cdef Handle soon(self, object callback, tuple args, object context)
+    cdef int schedule(self, TimerHandle handle, int64_t deadline_ns) except -1
+    cdef int wake(self) except -1
+    cdef int run_turns(self) except -1
+    cdef Source lookup(self, mio_token token)
+    cdef int adopt(self, Source source, int fd) except -1
+    cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1
+    cdef int unregister(self, Source source) except -1
+    cdef int release(self, Source source, bint closing) except -1
+    cdef int drained(self, Source source, uint32_t ready) except -1
+    cdef int serve_again(self, Source source, uint32_t ready) except -1
+    cdef int flush_soon(self, Source source) except -1
+    cdef Handle watch_fd(self, int fd, bint writing, Handle handle)
+    cdef bint unwatch_fd(self, int fd, bint writing) except -1
+
+    # one turn
+    cdef int turn(self) except -1
+    cdef int poll_events(self, bint may_block) except -1
+    cdef int queue_due_timers(self) except -1
+    cdef int run_ready(self, size_t count) except -1
+    cdef int run_slowly(self, Handle handle) except -1
+    cdef int dispatch(self) except -1
+    cdef int serve(self, Source source, uint32_t ready) except -1
+    cdef int serve_slowly(self, Source source, uint32_t ready) except -1
+    cdef int flush(self) except -1
+    cdef int64_t now(self) except? -1       # loop.time() in ns: the loop may override it
+    cdef int64_t monotonic(self) noexcept
+    cdef int grow_ring(self) except -1
+
+
+cdef int check(int rc) except -1

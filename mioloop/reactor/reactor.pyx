@@ -1,0 +1,634 @@
+"""The reactor: ready queue, timers, sources, and one turn over the Poll core.
+
+One turn is five named steps: poll, due timers, what was ready, events, due timers' callbacks;
+whatever was written is flushed after each of them. See turn().
+
+Threads: everything here needs the GIL and belongs to the thread that runs the loop,
+except push() followed by wake(), which any thread that holds the GIL may call: nothing
+in a push runs Python code or lets go of the GIL.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.errno cimport EBADF, EINTR, ENOENT
+from libc.stdint cimport INT64_MAX
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from mioloop.reactor.core cimport *
+from mioloop.reactor.handle cimport Handle, TimerHandle, new_handle
+
+import os
+
+cdef extern from *:
+    ctypedef int (*visitproc)(PyObject *, void *) noexcept
+    ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
+    ctypedef int (*inquiry)(PyObject *) noexcept
+    ctypedef struct PyTypeObject:
+        traverseproc tp_traverse
+        inquiry tp_clear
+
+cdef enum:
+    EVENTS_PER_POLL = 1024
+    FIRST_RING_CAPACITY = 256
+    # While callbacks are ready the selector is asked only this often, so that a chain of
+    # call_soon() does not pay a system call a link and I/O still waits under 1 ms.
+    TURNS_PER_POLL = 61
+    POLL_INTERVAL_NS = 200000
+
+TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
+
+# A child shares its parent's epoll: it must not change registrations there.
+cdef unsigned int forks = 0
+
+
+def _after_fork_in_child():
+    global forks
+    forks += 1
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def selectors():
+    """The names of the selectors of this build, the default first."""
+    names = []
+    while mio_selector_name(len(names)) != NULL:
+        names.append(mio_selector_name(len(names)).decode())
+    return names
+
+
+cdef int check(int rc) except -1:
+    """The one place of the Cython half where -errno becomes an OSError."""
+    if rc < 0:
+        raise OSError(-rc, os.strerror(-rc))
+    return rc
+
+
+cdef class Source:
+
+    def __cinit__(self):
+        self.fd = -1
+
+    cdef int on_ready(self, uint32_t ready) except -1:
+        """Something of *ready* (MIO_READABLE ...) is so. May run any user code."""
+        return 0
+
+    cdef int on_flush(self) except -1:
+        """Called once after each flush_soon(), when the current callback has returned."""
+        return 0
+
+
+@cython.final
+cdef class Watcher(Source):
+
+    cdef uint32_t interest(self) noexcept:
+        return ((MIO_READABLE if self.reader is not None else 0)
+                | (MIO_WRITABLE if self.writer is not None else 0))
+
+    cdef int on_ready(self, uint32_t ready) except -1:
+        if wakes_reader(ready) and self.reader is not None:
+            self.fire(self.reader, False)
+        if wakes_writer(ready) and self.writer is not None:
+            self.fire(self.writer, True)
+        return 0
+
+    cdef int fire(self, Handle handle, bint writing) except -1:
+        cdef Reactor reactor = <Reactor>handle.host
+        if handle._cancelled:               # by its own cancel(), not by remove_*()
+            reactor.unwatch_fd(self.fd, writing)
+        elif reactor.slow_run:
+            reactor.run_slowly(handle)
+        else:
+            handle.run()
+        return 0
+
+
+cdef class Reactor(Host):
+
+    def __cinit__(self, *args, **kwargs):
+        mio_slab_init(&self.slab)
+        mio_timers_init(&self.timers)
+        self.closed = True                  # until open_reactor()
+        self.again = []
+        self.unflushed = []
+        self.sources_by_fd = {}
+
+    def __dealloc__(self):
+        self.close_reactor()
+
+    cdef int open_reactor(self, str selector, str trigger) except -1:
+        """Make the poll. ValueError for a name that is not known, OSError from the system."""
+        if trigger not in TRIGGERS:
+            raise ValueError(f"trigger must be one of {', '.join(TRIGGERS)}, not {trigger!r}")
+        names = selectors()
+        if selector is None:
+            selector = names[0]
+        if selector not in names:
+            raise ValueError(f"selector must be one of {', '.join(names)}, not {selector!r}")
+        check(mio_poll_new(selector.encode(), &self.poll))
+        self.selector = selector
+        self.trigger_mode = TRIGGERS[trigger]
+        self.edges_emulated = mio_poll_emulates_edges(self.poll)
+        self.fork_generation = forks
+        self.events = <mio_event *>malloc(EVENTS_PER_POLL * sizeof(mio_event))
+        self.ring = <PyObject **>malloc(FIRST_RING_CAPACITY * sizeof(PyObject *))
+        if self.events == NULL or self.ring == NULL:
+            raise MemoryError
+        self.ring_capacity = FIRST_RING_CAPACITY
+        self.closed = False
+        return 0
+
+    cdef int close_reactor(self) except -1:
+        """Let go of everything. Idempotent; runs in __dealloc__ and tp_clear too."""
+        self.closed = True
+        drop_handles(self)
+        drop_sources(self)
+        mio_timers_free(&self.timers)
+        mio_slab_free(&self.slab)
+        mio_timers_init(&self.timers)
+        mio_slab_init(&self.slab)
+        mio_poll_free(self.poll)
+        self.poll = NULL
+        free(self.events)
+        self.events = NULL
+        self.event_count = self.event_next = 0
+        free(self.ring)
+        self.ring = NULL
+        self.ring_capacity = 0
+        self.again = []
+        self.unflushed = []
+        self.sources_by_fd = {}
+        self.read_buffer = None
+        return 0
+
+    # -- the ready queue ---------------------------------------------------
+
+    cdef int push(self, Handle handle) except -1:
+        if self.ring_count == self.ring_capacity:
+            self.grow_ring()
+        Py_INCREF(handle)
+        self.ring[(self.ring_first + self.ring_count) & (self.ring_capacity - 1)] = (
+            <PyObject *>handle)
+        self.ring_count += 1
+        return 0
+
+    cdef int grow_ring(self) except -1:
+        cdef size_t capacity = self.ring_capacity * 2
+        cdef PyObject **ring
+        cdef size_t i
+        if capacity == 0:
+            raise RuntimeError("Event loop is closed")
+        ring = <PyObject **>malloc(capacity * sizeof(PyObject *))
+        if ring == NULL:
+            raise MemoryError
+        for i in range(self.ring_count):
+            ring[i] = self.ring[(self.ring_first + i) & (self.ring_capacity - 1)]
+        free(self.ring)
+        self.ring = ring
+        self.ring_capacity = capacity
+        self.ring_first = 0
+        return 0
+
+    cdef Handle pop(self):
+        cdef PyObject *first = self.ring[self.ring_first]
+        self.ring_first = (self.ring_first + 1) & (self.ring_capacity - 1)
+        self.ring_count -= 1
+        handle = <Handle>first
+        Py_DECREF(handle)                   # the ring's reference; ours is `handle`
+        return handle
+
+    cdef Handle soon(self, object callback, tuple args, object context):
+        handle = new_handle(self, callback, args, context)
+        self.push(handle)
+        return handle
+
+    cdef int wake(self) except -1:
+        """End a poll that blocks now. Needed after a push() from another thread."""
+        if self.parked:
+            self.parked = False             # one write is enough
+            mio_poll_wake(self.poll)
+        return 0
+
+    # -- timers ------------------------------------------------------------
+
+    cdef int schedule(self, TimerHandle handle, int64_t deadline_ns) except -1:
+        check(mio_timers_add(&self.timers, &handle.timer, deadline_ns))
+        Py_INCREF(handle)
+        return 0
+
+    cdef int forget_timer(self, TimerHandle handle) except -1:
+        if handle.timer.position != MIO_TIMER_IDLE:
+            mio_timers_remove(&self.timers, &handle.timer)
+            Py_DECREF(handle)
+        return 0
+
+    cdef int64_t now(self) except? -1:
+        return mio_clock_now()
+
+    cdef int64_t monotonic(self) noexcept:
+        return mio_clock_now()
+
+    # -- one turn ----------------------------------------------------------
+
+    cdef int run_turns(self) except -1:
+        """One turn; or, if run_until_stopped was set, turns until stopping is."""
+        cdef bint go_on = self.run_until_stopped
+        self.run_until_stopped = False
+        self.turns_since_poll = TURNS_PER_POLL      # the first turn looks at the selector
+        while True:
+            self.turn()
+            if self.stopping or not go_on:
+                return 0
+
+    cdef int turn(self) except -1:
+        """Order, as asyncio has it: what was queued, fd events, due timers (R2).
+
+        An exception that leaves the loop (R13) leaves the rest of the turn where it is:
+        in the ring, in `events`, in `again` and `unflushed`; the next turn takes it up.
+        """
+        cdef size_t queued, due
+
+        self.turns += 1
+        if self.event_next >= self.event_count:
+            if not (self.ring_count or self.again or self.unflushed or self.stopping):
+                self.poll_events(True)
+            elif (self.turns_since_poll >= TURNS_PER_POLL
+                    or mio_clock_now() - self.polled_ns >= POLL_INTERVAL_NS):
+                self.poll_events(False)
+            else:
+                self.turns_since_poll += 1
+
+        queued = self.ring_count
+        if self.timers.count:
+            self.queue_due_timers()
+        due = self.ring_count - queued
+
+        self.run_ready(queued)
+        self.dispatch()
+        self.run_ready(due)
+        return 0
+
+    cdef int poll_events(self, bint may_block) except -1:
+        cdef int64_t timeout_ns = -1 if may_block else 0
+        cdef int n
+        cdef mio_poll *poll = self.poll
+
+        if poll == NULL:
+            raise RuntimeError("Event loop is closed")
+        if may_block and self.timers.count:
+            timeout_ns = mio_timers_first(&self.timers).deadline_ns - self.now()
+            if timeout_ns < 0:
+                timeout_ns = 0
+        if timeout_ns == 0:
+            n = mio_poll_poll(poll, self.events, EVENTS_PER_POLL, 0)
+        else:
+            self.parked = True
+            with nogil:
+                n = mio_poll_poll(poll, self.events, EVENTS_PER_POLL, timeout_ns)
+            self.parked = False
+        self.polls += 1
+        self.polled_ns = mio_clock_now()
+        self.turns_since_poll = 0
+        if n < 0:
+            if n != -EINTR:
+                check(n)
+            n = 0
+            PyErr_CheckSignals()
+        self.event_next = 0
+        self.event_count = n
+        self.event_total += n
+        return 0
+
+    cdef int queue_due_timers(self) except -1:
+        cdef int64_t now = self.now()
+        cdef mio_timer *first
+
+        while True:
+            first = mio_timers_first(&self.timers)
+            if first == NULL or first.deadline_ns > now:
+                return 0
+            handle = <TimerHandle>first.owner
+            self.push(handle)
+            self.forget_timer(handle)
+            self.timer_total += 1
+
+    cdef int run_ready(self, size_t count) except -1:
+        """Run the next *count* handles of the ring, then flush what they wrote."""
+        cdef Handle handle
+
+        while count and self.ring_count:    # a nested run may have emptied it
+            count -= 1
+            handle = self.pop()
+            if handle._cancelled:
+                continue
+            self.callback_total += 1
+            if self.slow_run:
+                self.run_slowly(handle)
+            else:
+                handle.run()
+        if self.unflushed:
+            self.flush()
+        return 0
+
+    cdef int run_slowly(self, Handle handle) except -1:
+        """The loop overrides this: debug mode, and a replaced Handle._run."""
+        return handle.run()
+
+    cdef int serve_slowly(self, Source source, uint32_t ready) except -1:
+        """The loop overrides this: debug mode, and a replaced Handle._run."""
+        return source.on_ready(ready)
+
+    cdef int dispatch(self) except -1:
+        cdef mio_event *event
+        cdef void *found
+        cdef Source source
+        cdef list batch
+        cdef uint32_t ready
+        cdef Py_ssize_t i = 0
+
+        if self.again:
+            batch, self.again = self.again, []
+            try:
+                for i in range(len(batch)):
+                    source = <Source>batch[i]
+                    ready, source.still_ready = source.still_ready, 0
+                    if ready and source.attached:
+                        self.serve(source, ready)
+            except BaseException:
+                self.again = batch[i + 1:] + self.again
+                raise
+        while self.event_next < self.event_count:
+            event = &self.events[self.event_next]
+            self.event_next += 1
+            # A source that went away after the poll finds nothing, also if its fd is in use again.
+            found = mio_slab_get(&self.slab, event.token)
+            if found != NULL:
+                source = <Source>found      # our own reference: the slab may lose its own in there
+                self.serve(source, event.ready)
+        return 0
+
+    cdef int serve(self, Source source, uint32_t ready) except -1:
+        try:
+            if self.slow_run:
+                self.serve_slowly(source, ready)
+            else:
+                source.on_ready(ready)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:        # not of a callback: those report their own
+            self.report({"message": f"Fatal error: {source!r} could not be served",
+                         "exception": exc})
+        if self.unflushed:
+            self.flush()
+        return 0
+
+    cdef int flush(self) except -1:
+        """What was written in the last callback leaves now, in one send a source."""
+        cdef list batch = self.unflushed
+        cdef Source source
+        cdef Py_ssize_t i = 0
+
+        self.unflushed = []
+        try:
+            for i in range(len(batch)):
+                source = <Source>batch[i]
+                source.flush_queued = False
+                if source.attached:
+                    source.on_flush()
+        except BaseException:
+            self.unflushed = batch[i + 1:] + self.unflushed
+            raise
+        return 0
+
+    # -- sources -----------------------------------------------------------
+
+    cdef Source lookup(self, mio_token token):
+        """The source of *token*; None if it is gone, whatever has its slot now."""
+        cdef void *found = mio_slab_get(&self.slab, token)
+        return None if found == NULL else <Source>found
+
+    cdef int adopt(self, Source source, int fd) except -1:
+        """Give *source* a token and, unless -1, a descriptor; the slab owns a reference now."""
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
+        stale = self.sources_by_fd.get(fd)
+        if isinstance(stale, Watcher):      # closed without remove_reader(), number used again
+            self.release(<Source>stale, False)
+        check(mio_slab_insert(&self.slab, <void *>source, &source.token))
+        Py_INCREF(source)
+        source.attached = True
+        source.fd = fd
+        if fd >= 0:
+            self.sources_by_fd[fd] = source
+        return 0
+
+    cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1:
+        """Register, or replace interest and options. OSError as epoll_ctl(2) fails."""
+        cdef int rc
+        if self.fork_generation != forks:
+            return 0
+        rc = -ENOENT
+        if source.registered:
+            rc = mio_poll_reregister(self.poll, source.fd, source.token, interest, opts)
+        if rc == -ENOENT:                   # new, or closed and the number used again
+            rc = mio_poll_register(self.poll, source.fd, source.token, interest, opts)
+        check(rc)
+        source.registered = True
+        return 0
+
+    cdef int unregister(self, Source source) except -1:
+        """The descriptor is polled no more; the source keeps its token."""
+        cdef int rc
+        if not source.registered:
+            return 0
+        source.registered = False
+        if self.fork_generation != forks:
+            return 0
+        rc = mio_poll_deregister(self.poll, source.fd)
+        if rc == -ENOENT or rc == -EBADF:   # closed by its owner: gone already
+            return 0
+        return check(rc)
+
+    cdef int release(self, Source source, bint closing) except -1:
+        """The end of *source* here; *closing*: its descriptor is closed right after.
+
+        With edges the kernel may forget a closed descriptor by itself. With level that is
+        not safe: while a forked child holds a duplicate it would be reported for ever.
+        """
+        if not source.attached:
+            return 0
+        if closing and source.registered and self.trigger_mode == EDGE:
+            mio_poll_closing(self.poll, source.fd)
+            source.registered = False
+        else:
+            self.unregister(source)
+        if self.sources_by_fd.get(source.fd) is source:
+            del self.sources_by_fd[source.fd]
+        source.attached = False
+        source.still_ready = 0
+        mio_slab_remove(&self.slab, source.token)
+        Py_DECREF(source)
+        return 0
+
+    cdef int drained(self, Source source, uint32_t ready) except -1:
+        """*source* took all there was: where edges are emulated, listen again."""
+        if self.edges_emulated:
+            mio_poll_drained(self.poll, source.fd, ready)
+        return 0
+
+    cdef int serve_again(self, Source source, uint32_t ready) except -1:
+        """Call on_ready(ready) in the next turn, which will not block."""
+        if source.still_ready == 0:
+            self.again.append(source)
+        source.still_ready |= ready
+        return 0
+
+    cdef int flush_soon(self, Source source) except -1:
+        if not source.flush_queued:
+            source.flush_queued = True
+            self.unflushed.append(source)
+        return 0
+
+    # -- descriptors of others: add_reader() and its kin ---------------------
+
+    cdef Handle watch_fd(self, int fd, bint writing, Handle handle):
+        """Set the reader or writer callback of *fd*, level-triggered."""
+        cdef Watcher watcher
+        cdef Handle old = None
+        source = self.sources_by_fd.get(fd)
+        if source is not None and not isinstance(source, Watcher):
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
+        watcher = Watcher.__new__(Watcher) if source is None else <Watcher>source
+        if writing:
+            old, watcher.writer = watcher.writer, handle
+        else:
+            old, watcher.reader = watcher.reader, handle
+        try:
+            if source is None:
+                self.adopt(watcher, fd)
+            # Also if the interest is the same: the fd may have been closed and used again.
+            self.register(watcher, watcher.interest(), MIO_LEVEL)
+        except BaseException:
+            if writing:
+                watcher.writer = old
+            else:
+                watcher.reader = old
+            if source is None:
+                self.release(watcher, False)
+            raise
+        if old is not None:
+            old.cancel()
+        return handle
+
+    cdef bint unwatch_fd(self, int fd, bint writing) except -1:
+        """Drop the reader or writer callback of *fd*; False if there was none."""
+        cdef Watcher watcher
+        cdef Handle old
+        source = self.sources_by_fd.get(fd)
+        if not isinstance(source, Watcher):
+            return False
+        watcher = <Watcher>source
+        if writing:
+            old, watcher.writer = watcher.writer, None
+        else:
+            old, watcher.reader = watcher.reader, None
+        if old is None:
+            return False
+        old.cancel()
+        if watcher.interest() == 0:
+            self.release(watcher, False)
+        else:
+            try:
+                self.register(watcher, watcher.interest(), MIO_LEVEL)
+            except OSError:                 # closed by its owner: nothing left to watch
+                self.release(watcher, False)
+        return True
+
+    def stats(self):
+        """Counts since the loop was made, and what it holds now; costs nothing to keep.
+
+        turns, polls, events, callbacks (run from the ready queue), timers_fired: totals.
+        ready, timers, sources: held now. Sources include the loop's own self-pipe.
+        """
+        return {
+            "turns": self.turns,
+            "polls": self.polls,
+            "events": self.event_total,
+            "callbacks": self.callback_total,
+            "timers_fired": self.timer_total,
+            "ready": self.ring_count,
+            "timers": self.timers.count,
+            "sources": self.slab.count,
+        }
+
+
+cdef int drop_handles(Reactor reactor) except -1:
+    """Empty the ring and the timer heap."""
+    cdef TimerHandle timer
+    while reactor.ring_count:
+        reactor.pop()
+    while reactor.timers.count:
+        timer = <TimerHandle>mio_timers_first(&reactor.timers).owner
+        reactor.forget_timer(timer)
+    return 0
+
+
+cdef int drop_sources(Reactor reactor) except -1:
+    cdef uint32_t i
+    cdef Source source
+    for i in range(reactor.slab.used):
+        if reactor.slab.entries[i].value != NULL:
+            source = <Source>reactor.slab.entries[i].value
+            # No system call: the poll goes, or has gone, with all its registrations.
+            source.attached = source.registered = False
+            mio_slab_remove(&reactor.slab, source.token)
+            Py_DECREF(source)
+    return 0
+
+
+# -- garbage collection: what the core holds for us ------------------------
+#
+# The ring, the heap and the slab own references that Cython knows nothing of. Without
+# these two functions a loop that is dropped unclosed would never be collected: its
+# self-pipe's watcher alone makes a cycle through the slab.
+
+cdef traverseproc cython_traverse
+cdef inquiry cython_clear
+
+
+cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
+    cdef Reactor reactor = <Reactor>self
+    cdef size_t i
+    cdef int rc = cython_traverse(self, visit, arg)
+
+    if rc:
+        return rc
+    for i in range(reactor.ring_count):
+        rc = visit(reactor.ring[(reactor.ring_first + i) & (reactor.ring_capacity - 1)], arg)
+        if rc:
+            return rc
+    for i in range(reactor.timers.count):
+        rc = visit(<PyObject *>reactor.timers.heap[i].timer.owner, arg)
+        if rc:
+            return rc
+    for i in range(reactor.slab.used):
+        if reactor.slab.entries[i].value != NULL:
+            rc = visit(<PyObject *>reactor.slab.entries[i].value, arg)
+            if rc:
+                return rc
+    return 0
+
+
+cdef int clear(PyObject *self) noexcept:
+    drop_handles(<Reactor>self)             # an exception here is "unraisable": Cython prints it
+    drop_sources(<Reactor>self)
+    return cython_clear(self)
+
+
+cython_traverse = (<PyTypeObject *>Reactor).tp_traverse
+cython_clear = (<PyTypeObject *>Reactor).tp_clear
+(<PyTypeObject *>Reactor).tp_traverse = traverse
+(<PyTypeObject *>Reactor).tp_clear = clear

@@ -1,0 +1,1 @@
+"""Transports: bytes between descriptors and protocols, driven by a Reactor."""

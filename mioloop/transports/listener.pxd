@@ -1,0 +1,28 @@
+from libc.stdint cimport uint32_t
+
+from mioloop.reactor.reactor cimport Reactor, Source
+
+
+cdef class Listener(Source):
+    """A listening socket; each connection becomes a StreamTransport with a protocol."""
+    cdef Reactor reactor
+    cdef readonly object sock               # the server's, which closes it
+    cdef readonly object protocol_factory
+    cdef readonly object server
+    cdef readonly object accept_tls         # callable(socket, extra) for a TLS server, or None
+    cdef int batch
+    cdef bint paused                        # out of descriptors: accepting resumes by a timer
+    cdef object context                     # of start_serving(): factories run in copies (R38)
+    cdef tuple sock_kind
+    cdef object sockname                    # of every connection, or None if it must be asked
+
+    cdef int start(self) except -1
+    cdef int stop(self) except -1
+    cdef bint accept_one(self) except -1
+    cdef bint accept_failed(self, int error) except -1
+    cdef int connected(self, int fd, dict extra) except -1
+    cdef int rearm(self) except -1
+
+
+cdef Listener new_listener(Reactor reactor, object sock, object protocol_factory,
+                           object server, int backlog, object accept_tls)

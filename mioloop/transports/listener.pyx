@@ -1,0 +1,234 @@
+"""Listener: connections in bounded batches, each given a protocol and a transport.
+
+The listening socket belongs to asyncio's Server, which stops us before it closes it.
+"""
+
+from libc.errno cimport EAGAIN, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.stdint cimport uint16_t, uint32_t
+from libc.string cimport memset
+from posix.unistd cimport close as close_descriptor
+
+from mioloop.reactor.core cimport *
+from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
+from mioloop.transports.stream cimport new_stream
+from mioloop.transports.sysio cimport *
+
+import os
+import socket as socket_module
+from asyncio import base_events, constants, trsock
+
+cdef extern from *:
+    """
+    #include <arpa/inet.h>
+    #include <netinet/in.h>
+    #include <stddef.h>
+    #include <sys/socket.h>
+    #include <sys/un.h>
+
+    typedef union {
+        struct sockaddr any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+        struct sockaddr_storage storage;
+    } mio_address;
+    """
+    struct in_addr:
+        pass
+    struct in6_addr:
+        pass
+    struct sockaddr_in:
+        in_addr sin_addr
+        uint16_t sin_port
+    struct sockaddr_in6:
+        in6_addr sin6_addr
+        uint16_t sin6_port
+        uint32_t sin6_flowinfo
+        uint32_t sin6_scope_id
+    struct any_sockaddr "sockaddr":
+        int sa_family
+    ctypedef union mio_address:
+        any_sockaddr any
+        sockaddr_in in4
+        sockaddr_in6 in6
+    const int AF_UNIX
+    const socklen_t offsetof_sun_path "offsetof(struct sockaddr_un, sun_path)"
+    int getsockname(int fd, sockaddr *addr, socklen_t *length)
+    const int AF_INET
+    const int AF_INET6
+    const char *inet_ntop(int family, const void *address, char *out, socklen_t size)
+    uint16_t ntohs(uint16_t)
+    uint32_t ntohl(uint32_t)
+
+cdef extern from "Python.h":
+    object PyContext_Copy(object context)
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+cdef enum:
+    MOST_ACCEPTS = 64           # a turn: an accept storm must not hold up the connected
+
+cdef int RETRY_S = constants.ACCEPT_RETRY_DELAY
+
+
+cdef class Listener(Source):
+
+    # -- hot path: ready -> accept -> protocol ---------------------------------
+
+    cdef int on_ready(self, uint32_t ready) except -1:
+        cdef int i
+        cdef bint more = True
+        try:
+            for i in range(self.batch):
+                more = self.accept_one()
+                if not more or not self.attached:   # a factory may have stopped us
+                    break
+        finally:                                    # an exception that leaves the loop, too
+            if self.attached and not self.paused:
+                if self.reactor.trigger_mode == ONESHOT:
+                    self.rearm()
+                elif more and self.reactor.trigger_mode == EDGE:
+                    self.reactor.serve_again(self, ready)
+        return 0
+
+    cdef bint accept_one(self) except -1:
+        """Whether there may be more."""
+        cdef mio_address address
+        cdef socklen_t length = sizeof(address)
+        cdef int fd
+
+        memset(&address, 0, sizeof(address))
+        fd = mio_accept(self.fd, <sockaddr *>&address, &length)
+        if fd < 0:
+            return self.accept_failed(-fd)
+        extra = {}
+        peername = to_python(&address, length)
+        if peername is not None:
+            extra["peername"] = peername
+        sockname = self.sockname
+        if sockname is None:
+            length = sizeof(address)
+            if getsockname(fd, <sockaddr *>&address, &length) == 0:
+                sockname = to_python(&address, length)
+        if sockname is not None:
+            extra["sockname"] = sockname
+        self.connected(fd, extra)
+        return True
+
+    cdef int connected(self, int fd, dict extra) except -1:
+        """Make protocol and transport in a copy of the server's context (R37, R38)."""
+        cdef bint owned = False
+        context = PyContext_Copy(self.context)
+        PyContext_Enter(context)
+        protocol = None
+        try:
+            if self.accept_tls is not None:
+                sock = socket_module.socket(*self.sock_kind, fileno=fd)
+                owned = True
+                sock.setblocking(False)
+                self.accept_tls(sock, extra)
+            else:
+                protocol = self.protocol_factory()
+                new_stream(self.reactor, None, fd, self.sock_kind, protocol, None, extra,
+                           self.server)
+                owned = True
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            if self.reactor.debug:
+                report = {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": exc,
+                }
+                if protocol is not None:
+                    report["protocol"] = protocol
+                self.reactor.report(report)
+        finally:
+            if not owned:
+                close_descriptor(fd)
+            PyContext_Exit(context)
+        return 0
+
+    # -- cold path ---------------------------------------------------------------
+
+    cdef bint accept_failed(self, int error) except -1:
+        if error == EAGAIN:
+            self.reactor.drained(self, MIO_READABLE)
+            return False
+        if error == ECONNABORTED:
+            return True
+        # The backlog stays where it is and would be reported without end: look away for a
+        # while (R35), then register anew, which reports what waits.
+        out_of_resources = error in (EMFILE, ENFILE, ENOBUFS, ENOMEM)
+        self.reactor.report({
+            "message": ("socket.accept() out of system resource" if out_of_resources
+                        else "socket.accept() failed"),
+            "exception": OSError(error, os.strerror(error)),
+            "socket": trsock.TransportSocket(self.sock),
+        })
+        if self.attached:
+            self.paused = True
+            self.reactor.unregister(self)
+            self.reactor.call_later(RETRY_S, self._resume)
+        return False
+
+    def _resume(self):
+        self.paused = False
+        if self.attached:
+            self.rearm()
+
+    cdef int rearm(self) except -1:
+        return self.reactor.register(
+            self, MIO_READABLE,
+            MIO_EDGE if self.reactor.trigger_mode == EDGE
+            else MIO_LEVEL if self.reactor.trigger_mode == LEVEL
+            else MIO_LEVEL | MIO_ONESHOT)
+
+    cdef int start(self) except -1:
+        self.reactor.adopt(self, self.sock.fileno())
+        try:
+            self.rearm()
+        except BaseException:
+            self.reactor.release(self, False)
+            raise
+        return 0
+
+    cdef int stop(self) except -1:
+        return self.reactor.release(self, False)
+
+    def __repr__(self):
+        return f"<Listener fd={self.fd} sockname={self.sockname!r}>"
+
+
+cdef to_python(mio_address *address, socklen_t length):
+    """An address as the socket module writes it; None if only that can."""
+    cdef char text[64]
+    if address.any.sa_family == AF_UNIX and length <= offsetof_sun_path:
+        return ""                           # the client of a Unix socket has no name, as a rule
+    if address.any.sa_family == AF_INET:
+        inet_ntop(AF_INET, &address.in4.sin_addr, text, sizeof(text))
+        return text.decode("ascii"), ntohs(address.in4.sin_port)
+    if address.any.sa_family == AF_INET6:
+        inet_ntop(AF_INET6, &address.in6.sin6_addr, text, sizeof(text))
+        return (text.decode("ascii"), ntohs(address.in6.sin6_port),
+                ntohl(address.in6.sin6_flowinfo), address.in6.sin6_scope_id)
+    return None
+
+
+cdef Listener new_listener(Reactor reactor, object sock, object protocol_factory,
+                           object server, int backlog, object accept_tls):
+    """A listener on *sock*, which is listening and non-blocking; start() begins to accept."""
+    cdef Listener self = Listener.__new__(Listener)
+    self.reactor = reactor
+    self.sock = sock
+    self.protocol_factory = protocol_factory
+    self.server = server
+    self.accept_tls = accept_tls
+    self.batch = max(1, min(backlog, MOST_ACCEPTS))
+    self.context = PyContext_CopyCurrent()
+    self.sock_kind = (sock.family, sock.type, sock.proto)
+    base_events._set_nodelay(sock)          # on Linux its connections inherit it
+    address = sock.getsockname()
+    if sock.family == socket_module.AF_UNIX or address[0] not in ("0.0.0.0", "::"):
+        self.sockname = address
+    return self
