@@ -13,7 +13,7 @@ import selectors
 import signal
 import threading
 from asyncio import base_events, sslproto
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mioloop.loop.schedule import NativeLoop
@@ -26,20 +26,47 @@ if TYPE_CHECKING:
 DEFAULT_TRIGGER = "edge"
 
 
-class _NoSelector(selectors._BaseSelectorImpl):
-    """Stands where BaseSelectorEventLoop keeps its selector.
+class _WatchedFds(Mapping[Any, selectors.SelectorKey]):
+    """What add_reader() and add_writer() watch, as selectors.get_map() shows it."""
 
-    Tools that drive a loop by hand (nest_asyncio) call ``select()``; for them one turn of the
-    reactor is made of what they do themselves, so that there is nothing to report.
+    def __init__(self, loop: EventLoop) -> None:
+        self._fds = loop._watched_fds()
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        reader, writer = self._fds[fd]
+        events = bool(reader) * selectors.EVENT_READ | bool(writer) * selectors.EVENT_WRITE
+        return selectors.SelectorKey(fileobj, fd, events, (reader, writer))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._fds)
+
+    def __len__(self) -> int:
+        return len(self._fds)
+
+
+class _ReactorSelector(selectors.BaseSelector):
+    """Stands where BaseSelectorEventLoop keeps its selector; the reactor does the work.
+
+    Tools that drive a loop by hand (nest_asyncio) call ``select()``: it polls and dispatches,
+    and queues what is due, so that nothing is left to report.
     """
 
     def __init__(self, loop: EventLoop) -> None:
-        super().__init__()
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[Any]:
         self._loop._poll_by_hand(timeout)
         return []
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return _WatchedFds(self._loop)
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        raise NotImplementedError("use loop.add_reader(), loop.add_writer() or loop.watch()")
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        raise NotImplementedError("use loop.remove_reader(), remove_writer() or unwatch()")
 
 
 class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
@@ -60,7 +87,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         self._mio_poll: mio.Poll | None = None
         self.trigger = trigger
         try:
-            super().__init__(_NoSelector(self))
+            super().__init__(_ReactorSelector(self))
         except BaseException:
             self._close_native()
             raise

@@ -13,17 +13,25 @@ from libc.math cimport ceil, isnan
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle, new_handle, new_timer
-from mioloop.reactor.reactor cimport Reactor, Source
+from mioloop.reactor.reactor cimport Reactor, Source, Watcher
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.stream cimport new_stream
 
-import os
-import sys
-from asyncio import base_events, coroutines, events
-from asyncio.log import logger
+from asyncio import base_events, events
+from selectors import _fileobj_to_fd as fileobj_to_fd
 
 cdef object std_run = events.Handle._run
-cdef object format_handle = base_events._format_handle
+
+
+cdef bint isinstance_native(handle):
+    """By the real type: isinstance() believes `__class__`, which is the stdlib's."""
+    return type(handle) is Handle or type(handle) is TimerHandle
+
+
+def run_foreign(handle):
+    """Run an asyncio.Handle that is not native, unless it was cancelled since."""
+    if not handle._cancelled:
+        handle._run()
 
 
 cdef int64_t to_ns(when) except? -1:
@@ -183,11 +191,15 @@ cdef class NativeLoop(Reactor):
     def _call_soon(self, callback, args, context):
         return self.soon(callback, tuple(args), context)
 
-    def _add_callback(self, Handle handle not None):
-        if not handle._cancelled:
-            self.push(handle)
+    def _add_callback(self, handle):
+        if handle._cancelled:
+            return
+        if not isinstance_native(handle):
+            # The stdlib made it itself: a signal handler's, for instance.
+            handle = new_handle(self, run_foreign, (handle,), None)
+        self.push(handle)
 
-    def _add_callback_signalsafe(self, Handle handle not None):
+    def _add_callback_signalsafe(self, handle):
         self._add_callback(handle)
         self.wake()
 
@@ -207,14 +219,20 @@ cdef class NativeLoop(Reactor):
         return self.watch(fd, True, callback, args)
 
     def _remove_reader(self, fd):
-        return not self.closed and self.unwatch_fd(fd, False)
+        return not self.closed and self.unwatch_fd(fileobj_to_fd(fd), False)
 
     def _remove_writer(self, fd):
-        return not self.closed and self.unwatch_fd(fd, True)
+        return not self.closed and self.unwatch_fd(fileobj_to_fd(fd), True)
 
-    cdef Handle watch(self, int fd, bint writing, callback, tuple args):
+    cdef Handle watch(self, fileobj, bint writing, callback, tuple args):
         self._check_closed()
-        return self.watch_fd(fd, writing, new_handle(self, callback, args, None))
+        return self.watch_fd(fileobj_to_fd(fileobj), writing,
+                             new_handle(self, callback, args, None))
+
+    def _watched_fds(self):
+        """fd -> (reader, writer), as add_reader() and add_writer() set them."""
+        return {fd: ((<Watcher>source).reader, (<Watcher>source).writer)
+                for fd, source in self.sources_by_fd.items() if isinstance(source, Watcher)}
 
     def _transport_of_fd(self, int fd):
         """The native transport that uses *fd* now, or None."""
@@ -229,7 +247,8 @@ cdef class NativeLoop(Reactor):
         return transport
 
     def _make_listener(self, sock, protocol_factory, server, backlog, accept_tls):
-        listener = new_listener(self, sock, protocol_factory, server, backlog, accept_tls)
+        cdef Listener listener = new_listener(
+            self, fileobj_to_fd(sock), sock, protocol_factory, server, backlog, accept_tls)
         listener.start()
 
     def _stop_listener(self, sock):
@@ -342,8 +361,8 @@ cdef class NativeLoop(Reactor):
     cdef int log_if_slow(self, what, int64_t began_ns) except -1:
         cdef double took_s = (self.monotonic() - began_ns) * 1e-9
         if self.debug and took_s >= self.slow_callback_duration:
-            text = format_handle(what) if isinstance(what, Handle) else repr(what)
-            logger.warning("Executing %s took %.3f seconds", text, took_s)
+            text = base_events._format_handle(what) if isinstance(what, Handle) else repr(what)
+            base_events.logger.warning("Executing %s took %.3f seconds", text, took_s)
         return 0
 
     cdef seconds(self):

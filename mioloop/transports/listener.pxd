@@ -24,5 +24,5 @@ cdef class Listener(Source):
     cdef int rearm(self) except -1
 
 
-cdef Listener new_listener(Reactor reactor, object sock, object protocol_factory,
+cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol_factory,
                            object server, int backlog, object accept_tls)

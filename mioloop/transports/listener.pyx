@@ -185,7 +185,7 @@ cdef class Listener(Source):
             else MIO_LEVEL | MIO_ONESHOT)
 
     cdef int start(self) except -1:
-        self.reactor.adopt(self, self.sock.fileno())
+        self.reactor.adopt(self, self.fd)
         try:
             self.rearm()
         except BaseException:
@@ -215,11 +215,15 @@ cdef to_python(mio_address *address, socklen_t length):
     return None
 
 
-cdef Listener new_listener(Reactor reactor, object sock, object protocol_factory,
+cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol_factory,
                            object server, int backlog, object accept_tls):
-    """A listener on *sock*, which is listening and non-blocking; start() begins to accept."""
+    """A listener on *sock*, which is listening and non-blocking, with descriptor *fd*.
+
+    start() begins to accept.
+    """
     cdef Listener self = Listener.__new__(Listener)
     self.reactor = reactor
+    self.fd = fd
     self.sock = sock
     self.protocol_factory = protocol_factory
     self.server = server
