@@ -391,6 +391,55 @@ POLL_TEST(descriptors_come_and_go_while_polled)
     mio_poll_free(poll_);
 }
 
+/* The source is always ready for both: each registration asks for one. */
+static void *alternate(void *argument)
+{
+    int mine = (int)(intptr_t)argument;
+
+    for (int i = 0; i < 1500; i++) {
+        uint32_t interest = i % 2 ? MIO_WRITABLE : MIO_READABLE;
+
+        CHECK_EQ(mio_poll_reregister(poll_, pairs[mine].left, interest, interest,
+                                     i % 3 ? MIO_LEVEL : MIO_EDGE), 0);
+    }
+    return NULL;
+}
+
+static void *check_tokens_while_producing(void *argument)
+{
+    mio_event events[4];
+
+    (void)argument;
+    while (atomic_load(&producing)) {
+        int n = mio_poll_poll(poll_, events, 4, MILLISECOND);
+
+        CHECK(n >= 0 || n == -EINTR);
+        for (int i = 0; i < n; i++) CHECK_EQ(events[i].ready, events[i].token);
+    }
+    return NULL;
+}
+
+POLL_TEST(event_never_mixes_two_registrations_of_a_descriptor)
+{
+    pthread_t alternating[PRODUCERS], polling[1];
+
+    poll_ = new_poll();
+    producing = true;
+    for (int i = 0; i < PRODUCERS; i++) {
+        pairs[i] = unix_pair();
+        send_text(pairs[i].right, "x");
+        CHECK_EQ(mio_poll_register(poll_, pairs[i].left, MIO_WRITABLE, MIO_WRITABLE, MIO_LEVEL),
+                 0);
+    }
+    start(polling, 1, check_tokens_while_producing);
+    start(alternating, PRODUCERS, alternate);
+    join(alternating, PRODUCERS);
+    atomic_store(&producing, false);
+    join(polling, 1);
+    for (int i = 0; i < PRODUCERS; i++) close_pair(pairs[i]);
+    mio_poll_free(poll_);
+}
+
 /* -- close ------------------------------------------------------------------------------ */
 
 static void *use_until_closed(void *argument)

@@ -1,6 +1,7 @@
 /* Edge, level, oneshot: how often a condition is told, and what tells it again. */
 #include <errno.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sources.h"
@@ -366,6 +367,38 @@ POLL_TEST(deregister_of_a_spent_oneshot_succeeds_once)
         mio_poll_free(poll);
         close_pair(pair);
     }
+}
+
+/* Silence must not be kept by looking again and again. */
+POLL_TEST(sources_that_are_spent_or_told_cost_no_time_while_a_poll_waits)
+{
+    mio_poll *poll = new_poll();
+    struct pair spent = unix_pair(), told = unix_pair(), hung_up = unix_pair();
+    struct timespec before, after;
+    mio_event events[4];
+    int64_t wait_ns = 60 * MILLISECOND, used_ns;
+    int n;
+
+    send_text(spent.right, "x");
+    CHECK_EQ(mio_poll_register(poll, spent.left, A, READ_WRITE, MIO_LEVEL | MIO_ONESHOT), 0);
+    expect_event(poll, A, READ_WRITE);
+    send_text(told.right, "x");
+    CHECK_EQ(mio_poll_register(poll, told.left, A, READ_WRITE, MIO_EDGE), 0);
+    expect_event(poll, A, READ_WRITE);
+    CHECK_EQ(mio_poll_register(poll, hung_up.left, A, MIO_READABLE, MIO_EDGE), 0);
+    close(hung_up.right);
+    expect_ready(poll, A, MIO_READABLE | MIO_READ_CLOSED);
+    do n = poll_once(poll, events, 4, SILENCE); while (n > 0);
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+    CHECK_EQ(poll_once(poll, events, 4, wait_ns), 0);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+    used_ns = (after.tv_sec - before.tv_sec) * SECOND + after.tv_nsec - before.tv_nsec;
+    CHECK(used_ns < wait_ns / 4);
+    mio_poll_free(poll);
+    close_pair(spent);
+    close_pair(told);
+    close(hung_up.left);
 }
 
 /* -- re-arming --------------------------------------------------------------- */

@@ -1,0 +1,129 @@
+# What a contributor can do with mioloop. `make` alone prints the list.
+#
+# Every target makes the virtual environment it needs, build/venv/<tag>, one for each minor
+# version of CPython: `make test PYTHON=python3.12`. Nothing is written outside build/.
+
+PYTHON     ?= python3
+TESTS      ?= tests
+TEST_PARTS ?= test-core test-python
+# Passed on as they are, e.g. `make test-python PYTEST_ARGS='-k sendfile -x'`.
+PYTEST_ARGS ?=
+STDLIB_ARGS ?=
+RUN_ARGS    ?=
+BENCH_ARGS  ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help require build run test test-core test-python test-all test-stdlib bench lint clean
+
+TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
+VENV := build/venv/$(TAG)
+PY   := $(VENV)/bin/python
+PIP  := $(PY) -m pip --disable-pip-version-check -qq
+
+help:         ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+# -- set-up -------------------------------------------------------------------------------
+
+COMPILERS := $(if $(filter default,$(origin CC)),cc gcc clang,$(firstword $(CC)))
+
+# What the build needs from the system, each with the one line that says how to get it:
+# without this, the first sign of a missing header is a page from CMake or the compiler.
+require:
+	@command -v $(firstword $(PYTHON)) >/dev/null || { \
+	  echo 'mioloop: there is no $(PYTHON) here; name a CPython 3.10 or newer:' \
+	    'make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) \
+	  and sys.implementation.name == "cpython" else "mioloop: $(PYTHON) is %s %d.%d; " \
+	  "CPython 3.10 or newer is needed: make PYTHON=python3.12" \
+	  % (getattr(sys, "implementation", sys).__dict__.get("name", "python"), v[0], v[1]))'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo 'mioloop: $(PYTHON) cannot make a virtual environment; install its venv module' \
+	    '(Debian: apt-get install python3-venv)' >&2; exit 1; }
+	@for cc in $(COMPILERS); do command -v $$cc >/dev/null && break; cc=; done; \
+	if [ -z "$$cc" ]; then \
+	  echo 'mioloop: no C compiler was found (looked for: $(COMPILERS)); install one' \
+	    '(Debian: apt-get install gcc libc6-dev; Fedora: dnf install gcc)' >&2; exit 1; \
+	elif ! echo '#include <stdlib.h>' | $$cc -E -x c - >/dev/null 2>&1; then \
+	  echo "mioloop: $$cc finds no headers of the C library; install them" \
+	    '(Debian: apt-get install libc6-dev; Fedora: dnf install glibc-devel)' >&2; exit 1; \
+	fi
+	@header=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h; \
+	test -f "$$header" || { \
+	  echo "mioloop: $$header is missing; install the headers of $(PYTHON)" \
+	    '(Debian: apt-get install python3-dev; Fedora: dnf install python3-devel)' >&2; exit 1; }
+
+$(VENV)/.tools: pyproject.toml | require
+	@echo 'mioloop: setting up $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade pip
+	@$(PIP) install --group build
+	@touch $@
+
+build: require $(VENV)/.tools   ## compile the core and the extensions; only what changed
+	@$(PIP) install --no-build-isolation --editable .
+
+$(VENV)/.extra-%: pyproject.toml | build
+	@$(PIP) install --no-build-isolation --editable '.[$*]'
+	@touch $@
+
+# -- the main job -------------------------------------------------------------------------
+
+run: build $(VENV)/.extra-examples   ## one aiohttp program on mioloop, uvloop and asyncio, compared
+	@$(PY) -m examples.compare_loops $(RUN_ARGS)
+
+bench: build $(VENV)/.extra-test   ## timings of the loops alone, with medians and spread
+	@$(PY) tests/bench/echo.py $(BENCH_ARGS)
+
+# -- tests --------------------------------------------------------------------------------
+
+test: $(TEST_PARTS)   ## every test, on this Python
+
+test-core: require $(VENV)/.tools   ## the C core alone, with sanitizers and no Python
+	@$(VENV)/bin/cmake -S tests/core -B build/core -G Ninja \
+	  -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja --log-level=WARNING >/dev/null
+	@$(VENV)/bin/cmake --build build/core -- --quiet
+	@$(VENV)/bin/ctest --test-dir build/core --output-on-failure
+
+test-python: build $(VENV)/.extra-test   ## the Python tests alone
+	@$(PY) -m pytest $(TESTS) $(PYTEST_ARGS)
+
+test-stdlib: build $(VENV)/.extra-test   ## CPython's own test.test_asyncio on mioloop
+	@$(PY) tests/stdlib/run.py $(STDLIB_ARGS)
+
+# One CPython for each minor version: python3.X on PATH, else pyenv's. Each is run before it is
+# believed, because a pyenv shim is on PATH also when its version is not selected.
+MINORS := 10 11 12 13 14
+USABLE := import ensurepip, os, sys, sysconfig as s; \
+  sys.exit(sys.version_info[:2] != (3, int(sys.argv[1])) or sys.implementation.name != "cpython" \
+  or bool(s.get_config_var("Py_GIL_DISABLED")) \
+  or not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))
+
+test-all: test-core   ## the Python tests on every CPython found: python3.X, and pyenv's
+	@mkdir -p build/test-all; rm -f build/test-all/*; failed=0; \
+	for minor in $(MINORS); do \
+	  result='not found'; \
+	  for python in python3.$$minor "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor[.-]*/bin/python3; do \
+	    $$python -c '$(USABLE)' $$minor 2>/dev/null || continue; \
+	    log=build/test-all/3.$$minor.log; \
+	    { $(MAKE) --no-print-directory test-python PYTHON="$$python" 2>&1; echo $$? >$$log.status; } \
+	      | tee $$log; \
+	    result=$$(grep . $$log | grep -v '^make' | tail -n 1 | sed 's/^=* *//; s/ *=*$$//'); \
+	    if [ "$$(cat $$log.status)" = 0 ]; then result="passed: $$result"; \
+	    else result="FAILED: $$result"; failed=1; fi; \
+	    break; \
+	  done; \
+	  echo "  3.$$minor	$$result" >>build/test-all/summary; \
+	done; \
+	echo; echo 'make test-all'; expand -t 10 build/test-all/summary; \
+	grep -q passed build/test-all/summary && exit $$failed
+
+# -- the house ----------------------------------------------------------------------------
+
+lint: build $(VENV)/.extra-test $(VENV)/.extra-lint   ## ruff on everything, mypy on the package and the examples
+	@failed=0; $(VENV)/bin/ruff check . || failed=1; $(VENV)/bin/mypy || failed=1; exit $$failed
+
+clean:        ## remove everything that was built, the virtual environments too
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find mioloop tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Programs that use mioloop. A package, so that `python -m examples.compare_loops` works."""

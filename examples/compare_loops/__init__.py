@@ -1,0 +1,5 @@
+"""One aiohttp program on several event loops: is it right, and what does it cost?
+
+`__main__` runs the servers (`server`), has every route checked (`checks`), then puts them under
+load (`load`, with `http_client` where wrk is not installed) and prints one table (`report`).
+"""

@@ -1,0 +1,211 @@
+"""The loops that one test body is run on, and the accounts that are checked when it ends.
+
+A test that asks for ``loop`` runs on asyncio, on uvloop and on mioloop with each trigger and
+selector; what it says is a promise of all three. Where one of them is known to differ, the test
+says so, and fails when the difference goes away::
+
+    @pytest.mark.known_difference("uvloop", "runs the timer first")
+
+A test of mioloop alone asks for ``mioloop_loop``. ``loop_kind`` and ``mioloop_kind`` are for tests
+that make their own loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import importlib
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+Report = dict[str, Any]
+
+# Left in loop.stats() by a loop that was closed: anything but zero is a leak.
+ZERO_WHEN_CLOSED = ("ready", "sources", "timers")
+
+
+@dataclass(frozen=True)
+class LoopKind:
+    """One way to make a loop."""
+
+    backend: str
+    trigger: str = ""
+    selector: str = ""
+
+    @property
+    def name(self) -> str:
+        return "mioloop" if self.backend == "mio" else self.backend
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.name, self.trigger, self.selector)))
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The keywords that make mioloop's functions choose this kind."""
+        chosen = {"trigger": self.trigger, "selector": self.selector}
+        return {"backend": self.backend} | {name: value for name, value in chosen.items() if value}
+
+    def new(self) -> asyncio.AbstractEventLoop:
+        if self.backend == "asyncio":
+            return asyncio.SelectorEventLoop()
+        if self.backend == "uvloop":
+            return importlib.import_module("uvloop").new_event_loop()
+        return importlib.import_module("mioloop").new_event_loop(**self.options)
+
+
+MIOLOOP_KINDS = [
+    LoopKind("mio", "edge", "epoll"),
+    LoopKind("mio", "level", "epoll"),
+    LoopKind("mio", "oneshot", "epoll"),
+    LoopKind("mio", "edge", "poll"),
+    LoopKind("mio", "level", "poll"),
+]
+LOOP_KINDS = [LoopKind("asyncio"), LoopKind("uvloop"), *MIOLOOP_KINDS]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "known_difference(loop, reason, *, since=None, until=None, strict=True, run=True): "
+        "this loop ('asyncio' or 'uvloop') is expected to fail the test, on the Python versions "
+        "since..until (tuples, both inclusive); run=False if it would crash or hang.",
+    )
+
+
+def expect_known_difference(request: pytest.FixtureRequest, kind: LoopKind) -> None:
+    for mark in request.node.iter_markers("known_difference"):
+        loop_name, why = mark.args
+        since, until = mark.kwargs.get("since"), mark.kwargs.get("until")
+        if loop_name != kind.name:
+            continue
+        if since is not None and sys.version_info[: len(since)] < since:
+            continue
+        if until is not None and sys.version_info[: len(until)] > until:
+            continue
+        reason = f"{loop_name}: known difference: {why}"
+        if not mark.kwargs.get("run", True):
+            pytest.xfail(reason)
+        strict = mark.kwargs.get("strict", True)
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=strict))
+
+
+# -- accounts ------------------------------------------------------------------------------------
+
+
+def open_descriptors() -> dict[int, str]:
+    """What every open descriptor of this process refers to."""
+    descriptors = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            descriptors[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one that listdir itself had open
+            continue
+    return descriptors
+
+
+@pytest.fixture
+def no_leaked_descriptor() -> Iterator[None]:
+    """Fails the test that leaves a descriptor open."""
+    before = open_descriptors()
+    yield
+    gc.collect()
+    leaked = {fd: to for fd, to in open_descriptors().items() if before.get(fd) != to}
+    assert not leaked, f"descriptors left open: {leaked}"
+
+
+@pytest.fixture
+def reports() -> list[Report]:
+    """What the loop's exception handler was given. A test that does not ask for it wants none."""
+    return []
+
+
+def checked_loop(
+    request: pytest.FixtureRequest, kind: LoopKind, reports: list[Report]
+) -> Iterator[asyncio.AbstractEventLoop]:
+    loop = kind.new()
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    try:
+        yield loop
+    finally:
+        if not loop.is_closed():
+            loop.set_task_factory(None)
+            loop.set_debug(False)
+            try:
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.run_until_complete(loop.shutdown_default_executor())
+                gc.collect()  # a future or task that nobody looked at reports itself now
+            finally:
+                loop.close()
+    if kind.name == "mioloop":
+        stats = loop.stats()  # type: ignore[attr-defined]
+        left = {name: stats[name] for name in ZERO_WHEN_CLOSED if stats[name]}
+        assert not left, f"the closed loop still holds {left}"
+    if "reports" not in request.node.fixturenames:
+        assert not reports, f"the loop reported {reports}"
+
+
+# -- loops ---------------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_process_wide_descriptors(kind: LoopKind) -> None:
+    """libuv opens a pipe with the first loop of a process, and keeps it."""
+    loop = kind.new()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+@pytest.fixture(params=LOOP_KINDS, ids=str)
+def loop_kind(request: pytest.FixtureRequest) -> LoopKind:
+    kind: LoopKind = request.param
+    if kind.backend == "uvloop":
+        pytest.importorskip("uvloop")
+        make_process_wide_descriptors(kind)
+    expect_known_difference(request, kind)
+    return kind
+
+
+@pytest.fixture(params=MIOLOOP_KINDS, ids=str)
+def mioloop_kind(request: pytest.FixtureRequest) -> LoopKind:
+    kind: LoopKind = request.param
+    return kind
+
+
+@pytest.fixture
+def loop(
+    request: pytest.FixtureRequest,
+    loop_kind: LoopKind,
+    no_leaked_descriptor: None,
+    reports: list[Report],
+) -> Iterator[asyncio.AbstractEventLoop]:
+    yield from checked_loop(request, loop_kind, reports)
+
+
+@pytest.fixture
+def mioloop_loop(
+    request: pytest.FixtureRequest,
+    mioloop_kind: LoopKind,
+    no_leaked_descriptor: None,
+    reports: list[Report],
+) -> Iterator[Any]:
+    yield from checked_loop(request, mioloop_kind, reports)
+
+
+def run_on(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], timeout_s: float = 10.0
+) -> T:
+    """The coroutine's result; TimeoutError if it takes too long."""
+    return loop.run_until_complete(asyncio.wait_for(coroutine, timeout_s))
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    """``run(loop, coroutine, timeout_s=10)``: the result of a coroutine, in bounded time."""
+    return run_on

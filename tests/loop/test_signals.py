@@ -1,0 +1,291 @@
+"""Signal handlers of the loop, and Ctrl-C: R81, R82, R87."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+
+def run_until(loop, condition, timeout_s=10.0):
+    async def main():
+        give_up = loop.time() + timeout_s
+        while not condition():
+            assert loop.time() < give_up, "waited too long"
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(main())
+
+
+@pytest.fixture(autouse=True)
+def signal_state_is_restored(request):
+    """No test leaves a handler or a wakeup fd behind."""
+    watched = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in watched}
+    yield
+    after = {number: signal.getsignal(number) for number in watched}
+    left_fd = signal.set_wakeup_fd(-1)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if "uvloop" not in request.node.name:  # which leaves its own in place
+        assert after == before
+        assert left_fd == -1
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM", "SIGHUP", "SIGINT", "SIGWINCH"])
+def test_handler_is_called_in_the_loop(loop, name):
+    """R81: any catchable signal, with its arguments, as a callback of the loop."""
+    number = getattr(signal, name)
+    calls = []
+    loop.add_signal_handler(number, lambda *args: calls.append((args, loop.is_running())), 1, 2)
+    loop.call_soon(os.kill, os.getpid(), number)
+    run_until(loop, lambda: calls)
+    assert calls == [((1, 2), True)]
+    loop.remove_signal_handler(number)
+
+
+@pytest.mark.known_difference("uvloop", "gives False while it does not run")
+def test_removal_says_whether_there_was_a_handler(loop):
+    """R81: True, then False."""
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    assert loop.remove_signal_handler(signal.SIGUSR1) is True
+    assert loop.remove_signal_handler(signal.SIGUSR1) is False
+
+
+@pytest.mark.known_difference("uvloop", "keeps SIGCHLD for itself")
+def test_sigchld_can_be_handled(loop):
+    """R81: SIGCHLD too, since children are watched without it."""
+    calls = []
+    loop.add_signal_handler(signal.SIGCHLD, calls.append, "child")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    run_until(loop, lambda: calls)
+    child.wait(10)
+    loop.remove_signal_handler(signal.SIGCHLD)
+    assert "child" in calls
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_uncatchable_signal_is_refused(loop, number):
+    """R81: RuntimeError that names it, and the loop goes on."""
+    with pytest.raises(RuntimeError, match="cannot be caught"):
+        loop.add_signal_handler(number, print)
+    assert loop.run_until_complete(asyncio.sleep(0.001, "fine")) == "fine"
+
+
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (1000, ValueError), ("1", TypeError)])
+def test_what_is_no_signal_is_refused(loop, number, error):
+    """R81: ValueError or TypeError."""
+    with pytest.raises(error):
+        loop.add_signal_handler(number, print)
+    with pytest.raises(error):
+        loop.remove_signal_handler(number)
+
+
+def test_coroutine_is_refused_as_a_handler(loop):
+    """R81: TypeError."""
+
+    async def coroutine_function():
+        pass
+
+    with pytest.raises(TypeError):
+        loop.add_signal_handler(signal.SIGUSR1, coroutine_function)
+
+
+def test_handlers_belong_to_the_main_thread(loop):
+    """R81: from another thread RuntimeError or ValueError, as asyncio."""
+    errors = []
+
+    def add():
+        try:
+            loop.add_signal_handler(signal.SIGUSR1, print)
+        except (RuntimeError, ValueError) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    thread.join(10)
+    assert len(errors) == 1
+
+
+def test_second_handler_replaces_the_first(loop):
+    """R81: one handler a signal."""
+    calls = []
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, "first")
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, "second")
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    run_until(loop, lambda: calls)
+    loop.remove_signal_handler(signal.SIGUSR1)
+    assert calls == ["second"]
+
+
+def test_exception_of_a_handler_is_reported(loop, reports):
+    """R13 holds for signal handlers."""
+
+    def handler():
+        raise ValueError("the handler's own")
+
+    loop.add_signal_handler(signal.SIGUSR1, handler)
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    run_until(loop, lambda: reports)
+    loop.remove_signal_handler(signal.SIGUSR1)
+    assert isinstance(reports[0]["exception"], ValueError)
+
+
+def test_signal_from_another_thread_wakes_an_idle_loop(loop):
+    """R87: the poll has no time limit; the signal alone ends it."""
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+    sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    sender.start()
+    started = time.monotonic()
+    loop.run_forever()
+    assert time.monotonic() - started < 5
+    sender.join(10)
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_several_signals_between_two_turns_all_arrive(loop):
+    """R87: the wakeup pipe carries one byte a signal."""
+    calls = []
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+    loop.add_signal_handler(signal.SIGUSR2, calls.append, 2)
+
+    def both():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    loop.call_soon(both)
+    run_until(loop, lambda: len(calls) == 2)
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+    assert sorted(calls) == [1, 2]
+
+
+@pytest.mark.known_difference("asyncio", "writes each failure to stderr", strict=False)
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_storm_of_signals_is_survived(loop):
+    """R87: a full wakeup pipe loses no wakeup and prints nothing."""
+    calls = []
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+
+    def storm():
+        for _ in range(20_000):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    loop.call_soon(storm)
+    run_until(loop, lambda: calls)
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_ctrl_c_ends_an_idle_poll(loop):
+    """R82: without any handler of the loop's, KeyboardInterrupt leaves run_forever()."""
+    sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    sender.join(10)
+    assert not loop.is_running()
+    assert loop.run_until_complete(asyncio.sleep(0.001, "again")) == "again"
+
+
+def test_python_handler_runs_during_an_idle_poll(loop):
+    """R82: a signal.signal() handler runs though nothing else wakes the loop."""
+    seen = []
+
+    def handler(number, frame):
+        seen.append(number)
+        loop.call_soon_threadsafe(loop.stop)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+        sender.start()
+        loop.run_forever()
+        sender.join(10)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == [signal.SIGUSR1]
+
+
+def test_ctrl_c_ends_a_busy_loop(loop):
+    """R82: also when there is always something to run."""
+
+    def spin():
+        loop.call_soon(spin)
+
+    sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    sender.start()
+    loop.call_soon(spin)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    sender.join(10)
+
+
+def test_wakeup_descriptor_is_given_back(loop):
+    """R82, R87: owned while running or while a handler is set, then restored."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    try:
+        signal.set_wakeup_fd(write_end)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        assert signal.set_wakeup_fd(-1) == write_end
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_removal_of_the_last_handler_keeps_ctrl_c_working(loop):
+    """R87: the loop still wakes up for signals after its handlers are gone."""
+    loop.add_signal_handler(signal.SIGUSR1, print)
+
+    async def main():
+        loop.remove_signal_handler(signal.SIGUSR1)
+        sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        sender.start()
+        try:
+            await asyncio.sleep(10)
+        finally:
+            sender.join(10)
+
+    task = loop.create_task(main())
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    assert time.monotonic() - started < 5
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+
+
+@pytest.mark.known_difference("uvloop", "leaves its handlers in place")
+def test_close_removes_the_handlers(loop):
+    """R81: the signal's old disposition is back."""
+    before = signal.getsignal(signal.SIGUSR1)
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert signal.getsignal(signal.SIGUSR1) in (before, signal.SIG_DFL)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.Runner is new in 3.11")
+def test_runner_turns_ctrl_c_into_a_cancellation(loop_kind, no_leaked_descriptor):
+    """R86: Runner's own SIGINT handler posts to the loop from inside a signal handler."""
+    cancelled = []
+
+    async def main():
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=loop_kind.new) as runner:
+        runner.run(main())
+    assert cancelled == [True]

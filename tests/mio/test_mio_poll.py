@@ -1,0 +1,927 @@
+"""Poll: registering, re-arming, waiting, and the lives of descriptors."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+import pytest
+
+from mioloop.mio import (
+    Event,
+    Evented,
+    Events,
+    Interest,
+    InvalidTokenError,
+    MioError,
+    Poll,
+    PollOpt,
+    Ready,
+    Registration,
+    Token,
+    net,
+    selectors,
+    unix,
+)
+
+LEVEL_MODES = [PollOpt.LEVEL, PollOpt.EMPTY]
+EDGE_MODES = [PollOpt.EDGE, PollOpt.EDGE | PollOpt.ONESHOT]
+ONESHOT_MODES = [PollOpt.EDGE | PollOpt.ONESHOT, PollOpt.LEVEL | PollOpt.ONESHOT, PollOpt.ONESHOT]
+ALL_MODES = [PollOpt.EDGE, *LEVEL_MODES, *ONESHOT_MODES]
+
+
+# -- making and closing ----------------------------------------------------------------------
+
+
+def test_run_once_with_nothing(poll, events):
+    assert poll.poll(events, 0.05) == 0
+    assert events.is_empty()
+
+
+def test_add_then_drop(poll, expect, listener):
+    poll.register(listener, 1, Ready.READABLE | Ready.WRITABLE, PollOpt.EDGE)
+    listener.close()
+    expect.nothing()
+
+
+def test_poll_closes_fd(selector):
+    for _ in range(2000):
+        poll = Poll(selector)
+        registration, set_readiness = Registration.new2()
+        poll.register(registration, 0, Ready.READABLE, PollOpt.EDGE)
+        del poll
+        del set_readiness
+        del registration
+
+
+def test_default_selector_is_the_first_of_selectors():
+    with Poll() as poll, Poll.new() as other:
+        assert poll.selector == other.selector == selectors()[0]
+
+
+def test_selector_is_the_one_asked_for(selector, poll):
+    assert poll.selector == selector
+    assert selector in repr(poll)
+
+
+def test_unknown_selector_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=f"{selectors()[0]!r}.*not 'select'"):
+        Poll("select")
+
+
+def test_poll_without_descriptors_left_is_an_os_error(selector):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    fillers = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            while True:
+                fillers.append(os.dup(0))
+        assert caught.value.errno == errno.EMFILE
+        with pytest.raises(OSError) as caught:
+            Poll(selector)
+        assert caught.value.errno == errno.EMFILE
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fillers:
+            os.close(fd)
+
+
+def test_closed_poll_is_a_value_error_everywhere(poll, events, pair):
+    registration, set_readiness = Registration.new2()
+    poll.register(registration, 0, Ready.READABLE, PollOpt.EDGE)
+    poll.register(pair[0], 1, Ready.READABLE, PollOpt.EDGE)
+    assert not poll.closed
+    poll.close()
+    poll.close()
+    assert poll.closed
+    for call in (
+        lambda: poll.register(pair[1], 1, Ready.READABLE, PollOpt.EDGE),
+        lambda: poll.reregister(pair[0], 1, Ready.READABLE, PollOpt.EDGE),
+        lambda: poll.deregister(pair[0]),
+        lambda: poll.register(registration, 1, Ready.READABLE, PollOpt.EDGE),
+        lambda: poll.deregister(registration),
+        lambda: poll.poll(events, 0),
+        lambda: poll.poll_interruptible(events, 0),
+        poll.fileno,
+    ):
+        with pytest.raises(ValueError, match="Poll is closed"):
+            call()
+    set_readiness.set_readiness(Ready.READABLE)
+    poll.drained(pair[0], Ready.READABLE)
+
+
+def test_poll_is_a_context_manager(selector):
+    with Poll(selector) as poll:
+        assert not poll.closed
+    assert poll.closed
+
+
+@pytest.mark.parametrize("timeout", [None, 10])
+def test_closing_ends_a_poll_in_another_thread(poll, events, spawn, timeout):
+    entered = threading.Event()
+    ended = threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        with pytest.raises(ValueError, match="Poll is closed"):
+            poll.poll(events, timeout)
+        ended.set()
+
+    spawn(wait)
+    assert entered.wait(10)
+    poll.close()
+    assert ended.wait(10)
+
+
+def test_fileno_is_a_descriptor_where_the_selector_has_one(poll, selector):
+    if selector == "poll":
+        with pytest.raises(OSError) as caught:
+            poll.fileno()
+        assert caught.value.errno == errno.ENOTSUP
+    else:
+        assert poll.fileno() > 0
+
+
+def test_poll_and_handles_may_be_dropped_while_the_interpreter_ends():
+    import subprocess
+
+    program = """
+import mioloop.mio as mio
+poll, events = mio.Poll(), mio.Events()
+registration, set_readiness = mio.Registration.new2()
+poll.register(registration, 0, mio.Ready.READABLE, mio.PollOpt.LEVEL)
+set_readiness.set_readiness(mio.Ready.READABLE)
+left, right = mio.unix.UnixStream.pair()
+sender, receiver = mio.unix.pipe()
+waker = mio.Waker(poll, 3)
+for token, handle in enumerate((left, right, sender, receiver), 10):
+    poll.register(handle, token, mio.Ready.READABLE, mio.PollOpt.EDGE)
+poll.poll(events, 0)
+cycle = [poll, registration, left, sender]
+cycle.append(cycle)
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# -- what can be registered ------------------------------------------------------------------
+
+
+def test_double_register(poll, listener):
+    poll.register(listener, 0, Ready.READABLE, PollOpt.EDGE)
+    for token in (0, 1):
+        with pytest.raises(FileExistsError):
+            poll.register(listener, token, Ready.READABLE, PollOpt.EDGE)
+
+
+def test_failed_register_leaves_the_first_one_as_it_was(poll, expect, pair):
+    left, right = pair
+    poll.register(left, 5, Ready.READABLE, PollOpt.EDGE)
+    with pytest.raises(FileExistsError):
+        poll.register(left, 6, Ready.WRITABLE, PollOpt.LEVEL)
+    right.write(b"x")
+    assert expect.now() == [Event(Ready.READABLE, 5)]
+
+
+def test_unknown_descriptor_is_not_found(poll, pair):
+    with pytest.raises(FileNotFoundError):
+        poll.reregister(pair[0], 0, Ready.READABLE, PollOpt.EDGE)
+    with pytest.raises(FileNotFoundError):
+        poll.deregister(pair[0])
+
+
+def test_no_descriptor_is_ebadf(poll, pair):
+    fd = pair[0].fileno()
+    pair[0].close()
+    for bad in (-1, fd):
+        for call in (
+            lambda bad=bad: poll.register(bad, 0, Ready.READABLE, PollOpt.EDGE),
+            lambda bad=bad: poll.reregister(bad, 0, Ready.READABLE, PollOpt.EDGE),
+            lambda bad=bad: poll.deregister(bad),
+        ):
+            with pytest.raises(OSError) as caught:
+                call()
+            assert caught.value.errno == errno.EBADF
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "/dev/null"])
+def test_what_is_always_ready_is_refused(poll, tmp_path, kind):
+    (tmp_path / "file").touch()
+    path = {"file": tmp_path / "file", "directory": tmp_path}.get(kind, kind)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with pytest.raises(PermissionError):
+            poll.register(fd, 0, Ready.READABLE, PollOpt.LEVEL)
+    finally:
+        os.close(fd)
+
+
+def test_poll_cannot_watch_itself(selector, poll):
+    if selector == "poll":
+        pytest.skip("poll(2) has no descriptor to nest")
+    with pytest.raises(OSError) as caught:
+        poll.register(poll, 0, Ready.READABLE, PollOpt.LEVEL)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_polls_cannot_watch_each_other_in_a_ring(selector, poll, other_poll):
+    if selector == "poll":
+        pytest.skip("poll(2) has no descriptor to nest")
+    poll.register(other_poll, 0, Ready.READABLE, PollOpt.LEVEL)
+    with pytest.raises(OSError) as caught:
+        other_poll.register(poll, 0, Ready.READABLE, PollOpt.LEVEL)
+    assert caught.value.errno == errno.ELOOP
+
+
+def test_descriptors_and_stdlib_sockets_are_handles(poll, expect):
+    left, right = socket.socketpair()
+    with left, right:
+        poll.register(left, 1, Ready.WRITABLE, PollOpt.EDGE)
+        poll.register(right.fileno(), 2, Ready.WRITABLE, PollOpt.EDGE)
+        expect((1, Ready.WRITABLE), (2, Ready.WRITABLE))
+        poll.reregister(left, 3, Ready.WRITABLE, PollOpt.EDGE)
+        expect((3, Ready.WRITABLE))
+        poll.deregister(left)
+        poll.deregister(right.fileno())
+        with pytest.raises(FileNotFoundError):
+            poll.deregister(left)
+
+
+def test_a_handle_of_another_kind_is_a_type_error_that_shows_it(poll):
+    for bad in ("x", None, 1.0):
+        with pytest.raises(TypeError, match=repr(bad)):
+            poll.register(bad, 0, Ready.READABLE, PollOpt.EDGE)
+
+
+def test_arguments_of_another_kind_are_type_errors_that_show_them(poll, pair):
+    left, _ = pair
+    with pytest.raises(TypeError, match="interest must be a Ready or an Interest, not 1"):
+        poll.register(left, 0, 1, PollOpt.EDGE)
+    with pytest.raises(TypeError, match="opts must be a PollOpt, not Readable"):
+        poll.register(left, 0, Ready.READABLE, Ready.READABLE)
+    with pytest.raises(TypeError, match="a token is an int, not '0'"):
+        poll.register(left, "0", Ready.READABLE, PollOpt.EDGE)
+    with pytest.raises(OverflowError):
+        poll.register(left, -1, Ready.READABLE, PollOpt.EDGE)
+    with pytest.raises(OverflowError):
+        poll.register(left, 2**64, Ready.READABLE, PollOpt.EDGE)
+    with pytest.raises(TypeError, match="events must be an Events"):
+        poll.poll([], 0)
+    with pytest.raises(TypeError, match="must be a Ready"):
+        poll.drained(left, 1)
+    with pytest.raises(TypeError):
+        poll.register(left, 0, Ready.READABLE)      # opts have no default, as in mio
+
+
+def test_edge_and_level_together_are_refused(poll, pair):
+    registration, _ = Registration.new2()
+    for handle in (pair[0], registration, pair[1].fileno()):
+        with pytest.raises(ValueError, match="edge or level, not both"):
+            poll.register(handle, 0, Ready.READABLE, PollOpt.EDGE | PollOpt.LEVEL)
+
+
+def test_token_max_is_refused_before_the_handle_is_touched(poll):
+    class Untouched(Evented):
+        def register(self, poll, token, interest, opts):
+            raise AssertionError("touched")
+
+        reregister = register
+
+        def deregister(self, poll): ...
+
+    for call in (poll.register, poll.reregister):
+        with pytest.raises(InvalidTokenError) as caught:
+            call(Untouched(), Token.MAX, Ready.READABLE, PollOpt.EDGE)
+        assert isinstance(caught.value, MioError)
+        assert isinstance(caught.value, ValueError)
+        assert caught.value.kind == "Other"
+        assert caught.value.errno is None
+
+
+def test_largest_token_below_max_comes_back(poll, expect, pair):
+    poll.register(pair[0], 2**64 - 2, Ready.WRITABLE, PollOpt.EDGE)
+    assert expect.now() == [Event(Ready.WRITABLE, 2**64 - 2)]
+
+
+def test_interest_of_mio_0_7_is_taken_as_well(poll, expect, pair):
+    poll.register(pair[0], 0, Interest.READABLE | Interest.WRITABLE, PollOpt.EDGE)
+    assert expect.now() == [Event(Ready.WRITABLE, 0)]
+
+
+@pytest.mark.parametrize("delegate", ["poll", "handle"])
+def test_own_evented_delegates_in_either_spelling(poll, expect, pair, delegate):
+    class Own(Evented):
+        def __init__(self):
+            self.inner = pair[0]
+
+        def register(self, poll, token, interest, opts):
+            if delegate == "poll":
+                poll.register(self.inner, token, interest, opts)
+            else:
+                self.inner.register(poll, token, interest, opts)
+
+        def reregister(self, poll, token, interest, opts):
+            if delegate == "poll":
+                poll.reregister(self.inner, token, interest, opts)
+            else:
+                self.inner.reregister(poll, token, interest, opts)
+
+        def deregister(self, poll):
+            if delegate == "poll":
+                poll.deregister(self.inner)
+            else:
+                self.inner.deregister(poll)
+
+    own = Own()
+    assert poll.register(own, 1, Ready.WRITABLE, PollOpt.EDGE) is None
+    assert expect.now() == [Event(Ready.WRITABLE, 1)]
+    assert poll.reregister(own, 2, Ready.WRITABLE, PollOpt.EDGE) is None
+    assert expect.now() == [Event(Ready.WRITABLE, 2)]
+    assert poll.deregister(own) is None
+    assert expect.now() == []
+
+
+# -- edge, level, oneshot --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opts", LEVEL_MODES, ids=str)
+def test_level_repeats_while_the_condition_holds(poll, expect, pair, opts):
+    left, right = pair
+    poll.register(left, 0, Ready.READABLE, opts)
+    assert expect.now() == []
+    right.write(b"12")
+    for _ in range(3):
+        assert expect.now() == [Event(Ready.READABLE, 0)]
+    assert left.read(1) == b"1"
+    assert expect.now() == [Event(Ready.READABLE, 0)]
+    assert left.read(1) == b"2"
+    assert expect.now() == []
+
+
+def test_edge_reports_once_until_drained(poll, expect, pair):
+    left, right = pair
+    poll.register(left, 0, Ready.READABLE, PollOpt.EDGE)
+    right.write(b"12")
+    assert expect.now() == [Event(Ready.READABLE, 0)]
+    assert expect.now() == []
+    assert left.read(1) == b"1"
+    assert expect.now() == []                           # 1 byte is left: textbook case
+    assert left.read(5) == b"2"
+    with pytest.raises(BlockingIOError):
+        left.read(5)
+    right.write(b"3")
+    assert expect.now() == [Event(Ready.READABLE, 0)]
+
+
+def test_edge_merges_what_happens_before_one_poll(poll, expect, pair):
+    left, right = pair
+    poll.register(left, 0, Ready.READABLE, PollOpt.EDGE)
+    for byte in (b"1", b"2", b"3"):
+        right.write(byte)
+    assert expect.now() == [Event(Ready.READABLE, 0)]
+    assert expect.now() == []
+
+
+@pytest.mark.parametrize("opts", ALL_MODES, ids=str)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_condition_that_is_true_already_is_reported(poll, expect, pair, opts, again):
+    left, right = pair
+    right.write(b"x")
+    poll.register(left, 0, Ready.READABLE, opts)
+    if again:
+        assert expect.now() == [Event(Ready.READABLE, 0)]
+        poll.reregister(left, 0, Ready.READABLE, opts)
+    assert expect.now() == [Event(Ready.READABLE, 0)]
+
+
+@pytest.mark.parametrize("opts", ONESHOT_MODES, ids=str)
+def test_oneshot_is_silent_until_reregister_even_about_a_hangup(poll, expect, pair, opts):
+    left, right = pair
+    poll.register(left, 0, Ready.READABLE, opts)
+    right.write(b"1")
+    assert expect.now() == [Event(Ready.READABLE, 0)]
+    right.write(b"2")
+    assert expect.now() == []
+    with pytest.raises(FileExistsError):
+        poll.register(left, 0, Ready.READABLE, opts)
+    assert left.read(5) == b"12"
+    with pytest.raises(BlockingIOError):
+        left.read(5)
+    right.write(b"3")
+    assert expect.now() == []
+    right.close()
+    assert expect.now() == []
+    poll.reregister(left, 1, Ready.READABLE, opts)
+    assert expect.now() == [Event(Ready.READABLE | Ready.HUP, 1)]
+    assert expect.now() == []
+
+
+@pytest.mark.parametrize("opts", ONESHOT_MODES, ids=str)
+def test_oneshot_counts_state_and_not_wakeups(poll, expect, pair, opts):
+    left, right = pair
+    poll.register(left, 0, Ready.READABLE, opts)
+    for _ in range(3):
+        right.write(b"chunk")
+    assert len(expect.now()) == 1
+    for _ in range(3):
+        right.write(b"chunk")
+    assert expect.now() == []
+    poll.reregister(left, 0, Ready.READABLE, opts)
+    assert len(expect.now()) == 1
+    assert expect.now() == []
+
+
+def test_tcp_edge_oneshot(poll, expect, tcp_pair):
+    client, server = tcp_pair
+    poll.register(server, 1, Ready.READABLE, PollOpt.EDGE | PollOpt.ONESHOT)
+    client.write_all(b"foo")
+    expect((1, Ready.READABLE))
+    for byte in b"foo":
+        assert server.read(1) == bytes([byte])
+        expect.nothing()
+        if byte == b"f"[0]:
+            poll.reregister(server, 1, Ready.READABLE, PollOpt.EDGE | PollOpt.ONESHOT)
+            poll.reregister(server, 1, Ready.READABLE, PollOpt.EDGE | PollOpt.ONESHOT)
+            assert expect((1, Ready.READABLE)) == [Event(Ready.READABLE, 1)]
+
+
+def test_register_deregister(poll, expect, listener):
+    client = net.TcpStream.connect(listener.local_addr())
+    with client:
+        poll.register(listener, 0, Ready.READABLE, PollOpt.LEVEL)
+        poll.register(client, 1, Ready.READABLE, PollOpt.LEVEL)
+        assert {event.token for event in expect((0, Ready.READABLE))} == {0}
+        poll.reregister(client, 1, Ready.WRITABLE, PollOpt.LEVEL)
+        expect((1, Ready.WRITABLE))
+        poll.deregister(client)
+        poll.deregister(listener)
+        expect.nothing()
+
+
+def test_deregistered_handle_can_be_registered_again(poll, expect, pair):
+    poll.register(pair[0], 0, Ready.WRITABLE, PollOpt.EDGE)
+    poll.deregister(pair[0])
+    poll.register(pair[0], 1, Ready.WRITABLE, PollOpt.EDGE)
+    assert expect.now() == [Event(Ready.WRITABLE, 1)]
+
+
+def test_register_empty_interest(poll, expect, listener):
+    poll.register(listener, 0, Ready.EMPTY, PollOpt.EDGE)
+    with net.TcpStream.connect(listener.local_addr()) as client:
+        poll.register(client, 1, Ready.WRITABLE, PollOpt.EDGE)
+        assert {event.token for event in expect((1, Ready.WRITABLE))} == {1}
+        expect.nothing()
+        poll.reregister(listener, 0, Ready.READABLE, PollOpt.EDGE)
+        expect((0, Ready.READABLE))
+
+
+def test_empty_interest_still_hears_of_a_hangup(poll, expect, pair):
+    left, right = pair
+    poll.register(left, 0, Ready.EMPTY, PollOpt.LEVEL)
+    assert expect.now() == []
+    right.close()
+    assert expect.now() == [Event(Ready.HUP, 0)]
+
+
+def test_never_connected_stream_hangs_up_at_once(poll, expect):
+    with socket.socket() as sock:
+        poll.register(sock, 0, Ready.EMPTY, PollOpt.EDGE)
+        assert expect.now() == [Event(Ready.HUP, 0)]
+
+
+def test_reregister_different_without_poll(poll, expect, listener):
+    poll.register(listener, 0, Ready.READABLE, PollOpt.EDGE | PollOpt.ONESHOT)
+    with net.TcpStream.connect(listener.local_addr()) as client:
+        poll.register(client, 1, Ready.WRITABLE, PollOpt.EDGE)
+        expect((1, Ready.WRITABLE))                     # so the connection waits
+        poll.reregister(listener, 0, Ready.WRITABLE, PollOpt.EDGE | PollOpt.ONESHOT)
+        assert all(event.token != 0 for event in expect.now())
+
+
+def test_reregister_replaces_token_and_interest(poll, expect, pair):
+    left, right = pair
+    poll.register(left, 0, Ready.READABLE, PollOpt.EDGE)
+    poll.reregister(left, 2, Ready.WRITABLE, PollOpt.EDGE)
+    right.write(b"x")
+    assert expect.now() == [Event(Ready.WRITABLE, 2)]
+    poll.reregister(left, 3, Ready.READABLE | Ready.WRITABLE, PollOpt.LEVEL)
+    assert expect.now() == [Event(Ready.READABLE | Ready.WRITABLE, 3)]
+
+
+def test_deregister_before_poll_cancels_the_event(poll, expect, pair):
+    left, right = pair
+    poll.register(left, 0, Ready.READABLE, PollOpt.EDGE)
+    right.write(b"x")
+    poll.deregister(left)
+    assert expect.now() == []
+
+
+def test_deregister_of_a_spent_oneshot_is_fine(poll, pair, expect):
+    poll.register(pair[0], 0, Ready.WRITABLE, PollOpt.EDGE | PollOpt.ONESHOT)
+    assert len(expect.now()) == 1
+    poll.deregister(pair[0])
+
+
+def test_et_behavior_recv(poll, expect, tcp_pair):
+    client, server = tcp_pair
+    poll.register(server, 0, Ready.READABLE | Ready.WRITABLE, PollOpt.EDGE)
+    expect((0, Ready.WRITABLE))
+    client.write_all(b"hello world")
+    expect((0, Ready.READABLE))
+    assert server.read(3) == b"hel"
+    assert server.read(20) == b"lo world"
+    with pytest.raises(BlockingIOError):
+        server.read(20)
+    client.write_all(b"again")
+    expect((0, Ready.READABLE))
+    assert server.read(20) == b"again"
+
+
+def test_priority_event_on_oob_data(poll, expect, tcp_pair):
+    if not Ready.PRIORITY:
+        pytest.skip("this platform has no priority readiness")
+    client, server = tcp_pair
+    poll.register(server, 0, Ready.PRIORITY, PollOpt.EDGE)
+    with socket.socket(fileno=os.dup(client.fileno())) as sock:
+        sock.send(b"!", socket.MSG_OOB)
+    seen = expect((0, Ready.PRIORITY))
+    assert any(event.is_priority() and event.is_readable() for event in seen)
+    with pytest.raises(BlockingIOError):                # a spurious readable, as in mio
+        server.read(1)
+
+
+# -- lives of descriptors --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opts", ALL_MODES, ids=str)
+def test_a_closed_handle_is_silent(poll, expect, opts):
+    left, right = unix.UnixStream.pair()
+    poll.register(left, 0, Ready.READABLE | Ready.WRITABLE, opts)
+    right.write(b"x")
+    left.close()
+    right.close()
+    assert expect.now() == []
+
+
+def test_a_dropped_handle_is_silent(poll, expect):
+    left, right = unix.UnixStream.pair()
+    poll.register(left, 0, Ready.WRITABLE, PollOpt.LEVEL)
+    del left
+    assert expect.now() == []
+    assert right.read(1) == b""
+    right.close()
+
+
+def test_descriptor_number_used_again_is_new_to_the_poll(poll, expect):
+    left, right = unix.UnixStream.pair()
+    poll.register(left, 0, Ready.READABLE, PollOpt.EDGE)
+    number = left.fileno()
+    left.close()
+    right.close()
+    left, right = unix.UnixStream.pair()
+    with left, right:
+        again = left if left.fileno() == number else right
+        assert again.fileno() == number
+        with pytest.raises(FileNotFoundError):
+            poll.reregister(again, 1, Ready.WRITABLE, PollOpt.EDGE)
+        poll.register(again, 1, Ready.WRITABLE, PollOpt.EDGE)
+        assert expect.now() == [Event(Ready.WRITABLE, 1)]
+
+
+def test_clone_is_registered_separately_and_both_fire(poll, expect, pair):
+    left, right = pair
+    with left.try_clone() as clone:
+        poll.register(left, 0, Ready.READABLE, PollOpt.EDGE)
+        poll.register(clone, 1, Ready.READABLE, PollOpt.EDGE)
+        right.write(b"x")
+        assert {event.token for event in expect.now()} == {0, 1}
+        poll.deregister(left)
+        poll.reregister(clone, 1, Ready.READABLE, PollOpt.EDGE)
+        assert expect.now() == [Event(Ready.READABLE, 1)]
+
+
+def test_event_of_a_handle_closed_meanwhile_is_still_in_the_batch(poll, events, pair):
+    left, right = pair
+    poll.register(left, 0, Ready.WRITABLE, PollOpt.EDGE)
+    poll.register(right, 1, Ready.WRITABLE, PollOpt.EDGE)
+    assert poll.poll(events, 0) == 2
+    seen = set()
+    for event in events:
+        seen.add(event.token)
+        left.close()
+        right.close()
+    assert seen == {0, 1}
+
+
+def test_broken_pipe(poll, expect):
+    sender, receiver = unix.pipe()
+    with sender:
+        poll.register(receiver, 1, Ready.READABLE, PollOpt.EDGE)
+        receiver.close()
+        expect.nothing()
+
+
+def test_handle_stays_usable_when_its_poll_is_gone(selector, pair):
+    poll = Poll(selector)
+    poll.register(pair[0], 0, Ready.READABLE, PollOpt.EDGE)
+    del poll
+    pair[1].write(b"x")
+    assert pair[0].read(5) == b"x"
+    with pytest.raises(BlockingIOError):
+        pair[0].read(5)
+
+
+# -- time ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", [1e-9, 1e-7, 0.000_2, 0.001, 0.001_000_001, 0.03])
+def test_a_timeout_is_never_early(poll, events, timeout):
+    began_ns = time.monotonic_ns()
+    assert poll.poll(events, timeout) == 0
+    assert time.monotonic_ns() - began_ns >= round(timeout * 1e9)
+
+
+def test_zero_does_not_block_and_integers_are_seconds(poll, events):
+    assert poll.poll(events, 0) == 0
+    assert poll.poll(events, False) == 0
+    assert poll.poll(events, -0.0) == 0
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 2**31, 10])
+def test_a_long_timeout_ends_with_an_event(poll, events, pair, timeout):
+    poll.register(pair[0], 0, Ready.WRITABLE, PollOpt.EDGE)
+    assert poll.poll(events, timeout) == 1
+
+
+@pytest.mark.parametrize("bad", [-1, -1e-9, math.nan, -math.inf])
+def test_bad_timeouts_are_value_errors_that_show_them(poll, events, bad):
+    with pytest.raises(ValueError, match=f"timeout must be >= 0 or None, not {bad!r}"):
+        poll.poll(events, bad)
+    with pytest.raises(TypeError):
+        poll.poll(events, "1")
+    assert poll.poll(events, 0) == 0                    # the Events are free again
+
+
+class _Alarm:
+    """Sends SIGALRM every 20 ms, to *handler*."""
+
+    def __init__(self, handler):
+        self.handler = handler
+
+    def __enter__(self):
+        self.before = signal.signal(signal.SIGALRM, self.handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+
+    def __exit__(self, *exc):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self.before)
+
+
+def test_a_signal_runs_its_handler_and_the_wait_goes_on(poll, events):
+    runs = []
+    began_s = time.monotonic()
+    with _Alarm(lambda *_: runs.append(time.monotonic())):
+        assert poll.poll(events, 0.2) == 0
+    assert time.monotonic() - began_s >= 0.2
+    assert runs
+
+
+def test_what_a_handler_raises_leaves_the_poll(poll, events):
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    with pytest.raises(Stop), _Alarm(stop):
+        poll.poll(events)
+    assert events.is_empty()
+    assert poll.poll(events, 0) == 0
+
+
+def test_what_a_handler_raises_is_not_taken_for_the_interruption(poll, events):
+    def stop(*_):
+        raise InterruptedError("from the handler")
+
+    with pytest.raises(InterruptedError, match="from the handler"), _Alarm(stop):
+        poll.poll(events)
+
+
+def test_a_handler_may_cause_the_event_that_is_waited_for(poll, events):
+    registration, set_readiness = Registration.new2()
+    poll.register(registration, 4, Ready.READABLE, PollOpt.EDGE)
+    with _Alarm(lambda *_: set_readiness.set_readiness(Ready.READABLE)):
+        assert poll.poll(events) == 1
+    assert list(events) == [Event(Ready.READABLE, 4)]
+
+
+def test_poll_interruptible_raises_and_loses_nothing(poll, events):
+    registration, set_readiness = Registration.new2()
+    poll.register(registration, 4, Ready.READABLE, PollOpt.EDGE)
+    runs = []
+    with _Alarm(lambda *_: runs.append(1)), pytest.raises(InterruptedError):
+        poll.poll_interruptible(events, 10)
+    assert runs
+    assert events.is_empty()
+    set_readiness.set_readiness(Ready.READABLE)
+    assert poll.poll_interruptible(events, 10) == 1
+
+
+# -- capacity --------------------------------------------------------------------------------
+
+
+def test_a_small_buffer_serves_everyone_in_turn(poll):
+    pairs = [unix.UnixStream.pair() for _ in range(8)]
+    for token, (left, _) in enumerate(pairs):
+        poll.register(left, token, Ready.WRITABLE, PollOpt.LEVEL)
+    events = Events(3)
+    seen = set()
+    for _ in range(8):
+        assert poll.poll(events, 0) == 3
+        seen |= {event.token for event in events}
+    assert seen == set(range(8))
+    for left, right in pairs:
+        left.close()
+        right.close()
+
+
+def test_events_left_out_come_with_the_next_polls(poll):
+    pairs = [unix.UnixStream.pair() for _ in range(5)]
+    for token, (left, _) in enumerate(pairs):
+        poll.register(left, token, Ready.WRITABLE, PollOpt.EDGE)
+    events = Events(2)
+    batches = []
+    while poll.poll(events, 0):
+        batches.append([event.token for event in events])
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert {token for batch in batches for token in batch} == set(range(5))
+    for left, right in pairs:
+        left.close()
+        right.close()
+
+
+def test_the_waker_takes_no_room_from_the_event_that_it_is_for(poll, spawn):
+    events = Events(1)
+    registration, set_readiness = Registration.new2()
+    poll.register(registration, 0, Ready.READABLE, PollOpt.EDGE)
+    for _ in range(50):
+        spawn(set_readiness.set_readiness, Ready.READABLE)
+        assert poll.poll(events, 10) == 1
+
+
+# -- threads ---------------------------------------------------------------------------------
+
+
+def test_register_during_poll(poll, events, spawn, pair):
+    entered = threading.Event()
+    counts = []
+
+    def wait() -> None:
+        entered.set()
+        counts.append(poll.poll(events, 10))
+
+    thread = spawn(wait)
+    assert entered.wait(10)
+    poll.register(pair[0], 7, Ready.WRITABLE, PollOpt.EDGE)
+    thread.join(10)
+    assert counts == [1]
+    assert list(events) == [Event(Ready.WRITABLE, 7)]
+
+
+def test_reregister_during_poll(poll, events, spawn, pair):
+    entered = threading.Event()
+    poll.register(pair[0], 7, Ready.READABLE, PollOpt.EDGE)
+
+    def wait() -> None:
+        entered.set()
+        poll.poll(events, 10)
+
+    thread = spawn(wait)
+    assert entered.wait(10)
+    poll.reregister(pair[0], 8, Ready.WRITABLE, PollOpt.EDGE)
+    thread.join(10)
+    assert list(events) == [Event(Ready.WRITABLE, 8)]
+
+
+def test_one_event_goes_to_one_of_two_pollers(poll, spawn):
+    registration, set_readiness = Registration.new2()
+    poll.register(registration, 0, Ready.READABLE, PollOpt.EDGE)
+    counts = []
+    threads = [spawn(lambda: counts.append(poll.poll(Events(8), 0.2))) for _ in range(2)]
+    set_readiness.set_readiness(Ready.READABLE)
+    for thread in threads:
+        thread.join(10)
+    assert sorted(counts) == [0, 1]
+
+
+def test_the_wait_for_another_poller_counts_against_the_timeout(poll, spawn):
+    registration, set_readiness = Registration.new2()
+    poll.register(registration, 0, Ready.READABLE, PollOpt.EDGE)
+    entered = threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        # The main thread may get in first; it then waits its time out in there.
+        assert poll.poll(Events(8)) == 1
+
+    thread = spawn(wait)
+    assert entered.wait(10)
+    began_s = time.monotonic()
+    assert poll.poll(Events(8), 0.1) == 0
+    assert 0.1 <= time.monotonic() - began_s < 5
+    set_readiness.set_readiness(Ready.READABLE)
+    thread.join(10)
+
+
+def test_a_waiting_poller_takes_over(poll, spawn):
+    registration, set_readiness = Registration.new2()
+    poll.register(registration, 0, Ready.READABLE, PollOpt.EDGE)
+    done = threading.Semaphore(0)
+
+    def wait() -> None:
+        assert poll.poll(Events(8), 10) == 1
+        done.release()
+
+    for _ in range(3):
+        spawn(wait)
+    for _ in range(3):
+        set_readiness.set_readiness(Ready.READABLE)
+        assert done.acquire(timeout=10)
+
+
+# -- bare descriptors ------------------------------------------------------------------------
+
+
+def test_evented_fd_borrows_the_descriptor(poll, other_poll, expect):
+    read_fd, write_fd = os.pipe()
+    try:
+        assert unix.EventedFd(read_fd).fileno() == read_fd
+        assert repr(unix.EventedFd(3)) == "EventedFd(3)"
+        poll.register(unix.EventedFd(read_fd), 0, Ready.READABLE, PollOpt.LEVEL)
+        other_poll.register(unix.EventedFd(read_fd), 1, Ready.READABLE, PollOpt.LEVEL)
+        os.write(write_fd, b"x")
+        assert expect.now() == [Event(Ready.READABLE, 0)]
+        events = Events(8)
+        other_poll.poll(events, 0)
+        assert list(events) == [Event(Ready.READABLE, 1)]
+        poll.reregister(unix.EventedFd(read_fd), 2, Ready.READABLE, PollOpt.LEVEL)
+        assert expect.now() == [Event(Ready.READABLE, 2)]
+        poll.deregister(unix.EventedFd(read_fd))
+        assert expect.now() == []
+        assert os.get_blocking(read_fd)
+    finally:
+        os.close(read_fd)
+        os.close(write_fd)
+    with pytest.raises(TypeError, match="'x'"):
+        unix.EventedFd("x")
+
+
+def test_edge_on_a_bare_descriptor_works_when_the_program_says_drained(poll, expect):
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    try:
+        poll.register(read_fd, 0, Ready.READABLE, PollOpt.EDGE)
+        for _ in range(3):
+            os.write(write_fd, b"x")
+            assert expect.now() == [Event(Ready.READABLE, 0)]
+            assert os.read(read_fd, 5) == b"x"
+            with pytest.raises(BlockingIOError):
+                os.read(read_fd, 5)
+            poll.drained(read_fd, Ready.READABLE)
+    finally:
+        poll.deregister(read_fd)
+        os.close(read_fd)
+        os.close(write_fd)
+
+
+def test_drained_on_what_is_not_registered_does_nothing(poll, pair):
+    poll.drained(pair[0], Ready.READABLE)
+    poll.drained(pair[0].fileno(), Ready.WRITABLE)
+
+
+def test_nested_poll_is_readable_while_it_has_events(poll, selector, pair, expect):
+    if selector == "poll":
+        pytest.skip("poll(2) has no descriptor to nest")
+    with Poll(selector) as inner:
+        poll.register(inner, 0, Ready.READABLE, PollOpt.LEVEL)
+        assert expect.now() == []
+        inner.register(pair[0], 1, Ready.WRITABLE, PollOpt.EDGE)
+        assert expect.now() == [Event(Ready.READABLE, 0)]
+        assert select.select([inner], [], [], 0)[0] == [inner]
+        inner_events = Events(8)
+        assert inner.poll(inner_events, 0) == 1
+        assert expect.now() == []

@@ -1,0 +1,31 @@
+"""Tests of CPython's ``test.test_asyncio`` that are not run, each with its reason.
+
+A pattern is matched (as by fnmatch) against ``module.Class.test``.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+ANY_LOOP = "any"
+Version = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    pattern: str
+    reason: str
+    loop: str = "mioloop"
+    since: Version = (3, 10)
+    until: Version = (3, 99)  # the last version it concerns
+
+    def applies(self, loop: str, modules: list[str]) -> bool:
+        return (
+            self.loop in (ANY_LOOP, loop)
+            and self.since <= sys.version_info[:2] <= self.until
+            and self.pattern.partition(".")[0] in modules
+        )
+
+
+EXCLUSIONS: list[Exclusion] = []
