@@ -168,6 +168,7 @@ typedef struct {
 
 void mio_slab_init(mio_slab *slab);
 void mio_slab_free(mio_slab *slab);         /* the values are the caller's */
+/* -EINVAL for a NULL value, -ENOMEM. */
 int mio_slab_insert(mio_slab *slab, void *value, mio_token *out);
 void *mio_slab_remove(mio_slab *slab, mio_token token);   /* NULL if stale */
 
@@ -209,6 +210,7 @@ typedef struct {
 
 void mio_timers_init(mio_timers *timers);
 void mio_timers_free(mio_timers *timers);   /* every timer becomes idle */
+/* A timer that is scheduled already moves, behind its equals. -ENOMEM. */
 int mio_timers_add(mio_timers *timers, mio_timer *timer, int64_t deadline_ns);
 void mio_timers_remove(mio_timers *timers, mio_timer *timer);   /* idle: no-op */
 
