@@ -58,7 +58,7 @@ def new_event_loop(
     return loop
 
 
-class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy):  # type: ignore[name-defined,misc]
+class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy):
     """For ``asyncio.set_event_loop_policy()``: every new loop is made by `new_event_loop`.
 
     Takes its options; what is None is read from the environment whenever a loop is made. A
@@ -108,7 +108,8 @@ def run(
 
     if hasattr(asyncio, "Runner"):  # 3.11
         with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
-            return runner.run(main)
+            result: T = runner.run(main)
+            return result
     return _run_with_policy(main, debug, factory)
 
 
@@ -119,7 +120,7 @@ def _run_with_policy(
 ) -> T:
     """asyncio.run() of 3.10, which makes its loop by the policy."""
 
-    class _Once(unix_events._UnixDefaultEventLoopPolicy):  # type: ignore[name-defined,misc]
+    class _Once(unix_events._UnixDefaultEventLoopPolicy):
         _loop_factory = staticmethod(factory)
 
     before = asyncio.get_event_loop_policy()

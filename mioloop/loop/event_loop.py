@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import selectors
 import signal
 import threading
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import socket
 
     from mioloop import mio
+    from mioloop.mio.poll import BorrowedPoll
 
 DEFAULT_TRIGGER = "edge"
 
@@ -84,7 +86,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
 
     def __init__(self, *, trigger: str = DEFAULT_TRIGGER, selector: str | None = None) -> None:
         self._open(selector, trigger, type(self).time is not EventLoop.time)
-        self._mio_poll: mio.Poll | None = None
+        self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
         try:
             super().__init__(_ReactorSelector(self))
@@ -153,9 +155,9 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         """
         self._check_closed()
         if self._mio_poll is None:
-            from mioloop.mio.poll import Poll
+            from mioloop.mio.poll import BorrowedPoll
 
-            self._mio_poll = Poll._borrow(self._poll_address, self)
+            self._mio_poll = BorrowedPoll(self._poll_address, self)
         return self._mio_poll
 
     def watch(
@@ -199,9 +201,12 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         """
         evented = self._watched_evented(token)
         try:
-            # Closed by its owner: nothing is registered any more.
-            with contextlib.suppress(FileNotFoundError, ValueError):
-                self.poll.deregister(evented)
+            self.poll.deregister(evented)
+        except ValueError:  # a closed mio object: nothing is registered any more
+            pass
+        except OSError as exc:
+            if exc.errno not in (errno.EBADF, errno.ENOENT):  # a closed descriptor: the same
+                raise
         finally:
             self._forget_evented(token)
 
@@ -223,7 +228,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         server: Any = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        base_events._set_nodelay(sock)
+        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
         return self._make_stream_transport(sock, protocol, waiter, extra, server)
 
     def _make_ssl_transport(
@@ -231,7 +236,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         rawsock: socket.socket,
         protocol: asyncio.BaseProtocol,
         sslcontext: Any,
-        waiter: asyncio.Future[Any] | None = None,
+        waiter: Any = None,
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
