@@ -231,12 +231,16 @@ cdef class NativeLoop(Reactor):
 
     def _watched_fds(self):
         """fd -> (reader, writer), as add_reader() and add_writer() set them."""
-        return {fd: ((<Watcher>source).reader, (<Watcher>source).writer)
-                for fd, source in self.sources_by_fd.items() if isinstance(source, Watcher)}
+        fds = {}
+        for fd in self.token_by_fd:
+            source = self.source_of(fd)
+            if isinstance(source, Watcher):
+                fds[fd] = ((<Watcher>source).reader, (<Watcher>source).writer)
+        return fds
 
     def _transport_of_fd(self, int fd):
         """The native transport that uses *fd* now, or None."""
-        source = self.sources_by_fd.get(fd)
+        source = self.source_of(fd)
         return source if hasattr(source, "is_closing") else None
 
     def _make_stream_transport(self, sock, protocol, waiter, extra, server):
@@ -252,7 +256,7 @@ cdef class NativeLoop(Reactor):
         listener.start()
 
     def _stop_listener(self, sock):
-        source = self.sources_by_fd.get(sock.fileno())
+        source = self.source_of(sock.fileno())
         if isinstance(source, Listener):
             (<Listener>source).stop()
 

@@ -290,7 +290,7 @@ cdef class StreamTransport(WriteFlow):
         return 0
 
     cdef int buffer_drained(self) except -1:
-        if self.blocked:
+        if self.blocked or self.paused:
             self.blocked = False
             self.update_interest()
         self.resume_protocol_if_drained()       # may write more
@@ -321,6 +321,10 @@ cdef class StreamTransport(WriteFlow):
 
         if not self.attached or self.lent:
             return 0
+        if self.paused and self.buffered_bytes == 0 and not self.closing:
+            self.reactor.let_go(self)   # idle: whoever forgets it now gets a ResourceWarning
+        else:
+            self.reactor.hold(self)
         if self.reactor.trigger_mode == EDGE:
             want = self.armed
             if self.started:
@@ -611,14 +615,14 @@ cdef class StreamTransport(WriteFlow):
     def _lend_fd(self):
         """sock_sendfile() drives the descriptor until _take_fd_back()."""
         self.reactor.unregister(self)
-        self.reactor.sources_by_fd.pop(self.fd, None)
+        self.reactor.token_by_fd.pop(self.fd, None)
         self.armed = 0
         self.lent = True
 
     def _take_fd_back(self):
         self.lent = False
         if self.attached:
-            self.reactor.sources_by_fd[self.fd] = self
+            self.reactor.token_by_fd[self.fd] = self.token
             self.update_interest()
 
     @property
