@@ -36,14 +36,17 @@ def run_foreign(handle):
 
 cdef int64_t to_ns(when) except? -1:
     """Seconds to nanoseconds, rounded up: a timer is never early (R3)."""
-    cdef double ns = <double>when * 1e9
+    cdef double seconds = when
+    cdef double ns = ceil(seconds * 1e9)
     if isnan(ns):
         raise ValueError("a time to call at cannot be NaN")
     if ns >= <double>INT64_MAX:
         return INT64_MAX
     if ns <= -<double>INT64_MAX:
         return -INT64_MAX
-    return <int64_t>ceil(ns)
+    if ns / 1e9 < seconds:              # the product was rounded down
+        ns += 1
+    return <int64_t>ns
 
 
 @cython.final
@@ -135,7 +138,7 @@ cdef class NativeLoop(Reactor):
         return self.debug
 
     def time(self):
-        return self.monotonic() * 1e-9
+        return self.monotonic() / 1e9
 
     def call_later(self, delay, callback, *args, context=None):
         if delay is None:
@@ -363,7 +366,7 @@ cdef class NativeLoop(Reactor):
         return 0
 
     cdef int log_if_slow(self, what, int64_t began_ns) except -1:
-        cdef double took_s = (self.monotonic() - began_ns) * 1e-9
+        cdef double took_s = (self.monotonic() - began_ns) / 1e9
         if self.debug and took_s >= self.slow_callback_duration:
             text = base_events._format_handle(what) if isinstance(what, Handle) else repr(what)
             base_events.logger.warning("Executing %s took %.3f seconds", text, took_s)
@@ -373,7 +376,7 @@ cdef class NativeLoop(Reactor):
         """loop.time(), by whoever defines it (R6)."""
         if self.time_overridden or "time" in self.instance_dict:
             return self.time()
-        return self.monotonic() * 1e-9
+        return self.monotonic() / 1e9
 
     cdef int64_t now(self) except? -1:
         if self.time_overridden or "time" in self.instance_dict:
