@@ -98,7 +98,9 @@ def test_boundaries_are_kept(loop, run):
             count = len(server.received)
             client.transport.sendto(bytes([i]) * sizes[i % len(sizes)])
             await server.until(lambda count=count: len(server.received) > count)
-        assert [len(data) for data, _ in server.received] == [sizes[i % len(sizes)] for i in range(30)]
+        assert [len(data) for data, _ in server.received] == [
+            sizes[i % len(sizes)] for i in range(30)
+        ]
         await close(client, server)
 
     run(loop, main())
@@ -342,7 +344,10 @@ def test_broadcast_and_reuse_port(loop, run):
 
     async def main():
         _, protocol = await loop.create_datagram_endpoint(
-            lambda: Recorder(loop), local_addr=("127.0.0.1", 0), allow_broadcast=True, reuse_port=True
+            lambda: Recorder(loop),
+            local_addr=("127.0.0.1", 0),
+            allow_broadcast=True,
+            reuse_port=True,
         )
         sock = protocol.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST)
