@@ -47,37 +47,51 @@ def tree(pid: int) -> list[int]:
     return pids
 
 
+def waited_s(pid: int) -> float | None:
+    """How long the main thread was ready to run while others had the processor."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) * 1e-9
+    except (OSError, IndexError):
+        return None
+
+
 @dataclass
 class Used:
-    """Processor seconds."""
+    """Processor seconds, and those that were waited for one."""
 
     total_s: float | None = None
     user_s: float | None = None
     system_s: float | None = None
+    waited_s: float | None = None
 
 
 class Meter:
     """What a process and its descendants use from now on."""
 
     def __init__(self, pid: int) -> None:
-        self._before = {
-            each: (cpu_s(each), user_and_system_s(each)) for each in tree(pid)
-        }
+        self._pid = pid
+        self._waited_s = waited_s(pid)
+        self._before = {each: (cpu_s(each), user_and_system_s(each)) for each in tree(pid)}
 
     def read(self) -> Used:
         """What was used since. The ticks are coarse: they only divide the exact total."""
+        waited = waited_s(self._pid)
+        used = Used()
+        if waited is not None and self._waited_s is not None:
+            used.waited_s = waited - self._waited_s
         total_s = user_s = system_s = 0.0
         for pid, (before_s, split_before) in self._before.items():
             now_s, split_now = cpu_s(pid), user_and_system_s(pid)
             if before_s is None or now_s is None or split_before is None or split_now is None:
-                return Used()
+                return used
             total_s += now_s - before_s
             user_s += split_now[0] - split_before[0]
             system_s += split_now[1] - split_before[1]
-        if user_s + system_s <= 0:
-            return Used(total_s)
-        share = user_s / (user_s + system_s)
-        return Used(total_s, total_s * share, total_s * (1 - share))
+        used.total_s = total_s
+        if user_s + system_s > 0:
+            share = user_s / (user_s + system_s)
+            used.user_s, used.system_s = total_s * share, total_s * (1 - share)
+        return used
 
 
 def resident_bytes(pid: int) -> int | None:

@@ -92,6 +92,7 @@ async def timers_fired(count: int) -> None:
 
 
 async def timer_accuracy(count: int) -> Latencies:
+    """Negative where a timer fired early."""
     loop = asyncio.get_running_loop()
     late = []
     for _ in range(count):
@@ -218,6 +219,13 @@ def figures(requests: int, elapsed_s: float, latencies: array[float]) -> dict[st
     return found
 
 
+def accuracy_figures(requests: int, elapsed_s: float, late: array[float]) -> dict[str, float]:
+    """How far timers were off, to either side, and the share of those that were early."""
+    off = array("d", map(abs, late))
+    early = sum(seconds < 0 for seconds in late) / len(late)
+    return figures(requests, elapsed_s, off) | {"early": early}
+
+
 def _with_cpu(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
     before, before_s = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
     found = measure()
@@ -242,7 +250,8 @@ def run(loop: asyncio.AbstractEventLoop, workload: str, seconds: float) -> dict[
             latencies.extend(await batch(count) or ())
             requests += count
             now = time.perf_counter()
-        return figures(requests, now - started, latencies)
+        made = accuracy_figures if workload == "timer-accuracy" else figures
+        return made(requests, now - started, latencies)
 
     return _with_cpu(lambda: loop.run_until_complete(repeat()))
 

@@ -12,6 +12,7 @@ from typing import Any
 from mioloop.compare.workloads import SPLIT_HEAD
 
 CHUNK = 64 * 1024
+BACKLOG = 1024         # the load generator connects faster than any server accepts
 BODY = b"Hello, world!"
 HTTP_RESPONSE = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s"
@@ -115,17 +116,21 @@ def port_of(server: Any) -> int:
 async def serve_protocol(factory: Callable[[], Any], place: Place) -> int:
     loop = asyncio.get_running_loop()
     if place.path:
-        return port_of(await loop.create_unix_server(factory, place.path, ssl=place.tls))
-    return port_of(await loop.create_server(factory, "127.0.0.1", 0, ssl=place.tls))
+        return port_of(
+            await loop.create_unix_server(factory, place.path, ssl=place.tls, backlog=BACKLOG)
+        )
+    return port_of(
+        await loop.create_server(factory, "127.0.0.1", 0, ssl=place.tls, backlog=BACKLOG)
+    )
 
 
 async def serve_streams(place: Place) -> int:
-    return port_of(await asyncio.start_server(echo_stream, "127.0.0.1", 0))
+    return port_of(await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=BACKLOG))
 
 
 async def serve_sock(place: Place) -> int:
     loop = asyncio.get_running_loop()
-    listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     listener.setblocking(False)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -160,7 +165,7 @@ async def serve_aiohttp(app: Any, host: str = "127.0.0.1", port: int = 0) -> int
 
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     _kept.append(runner)
     bound: int = runner.addresses[0][1]
     return bound
@@ -169,7 +174,7 @@ async def serve_aiohttp(app: Any, host: str = "127.0.0.1", port: int = 0) -> int
 async def serve_asgi(app: Any, lifespan: str = "auto") -> int:
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan=lifespan)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))

@@ -25,6 +25,8 @@ from mioloop.compare.workloads import BY_NAME
 
 Job = dict[str, Any]
 
+IDLE_BATCH = 100
+
 
 def class_of(loop: object) -> str:
     return f"{type(loop).__module__}.{type(loop).__qualname__}"
@@ -114,20 +116,24 @@ def _measure(job: Job) -> Job:
     found["client_busy"] = 0.0 if ours else ours_s / found["elapsed_s"]
     if used.total_s is not None:
         found |= {"cpu_s": used.total_s, "user_s": used.user_s, "system_s": used.system_s}
+    if used.waited_s is not None:
+        found["waited"] = used.waited_s / found["elapsed_s"]
     return found
 
 
 def _measure_memory(job: Job, pid: int) -> Job:
     """One echo on each connection, so that all are in use; then what each has added."""
     connections = job.pop("connections")
-    with client.open_load(**job, connections=100) as first:
-        first.run(0.1)      # what the server allocates once
+    with contextlib.ExitStack() as loads:
+        # What the server allocates once; and as many at a time as its backlog can take.
+        loads.enter_context(client.open_load(**job, connections=IDLE_BATCH)).run(0)
         before = cpu.resident_bytes(pid)
         started = time.perf_counter()
-        with client.open_load(**job, connections=connections) as load:
-            load.run(0)
-            elapsed_s = time.perf_counter() - started
-            after = cpu.resident_bytes(pid)
+        for first in range(0, connections, IDLE_BATCH):
+            count = min(IDLE_BATCH, connections - first)
+            loads.enter_context(client.open_load(**job, connections=count)).run(0)
+        elapsed_s = time.perf_counter() - started
+        after = cpu.resident_bytes(pid)
     if before is None or after is None:
         raise OSError("the memory of a process is read from /proc, which this system has not")
     return {
@@ -145,6 +151,7 @@ def work(wire: Wire, config: Job) -> None:
     asyncio.set_event_loop(loop)
     wire.say(port=0, loop=class_of(loop))
     for job in wire.jobs():
+        meter = cpu.Meter(os.getpid())
         try:
             if job["workload"] == "loop-creation":
                 found = local.make_loops(factory, job["seconds"])
@@ -157,6 +164,9 @@ def work(wire: Wire, config: Job) -> None:
         except Exception as exc:
             wire.say(error=f"{type(exc).__name__}: {exc}")
         else:
+            used = meter.read()
+            if used.waited_s is not None:
+                found["waited"] = used.waited_s / found["elapsed_s"]
             wire.say(**found)
 
 

@@ -114,7 +114,7 @@ WORKLOADS = (
     _local("task-switch", "100 tasks that take turns by sleep(0)", "switch"),
     _local("timers-cancelled", "call_later(60) and cancel()", "timer"),
     _local("timers-fired", "1000 timers that are due at once", "timer"),
-    _local("timer-accuracy", "how late a timer of 100 us fires", "timer", judged_by="p50_s"),
+    _local("timer-accuracy", "how far a timer of 100 us is off", "timer", judged_by="p50_s"),
     _local("wait-for", "wait_for() a coroutine that yields once", "call"),
     _local("queue", "put() and get() on asyncio.Queue", "item"),
     _local("call-soon-threadsafe", "a thread wakes the loop and waits for it", "wake-up"),
@@ -126,7 +126,7 @@ WORKLOADS = (
              unit="import"),
     Workload(
         "idle", "resident bytes for each idle connection", side="idle", sizes=(KIB,),
-        connections=(10_000,), quick=(KIB, 1000), judged_by="bytes", unit="connection",
+        connections=(10_000,), quick=(KIB, 2000), judged_by="bytes", unit="connection",
     ),
     Workload(
         "idle-tls", "resident bytes for each idle TLS connection", side="idle", tls=True,
