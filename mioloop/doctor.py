@@ -27,7 +27,7 @@ def version_of(package: str) -> str | None:
 
 
 def kernel_features() -> dict[str, str]:
-    """What the core uses where there is such a thing."""
+    """What makes a loop better where there is such a thing."""
     if not sys.platform.startswith("linux"):
         return {}
     found = re.match(r"(\d+)\.(\d+)", platform.release())
@@ -36,7 +36,6 @@ def kernel_features() -> dict[str, str]:
         name: "yes" if kernel >= since else f"no, Linux {since[0]}.{since[1]} has it"
         for name, since in (
             ("epoll_pwait2 (timers below 1 ms)", (5, 11)),
-            ("EPOLLEXCLUSIVE", (4, 5)),
             ("pidfd_open (subprocesses without threads)", (5, 3)),
         )
     }
@@ -65,9 +64,10 @@ async def _talk() -> None:
 
 def check(**options: str) -> str | None:
     """What is wrong with a loop made with these options; None if it works."""
-    from mioloop.policy import run
+    from mioloop.policy import new_event_loop, run
 
     try:
+        new_event_loop(**options).close()
         run(asyncio.wait_for(_talk(), TIMEOUT_S), **options)  # type: ignore[arg-type]
     except ImportError as exc:
         return f"not available: {exc}"
