@@ -93,16 +93,16 @@ def make_parser() -> Parser:
     what.add_argument("--port", type=int, help="where a command listens that takes no {port}")
     how = parser.add_argument_group("how")
     how.add_argument("--quick", action="store_true", help="end in two minutes")
-    how.add_argument("--rounds", type=_positive(int), help="default: 7; with --quick: 3")
+    how.add_argument("--rounds", type=_positive(int), help="default: 7; with --quick: 6")
     how.add_argument(
-        "--seconds", type=_positive(float), help="of each round; default: 1; with --quick: 0.15"
+        "--seconds", type=_positive(float), help="of each round; default: 1; with --quick: 0.08"
     )
     how.add_argument("--timeout", type=_positive(float), default=5.0, help="of a request")
     how.add_argument("--syscalls", action="store_true", help="count system calls, by strace")
     how.add_argument("--cpus", type=_cpus, help="SERVER,CLIENT; default: two cores of their own")
     how.add_argument(
         "--max-spread", type=_positive(float), default=0.10,
-        help="a ratio whose interval is wider decides nothing; default: 0.10",
+        help="a ratio whose interval is wider is said to be uncertain; default: 0.10",
     )
     results = parser.add_argument_group("results")
     results.add_argument("--json", type=Path, metavar="FILE", help="figures and samples")
@@ -198,12 +198,12 @@ def main(arguments: Sequence[str]) -> int:
 
     pinned = options.cpus or cpu.two_cores()
     measuring = runner.Options(
-        seconds=options.seconds or (0.15 if options.quick else 1.0),
-        rounds=options.rounds or (3 if options.quick else 7),
+        seconds=options.seconds or (0.08 if options.quick else 1.0),
+        rounds=options.rounds or (6 if options.quick else 7),
         timeout_s=options.timeout,
         syscalls=options.syscalls,
     )
-    measuring.warm_s = 0.05 if options.quick else min(0.2, measuring.seconds)
+    measuring.warm_s = 0.03 if options.quick else min(0.2, measuring.seconds)
     if options.quick:
         measuring.deadline = time.monotonic() + QUICK_S
     if pinned is not None:

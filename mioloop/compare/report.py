@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from mioloop.compare.spread import Spread
-from mioloop.compare.summary import CellSummary, Line, Standing
+from mioloop.compare.summary import OUTCOMES, CellSummary, Line, Standing
 
 STYLES = {
     "faster": "green", "slower": "red", "less CPU": "green", "more CPU": "red",
-    "failed": "bold red", "too wide": "yellow",
+    "failed": "bold red", "undecided": "yellow",
     "floor": "dim", "skipped": "dim",
 }
 
@@ -67,7 +67,7 @@ def row(line: Line, base: str, syscalls: bool) -> list[str]:
 
 def verdict(line: Line) -> str:
     """The CPU speaks where the rate, which depends on what else the machine does, cannot."""
-    if line.verdict == "too wide" and line.cpu_verdict in ("less", "more"):
+    if line.verdict == "undecided" and line.cpu_verdict in ("less", "more"):
         return f"{line.cpu_verdict} CPU"
     return line.verdict
 
@@ -101,10 +101,10 @@ def remarks(cells: Sequence[CellSummary]) -> list[str]:
 def standing_text(standing: Standing, base: str) -> str:
     parts = [
         f"{count} {name}"
-        for name in ("faster", "even", "slower", "too_wide", "failed")
+        for name in OUTCOMES
         if (count := getattr(standing, name))
     ]
-    text = f"{standing.loop} against {base}: {', '.join(parts).replace('_', ' ') or 'no figures'}"
+    text = f"{standing.loop} against {base}: {', '.join(parts) or 'no figures'}"
     if standing.less_cpu or standing.more_cpu:
         text += f"; less CPU in {standing.less_cpu}, more in {standing.more_cpu}"
     if standing.mean_ratio is not None:
@@ -116,8 +116,8 @@ def standing_text(standing: Standing, base: str) -> str:
 
 LEGEND = (
     "A ratio above 1 is better than the base: its median over the rounds, pair by pair, and the"
-    " interval that holds it at 95 % (of fewer than 6 rounds: all of them). Latencies are of"
-    " a client that sends the next request when the last is answered."
+    " interval that holds it at 95 % (of fewer than 6 rounds: all of them). Latencies are of a"
+    " client that sends the next request when the last is answered."
 )
 
 

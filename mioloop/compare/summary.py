@@ -13,7 +13,9 @@ from mioloop.compare.runner import CellResult, Result, Sample
 from mioloop.compare.spread import Spread, ratios, spread
 
 LATENCIES = ("p50_s", "p99_s", "p999_s", "max_s")
+OUTCOMES = ("faster", "even", "slower", "undecided", "failed")
 BUSY = 0.95             # of a processor: whoever uses that much has no more to give
+ENOUGH_ROUNDS = 6       # for the interval of a ratio to be one of 95 %
 WAITED = 0.05           # of the time, for a processor: others use it too
 
 
@@ -40,8 +42,8 @@ class Line:
     syscalls: float | None = None           # for each request
     ratio: Spread | None = None             # of what the workload is judged by
     cpu_ratio: Spread | None = None
-    verdict: str = ""           # faster, slower, even, too wide, base, floor, failed, skipped
-    cpu_verdict: str = ""                   # less, more, even, too wide
+    verdict: str = ""           # faster, slower, even, undecided, base, floor, failed, skipped
+    cpu_verdict: str = ""                   # less, more, even, undecided
     failed: str = ""
     skipped: str = ""
     notes: list[Note] = field(default_factory=list)
@@ -68,6 +70,17 @@ def _median(samples: Sequence[Sample], name: str) -> float | None:
     return median(present) if present else None
 
 
+def _user_share(samples: Sequence[Sample]) -> float | None:
+    """Of all rounds together: in one the ticks may be few."""
+    split = [
+        (sample["user_s"] * sample["requests"], sample["system_s"] * sample["requests"])
+        for sample in samples
+        if sample.get("user_s") is not None and sample.get("system_s") is not None
+    ]
+    user_s, both_s = sum(user for user, _ in split), sum(map(sum, split))
+    return user_s / both_s if both_s > 0 else None
+
+
 def _ratio(ours: Result, base: Result, name: str) -> Spread | None:
     """Round by round; what is better when it is less is turned round."""
     a, b = _values(ours.samples, name), _values(base.samples, name)
@@ -76,8 +89,8 @@ def _ratio(ours: Result, base: Result, name: str) -> Spread | None:
 
 
 def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
-    """The figures of a cell. *max_spread* is the widest interval of a ratio, as a share of it,
-    from which anything is concluded."""
+    """The figures of a cell. *max_spread* is how wide the interval of a ratio may be, as
+    a share of it, before it is said to be too wide."""
     workload = found.cell.workload
     base_result = next((result for result in found.results if result.loop == base), None)
     lines = []
@@ -97,8 +110,8 @@ def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
         samples = result.samples
         line.rate = _median(samples, "rate")
         line.cpu_s = _median(samples, "cpu_s")
-        line.user_s = _median(samples, "user_s")
-        line.system_s = _median(samples, "system_s")
+        if line.cpu_s is not None and (share := _user_share(samples)) is not None:
+            line.user_s, line.system_s = line.cpu_s * share, line.cpu_s * (1 - share)
         line.bytes = _median(samples, "bytes")
         for name in LATENCIES:
             if (value := _median(samples, name)) is not None:
@@ -110,8 +123,8 @@ def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
         if result.loop in (base, FLOOR):
             line.verdict = "base" if result.loop == base else "floor"
         else:
-            line.verdict = _verdict(line.ratio, max_spread, "faster", "slower")
-            line.cpu_verdict = _verdict(line.cpu_ratio, max_spread, "less", "more")
+            line.verdict = _verdict(line.ratio, line.rounds, max_spread, "faster", "slower")
+            line.cpu_verdict = _verdict(line.cpu_ratio, line.rounds, max_spread, "less", "more")
         line.notes += _notes(line, samples, max_spread)
     return CellSummary(
         found.cell.name, workload.name, workload.text, found.cell.size, found.cell.connections,
@@ -119,24 +132,30 @@ def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
     )
 
 
-def _verdict(ratio: Spread | None, max_spread: float, better: str, worse: str) -> str:
+def _verdict(ratio: Spread | None, rounds: int, max_spread: float, better: str, worse: str) -> str:
+    """An interval on one side of 1 decides, however wide; one around 1 says "even" if narrow."""
     if ratio is None:
         return ""
-    if ratio.width > max_spread:
-        return "too wide"
+    if rounds < ENOUGH_ROUNDS:
+        return "undecided"
     if ratio.low > 1:
         return better
-    return worse if ratio.high < 1 else "even"
+    if ratio.high < 1:
+        return worse
+    return "even" if ratio.width <= max_spread else "undecided"
 
 
 def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Note]:
     notes = []
-    if line.verdict == "too wide" and line.ratio is not None:
-        text = (
-            f"the spread is wider than {max_spread:.0%}, so nothing is concluded:"
-            " measure longer, or on a quieter machine"
-        )
-        notes.append(Note(text, f"{line.ratio.width:.0%}"))
+    if line.ratio is not None and line.verdict not in ("base", "floor"):
+        if line.rounds < ENOUGH_ROUNDS:
+            notes.append(Note(f"fewer than {ENOUGH_ROUNDS} rounds decide nothing"))
+        if line.ratio.width > max_spread:
+            text = (
+                f"the spread is wider than {max_spread:.0%}: how large the difference is, is not"
+                " known; measure longer, or on a quieter machine"
+            )
+            notes.append(Note(text, f"{line.ratio.width:.0%}"))
     client, ours = _median(samples, "client_busy"), _median(samples, "busy")
     if client is not None and client > BUSY and (ours is None or ours < BUSY):
         notes.append(Note("the load generator limits the rate: go by the CPU for each"))
@@ -156,7 +175,7 @@ class Standing:
     faster: int = 0
     even: int = 0
     slower: int = 0
-    too_wide: int = 0
+    undecided: int = 0
     failed: int = 0
     less_cpu: int = 0
     more_cpu: int = 0
@@ -174,9 +193,8 @@ def standings(cells: Iterable[CellSummary], base: str) -> list[Standing]:
             if line.loop in (base, FLOOR):
                 continue
             standing = found.setdefault(line.loop, Standing(line.loop))
-            name = line.verdict.replace(" ", "_")
-            if name in ("faster", "even", "slower", "too_wide", "failed"):
-                setattr(standing, name, getattr(standing, name) + 1)
+            if line.verdict in OUTCOMES:
+                setattr(standing, line.verdict, getattr(standing, line.verdict) + 1)
             standing.less_cpu += line.cpu_verdict == "less"
             standing.more_cpu += line.cpu_verdict == "more"
             for into, ratio in ((rates, line.ratio), (cpus, line.cpu_ratio)):
