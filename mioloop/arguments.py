@@ -15,8 +15,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        found, unknown = self.parse_known_args(args, namespace)
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """What parse_args() returns; it ends the process with status 2 on a mistake."""
+        found, unknown = self.parse_known_args(arguments)
         for argument in unknown:
             if argument.startswith("-"):
                 self.refuse("option", argument.partition("=")[0], self.options())

@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     Parser(
         prog="python -m mioloop doctor",
         description="Say what is installed here, and whether a loop works.",
-    ).parse_args(list(arguments))
+    ).parse(arguments)
     from mioloop.loop.event_loop import DEFAULT_TRIGGER
 
     def say(name: str, value: object) -> None:

@@ -42,7 +42,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def main(arguments: Sequence[str]) -> int:
     parser = make_parser()
     ours, program = split(arguments)
-    options = parser.parse_args(ours)
+    options = parser.parse(ours)
     if not program or program == ["-m"]:
         parser.error("there is no script or module to run")
 

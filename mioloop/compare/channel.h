@@ -11,6 +11,10 @@
 #include <sys/types.h>
 
 #include "load.h"
+#include "mio.h"
+
+/* Readiness that says there may be an end behind the bytes. */
+#define MIO_ENDED (MIO_ERROR | MIO_HUP | MIO_READ_CLOSED)
 
 typedef struct {
     int fd;                     /* -1 if there is none */

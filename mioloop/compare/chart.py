@@ -62,7 +62,7 @@ def write(path: Path, cells: Sequence[CellSummary], base: str, where: dict[str, 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axes.set_yticks([row + 0.4 - bar / 2 for row in range(len(cells))])
     axes.set_yticklabels([cell.name for cell in cells], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(cells) - 0.2 + bar / 2, -bar)
     axes.set_xlabel(f"against {base}; longer to the right is better, the line is its 95 % interval")
     axes.set_title(
         f"{where['python']}, {where['system']}, {where['processor']}", fontsize=8, color="#555555"
@@ -70,6 +70,6 @@ def write(path: Path, cells: Sequence[CellSummary], base: str, where: dict[str, 
     axes.grid(axis="x", color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
     if loops:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.05), ncols=4, frameon=False)
+        axes.legend(loc="lower right", ncols=1, frameon=False)
     for suffix in (".svg", ".png"):
         figure.savefig(path.with_suffix(suffix), bbox_inches="tight", dpi=150)

@@ -177,7 +177,7 @@ def main(arguments: Sequence[str]) -> int:
     """0: all figures were taken; 1: a cell failed; 2: the arguments make no sense."""
     parser = make_parser()
     own, command = split_command(arguments)
-    options = parser.parse_args(own)
+    options = parser.parse(own)
     if options.app and command:
         parser.error("--app and a command exclude each other")
     if (options.app or command) and options.workload:
@@ -225,13 +225,13 @@ def main(arguments: Sequence[str]) -> int:
             bench.close()
             parser.error(str(exc))
 
-        def contestants_of(workload: workloads.Workload) -> tuple[list[str], list[Any]]:
+        def contestants_of(workload: workloads.Workload) -> tuple[list[str], runner.Makers]:
             return names, makers
     else:
         cells, more = chosen_cells(options, parser)
         warnings += more
 
-        def contestants_of(workload: workloads.Workload) -> tuple[list[str], list[Any]]:
+        def contestants_of(workload: workloads.Workload) -> tuple[list[str], runner.Makers]:
             made = runner.contestants_of(
                 workload, contestants, not options.no_floor, measuring, bench
             )

@@ -155,7 +155,7 @@ static int flush(client *conn)
     return 0;
 }
 
-static int serve_client(mio_floor *server, client *conn)
+static int serve_client(mio_floor *server, client *conn, uint32_t ready)
 {
     size_t head = server->options.head_size;
     int emulates_edges = mio_poll_emulates_edges(server->poll);
@@ -174,7 +174,9 @@ static int serve_client(mio_floor *server, client *conn)
         else
             rc = answer(conn, server->buffer, head + (size_t)n);
         if (rc < 0) return -1;
-        if (n < RECV_SIZE && conn->channel.ssl == NULL && !emulates_edges) break;
+        if (n < RECV_SIZE && (ready & MIO_ENDED) == 0 && conn->channel.ssl == NULL
+            && !emulates_edges)
+            break;
     }
     if (conn->unsent_size != 0) mio_poll_drained(server->poll, conn->channel.fd, MIO_WRITABLE);
     return 0;
@@ -193,9 +195,9 @@ static void on_ready(mio_floor *server, client *conn, uint32_t ready)
     rc = 0;
     if (conn->unsent_size > 0) {
         rc = flush(conn);
-        ready |= MIO_READABLE;          /* what came meanwhile was left where it is */
+        ready |= MIO_READABLE | MIO_ENDED;      /* what came meanwhile was left where it is */
     }
-    if (rc == 0 && ready & ~(uint32_t)MIO_WRITABLE) rc = serve_client(server, conn);
+    if (rc == 0 && ready & ~(uint32_t)MIO_WRITABLE) rc = serve_client(server, conn, ready);
     if (rc < 0) drop(server, conn);
 }
 

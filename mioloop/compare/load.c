@@ -356,7 +356,7 @@ static void on_data(mio_load *load, connection *conn, const char *data, size_t s
     else if (done) on_answer(load, conn);
 }
 
-static void receive(mio_load *load, connection *conn)
+static void receive(mio_load *load, connection *conn, uint32_t ready)
 {
     uint64_t opened = load->opened;
     ssize_t n;
@@ -382,8 +382,11 @@ static void receive(mio_load *load, connection *conn)
         }
         on_data(load, conn, load->received, (size_t)n);
         if (conn->channel.fd < 0 || load->opened != opened) return;     /* it is another one now */
-        /* A short read has drained a stream, and one datagram is all that was asked for. */
-        if (n < RECV_SIZE && conn->channel.ssl == NULL && !load->emulates_edges) return;
+        /* A short read has drained a stream, unless its end is next; and one datagram is all
+         * that was asked for. */
+        if (n < RECV_SIZE && (ready & MIO_ENDED) == 0 && conn->channel.ssl == NULL
+            && !load->emulates_edges)
+            return;
     }
 }
 
@@ -405,7 +408,7 @@ static void on_ready(mio_load *load, connection *conn, uint32_t ready)
         if (conn->state != WAITING) break;
         /* fall through */
     case IDLE:
-        if (ready & ~(uint32_t)MIO_WRITABLE) receive(load, conn);
+        if (ready & ~(uint32_t)MIO_WRITABLE) receive(load, conn, ready);
         break;
     }
 }

@@ -85,7 +85,8 @@ class Loop:
             hint = "pip install uvloop" if self.module == "uvloop" else "no such module"
             return f"{self.module} is not installed ({hint})"
         try:
-            loop = self.factory()()
+            factory: Callable[[], object] = self.factory()
+            loop = factory()
         except Exception as exc:
             return f"{type(exc).__name__}: {exc}"
         if not isinstance(loop, asyncio.AbstractEventLoop):

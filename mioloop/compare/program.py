@@ -9,7 +9,6 @@ that is another one than was asked for, the cell fails.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import importlib
 import inspect
@@ -17,7 +16,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def _parameters(app: Any) -> int:
     except (TypeError, ValueError):
         return -1
     return sum(
-        each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        each.default is each.empty
+        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
         for each in signature.parameters.values()
     )
 
@@ -69,7 +70,7 @@ async def serve_app(name: str) -> int:
 
 
 async def _serve_object(name: str, app: Any, may_call: bool) -> int:
-    if isinstance(app, asyncio.AbstractServer):
+    if hasattr(app, "sockets") and hasattr(app, "start_serving"):   # uvloop's is no subclass
         return network.port_of(app)
     if f"{type(app).__module__}.{type(app).__name__}" == "aiohttp.web_app.Application":
         return await network.serve_aiohttp(app)
@@ -111,7 +112,8 @@ class Program:
         config = {
             "command": [part.replace("{port}", str(self._port)) for part in self._command],
             "environment": self._loop.environment
-            | {"PORT": str(self._port), "PYTHONPATH": path, "MIOLOOP_COMPARE_SEEN": str(self._seen)},
+            | {"PORT": str(self._port), "PYTHONPATH": path}
+            | {"MIOLOOP_COMPARE_SEEN": str(self._seen)},
         }
         self._worker = runner.Worker("execute", config, self._options.server_cpu)
 
@@ -211,7 +213,7 @@ def prepare(
     loops: Sequence[Loop],
     measuring: Options,
     bench: Bench,
-) -> tuple[list[Cell], list[Callable[[], Any]]]:
+) -> tuple[list[Cell], runner.Makers]:
     """The cells and contestants of the user's own program.
 
     Raises ValueError if it cannot be one.
@@ -228,7 +230,7 @@ def prepare(
         if not module or not attribute:
             raise ValueError(f"--app {options.app!r} is not MODULE:NAME")
         return cells, [
-            lambda loop=loop: runner.Server(loop, workload, measuring, bench, options.app)
+            partial(runner.Server, loop, workload, measuring, bench, options.app)
             for loop in loops
         ]
     if shutil.which(command[0]) is None:
@@ -239,7 +241,7 @@ def prepare(
             " listens on by --port"
         )
     return cells, [
-        lambda loop=loop: Program(loop, command, options.port, measuring, bench) for loop in loops
+        partial(Program, loop, command, options.port, measuring, bench) for loop in loops
     ]
 
 

@@ -91,10 +91,10 @@ def remarks(cells: Sequence[CellSummary]) -> list[str]:
                 amount = f" ({note.amount})" if note.amount else ""
                 found.setdefault(note.text, []).append(f"{cell.name}, {line.loop}{amount}")
     notes = []
-    for note, where in found.items():
+    for text, where in found.items():
         where = list(dict.fromkeys(where))
         more = f" and {len(where) - 3} more" if len(where) > 3 else ""
-        notes.append(f"{note}: {'; '.join(where[:3])}{more}")
+        notes.append(f"{text}: {'; '.join(where[:3])}{more}")
     return failures + notes
 
 

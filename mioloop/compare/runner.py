@@ -19,10 +19,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from mioloop.compare import cpu
 from mioloop.compare.loops import FLOOR, Loop
 from mioloop.compare.network import HTTP_REQUEST
 from mioloop.compare.workloads import Cell, Workload
@@ -173,20 +173,29 @@ class SystemCalls:
 
 
 class Contestant(Protocol):
-    """Takes samples of one loop. `pid` is of the process that is measured."""
-
-    name: str
+    """Takes samples of one loop. `pid` is of the process that is measured; 0: none lives on."""
 
     @property
     def pid(self) -> int: ...
+
+    def ready(self) -> None:
+        """Wait until samples can be taken; raises Failure if they cannot."""
 
     def sample(self, cell: Cell, options: Options, seconds: float) -> Sample: ...
 
     def stop(self) -> None: ...
 
 
+Makers = list[Callable[[], Contestant]]
+
+
 def load_job(
-    workload: Workload, cell: Cell, options: Options, seconds: float, address: str, port: int,
+    workload: Workload,
+    cell: Cell,
+    options: Options,
+    seconds: float,
+    address: str,
+    port: int,
     path: str = "/",
 ) -> dict[str, Any]:
     """What the load generator is asked to do."""
@@ -266,12 +275,15 @@ def explain(failure: str, worker: Worker) -> str:
 class MemoryOf:
     """Each sample is of a server of its own: memory that is free is not given back."""
 
-    def __init__(self, loop: Loop | None, workload: Workload, options: Options, bench: Bench):
+    pid = 0
+
+    def __init__(
+        self, loop: Loop | None, workload: Workload, options: Options, bench: Bench
+    ) -> None:
         self.name = FLOOR if loop is None else loop.name
-        self._make = lambda: Server(loop, workload, options, bench)
+        self._make = partial(Server, loop, workload, options, bench)
         self._bench = bench
         self._workload = workload
-        self.pid = 0
 
     def ready(self) -> None:
         pass
@@ -449,33 +461,33 @@ class Bench:
 
 def contestants_of(
     workload: Workload, loops: Sequence[Loop], floor: bool, options: Options, bench: Bench
-) -> list[Callable[[], Any]]:
+) -> Makers:
     """What makes each contestant of a workload; the floor is the last."""
-    makers: list[Callable[[], Any]] = []
+    makers: Makers = []
     for loop in loops:
         if workload.side == "server":
-            makers.append(lambda loop=loop: Server(loop, workload, options, bench))
+            makers.append(partial(Server, loop, workload, options, bench))
         elif workload.side == "idle":
-            makers.append(lambda loop=loop: MemoryOf(loop, workload, options, bench))
+            makers.append(partial(MemoryOf, loop, workload, options, bench))
         elif workload.side == "import":
-            makers.append(lambda loop=loop: Imports(loop))
+            makers.append(partial(Imports, loop))
         else:
-            makers.append(lambda loop=loop: Local(loop, options, bench))
+            makers.append(partial(Local, loop, options, bench))
     if floor and workload.side == "server":
-        makers.append(lambda: Server(None, workload, options, bench))
+        makers.append(partial(Server, None, workload, options, bench))
     elif floor and workload.side == "idle":
-        makers.append(lambda: MemoryOf(None, workload, options, bench))
+        makers.append(partial(MemoryOf, None, workload, options, bench))
     elif floor and workload.side == "client":
-        makers.append(lambda: FloorClient(bench))
+        makers.append(partial(FloorClient, bench))
     return makers
 
 
 @contextlib.contextmanager
 def _started(
-    makers: Sequence[Callable[[], Any]], names: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+    makers: Makers, names: Sequence[str]
+) -> Iterator[dict[str, Contestant | Failure]]:
     """The contestants by name; a Failure stands for one that could not start."""
-    made: dict[str, Any] = {}
+    made: dict[str, Contestant | Failure] = {}
     try:
         for name, make in zip(names, makers):       # all at once ...
             try:
@@ -483,12 +495,13 @@ def _started(
             except Failure as exc:
                 made[name] = exc
         for name in names:                          # ... and then wait for each
-            if isinstance(made[name], Failure):
+            contestant = made[name]
+            if isinstance(contestant, Failure):
                 continue
             try:
-                made[name].ready()
+                contestant.ready()
             except Failure as exc:
-                made[name].stop()
+                contestant.stop()
                 made[name] = exc
         yield made
     finally:
@@ -499,7 +512,7 @@ def _started(
 
 def run(
     cells: Sequence[Cell],
-    contestants: Callable[[Workload], tuple[list[str], list[Callable[[], Any]]]],
+    contestants: Callable[[Workload], tuple[list[str], Makers]],
     options: Options,
     progress: Callable[[str], None],
 ) -> list[CellResult]:
@@ -536,7 +549,7 @@ def _skipped(cell: Cell, names: Sequence[str]) -> CellResult:
 
 def measure(
     cell: Cell,
-    made: dict[str, Any],
+    made: dict[str, Contestant | Failure],
     options: Options,
     progress: Callable[[str], None],
 ) -> CellResult:
@@ -550,7 +563,7 @@ def measure(
         order = list(made) if turn % 2 == 0 else list(reversed(made))
         for name in order:
             result, contestant = results[name], made[name]
-            if result.failed:
+            if isinstance(contestant, Failure) or result.failed:
                 continue
             progress(name)
             seconds = options.seconds if turn >= 0 else options.warm_s
@@ -563,7 +576,7 @@ def measure(
                 result.samples.append(_by_request(sample))
     if options.syscalls:
         for name, contestant in made.items():
-            if not results[name].failed and contestant.pid:
+            if not (isinstance(contestant, Failure) or results[name].failed) and contestant.pid:
                 progress(f"{name}, system calls")
                 _count_system_calls(cell, contestant, results[name], options)
     return CellResult(cell, list(results.values()))

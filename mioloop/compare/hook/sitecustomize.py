@@ -1,6 +1,9 @@
 """Found by every Python that ``mioloop compare -- COMMAND`` starts: sets the policy, and notes
 which loops run. Does nothing without MIOLOOP_COMPARE_LOOP."""
 
+from __future__ import annotations
+
+import importlib
 import os
 import sys
 
@@ -11,7 +14,7 @@ def _step_aside() -> None:
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     ours = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401
+        importlib.import_module("sitecustomize")
     except ImportError:
         if ours is not None:
             sys.modules["sitecustomize"] = ours
@@ -33,7 +36,7 @@ def _install(name: str, seen: str) -> None:
 
     set_running_loop = events._set_running_loop
 
-    def note(loop: object) -> None:
+    def note(loop: asyncio.AbstractEventLoop | None) -> None:
         if loop is not None:
             with open(seen, "a") as file:
                 print(f"{type(loop).__module__}.{type(loop).__qualname__}", file=file)
