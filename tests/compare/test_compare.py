@@ -244,7 +244,7 @@ def test_mistake_is_answered_with_what_would_be_right(arguments: list[str], mess
     assert "Traceback" not in done.stdout
 
 
-# -- the user's own program -------------------------------------------------------------------------
+# -- the user's own program ---------------------------------------------------------------------
 
 PROGRAM = """\
 import asyncio

@@ -27,11 +27,11 @@ def _install(name: str, seen: str) -> None:
 
     from mioloop.compare.loops import Loop
 
-    base = type(asyncio.get_event_loop_policy())
     factory = Loop(name).factory()
-    policy = type("ComparedPolicy", (base,), {"_loop_factory": staticmethod(factory)})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)     # of policies, from 3.14
+        base = type(asyncio.get_event_loop_policy())
+        policy = type("ComparedPolicy", (base,), {"_loop_factory": staticmethod(factory)})
         asyncio.set_event_loop_policy(policy())
 
     set_running_loop = events._set_running_loop
