@@ -6,6 +6,7 @@
 PYTHON     ?= python3
 TESTS      ?= tests
 TEST_PARTS ?= test-core test-python
+JOBS       ?= 2
 # Passed on as they are, e.g. `make test-python PYTEST_ARGS='-k sendfile -x'`.
 PYTEST_ARGS ?=
 STDLIB_ARGS ?=
@@ -87,7 +88,7 @@ test-core: require $(VENV)/.tools   ## the C core alone, with sanitizers and no 
 	@$(VENV)/bin/ctest --test-dir build/core --output-on-failure
 
 test-python: build $(VENV)/.extra-test   ## the Python tests alone
-	@$(PY) -m pytest $(TESTS) $(PYTEST_ARGS)
+	@$(PY) -m pytest $(TESTS) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-stdlib: build $(VENV)/.extra-test   ## CPython's own test.test_asyncio on mioloop
 	@$(PY) tests/stdlib/run.py $(STDLIB_ARGS)

@@ -140,7 +140,7 @@ def test_post_from_a_signal_handler_on_the_loop_s_own_thread(loop):
 
     async def main():
         give_up = loop.time() + 10
-        while sent < 200 and loop.time() < give_up:
+        while sent < 50 and loop.time() < give_up:
             loop.call_soon_threadsafe(int)
             await asyncio.sleep(0)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)

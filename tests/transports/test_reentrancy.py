@@ -135,7 +135,7 @@ async def drive(loop, protocol, far):
 @pytest.mark.parametrize("callback", CALLBACKS)
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
 def test_every_action_works_in_every_callback(loop, run, callback, action):
-    """R60: no crash, no hang, no report; connection_made is first, connection_lost once and last."""
+    """R60: no crash, hang or report; connection_made is first, connection_lost once and last."""
     tried = []
 
     def hook(protocol, *args):
@@ -243,8 +243,7 @@ def test_loop_can_be_stopped_in_a_callback(loop, callback):
         for _ in range(3):
             if protocol.lost.done():
                 break
-            loop.call_later(5, loop.stop).cancel()
-            guard = loop.call_later(0.5, loop.stop)
+            guard = loop.call_later(0.2, loop.stop)
             loop.run_forever()
             guard.cancel()
     loop.run_until_complete(creating)

@@ -38,7 +38,7 @@ def protocol_class(request):
     return request.param
 
 
-# -- types -------------------------------------------------------------------------------------
+# -- types ---------------------------------------------------------------------------------------
 
 
 def test_fresh_transport_is_open_and_reads(loop, run):
@@ -66,7 +66,7 @@ def test_transport_is_what_the_sendfile_fallback_takes(loop, run):
     run(loop, main())
 
 
-# -- life --------------------------------------------------------------------------------------
+# -- life ----------------------------------------------------------------------------------------
 
 
 def test_connection_made_comes_before_the_waiter_and_before_data(loop, run, kind, protocol_class):
@@ -211,7 +211,7 @@ def test_write_to_a_peer_that_has_gone_is_not_reported(loop, run, kind):
     run(loop, main())
 
 
-# -- after the end -----------------------------------------------------------------------------
+# -- after the end -------------------------------------------------------------------------------
 
 METHODS = [
     ("write", (b"x",)),
@@ -354,7 +354,7 @@ def test_write_then_abort_still_delivers(loop, run, kind):
     run(loop, main())
 
 
-# -- write -------------------------------------------------------------------------------------
+# -- write ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.known_difference("uvloop", "takes None", strict=False)
@@ -531,7 +531,7 @@ def test_writelines_of_what_is_no_bytes_is_refused(loop, run):
     run(loop, main())
 
 
-# -- flow control ------------------------------------------------------------------------------
+# -- flow control --------------------------------------------------------------------------------
 
 
 @pytest.mark.known_difference("uvloop", "(32768, 65536)", strict=False)
@@ -656,7 +656,7 @@ def test_small_write_does_not_pause_though_high_is_zero(loop, run):
     run(loop, main())
 
 
-# -- reading -----------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------------
 
 
 @pytest.mark.known_difference("asyncio", "reads all the same", until=(3, 10))
@@ -1136,7 +1136,7 @@ def test_read_callbacks_share_one_context(loop, run, protocol_class):
     run(loop, main())
 
 
-# -- private names ---------------------------------------------------------------------------------
+# -- private names -------------------------------------------------------------------------------
 
 
 @pytest.mark.known_difference("uvloop", "has no private names of asyncio's")
@@ -1179,7 +1179,7 @@ def test_unclosed_transport_warns_and_closes(loop, run):
     run(loop, main())
 
 
-# -- fairness and volume -----------------------------------------------------------------------------
+# -- fairness and volume -------------------------------------------------------------------------
 
 
 def test_large_transfer_both_ways_at_once(loop, run, kind, protocol_class):

@@ -94,7 +94,7 @@ def test_many_clients_at_once_are_all_accepted(loop, run):
 
     async def main():
         server = Server(loop, data_received=lambda p, data: p.transport.write(data))
-        address = await server.start(backlog=50)
+        address = await server.start(backlog=200)
 
         def connect():
             clients = [client(address) for _ in range(150)]
