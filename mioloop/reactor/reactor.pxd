@@ -58,6 +58,7 @@ cdef class Reactor(Host):
     cdef dict sources_by_fd             # fd -> Source: one registration a descriptor
 
     cdef bint parked                    # inside a poll that may block
+    cdef bint running                   # inside run_turns(): what is written is flushed there
     cdef bint stopping
     cdef bint closed
     cdef bint debug
