@@ -11,7 +11,7 @@ cdef class DatagramTransport(WriteFlow):
     cdef bint named_peer                # and that has a name: sendto() goes to it, always
     cdef bint retrying                  # a timer will call flush_now()
     cdef object datagram_received       # bound once, not looked up per datagram
-    cdef list held                      # (data, address) received, but reading was paused
+    cdef list waiting                      # (data, address) received, but reading was paused
     cdef object unsent                  # deque of (bytes, address)
 
     # the last sender, and the last addressee that is not the last sender
@@ -22,7 +22,7 @@ cdef class DatagramTransport(WriteFlow):
     cdef mio_address addressee_address
     cdef socklen_t addressee_length
 
-    cdef Py_ssize_t receive_held(self) except? -2
+    cdef Py_ssize_t receive_waiting(self) except? -2
     cdef Py_ssize_t receive_by_socket(self) except? -2
     cdef Py_ssize_t receive_failed(self, exc) except? -2
     cdef tuple received(self, mio_datagram *datagram)

@@ -58,8 +58,8 @@ cdef class DatagramTransport(WriteFlow):
         cdef int wanted = MIO_DATAGRAM_BATCH, count, i
         cdef Py_ssize_t size
 
-        if self.held:
-            return self.receive_held()
+        if self.waiting:
+            return self.receive_waiting()
         if self.family == AF_UNIX:
             wanted = 1                  # it may be as large as the buffer
         elif self.family != AF_INET and self.family != AF_INET6:
@@ -87,11 +87,11 @@ cdef class DatagramTransport(WriteFlow):
                 self.deliver(self.received(&batch[i - 1]))
         finally:
             while i < count and not self.closing:
-                self.held.append(self.received(&batch[i]))
+                self.waiting.append(self.received(&batch[i]))
                 self.missed |= MIO_READABLE
                 i += 1
             reactor.read_buffer = buffer
-        return READ_SIZE if count == wanted or self.held else count
+        return READ_SIZE if count == wanted or self.waiting else count
 
     cdef tuple received(self, mio_datagram *datagram):
         """(data, address); a peer that sends again has the same address object again."""
@@ -247,10 +247,12 @@ cdef class DatagramTransport(WriteFlow):
             self.callback_failed("error_received", failure)
         return 0
 
-    cdef Py_ssize_t receive_held(self) except? -2:
+    cdef Py_ssize_t receive_waiting(self) except? -2:
         """What had been received when the protocol paused."""
-        while self.held and self.reading():
-            self.deliver(self.held.pop(0))
+        while self.waiting and self.reading():
+            self.deliver(self.waiting.pop(0))
+        if self.waiting:
+            self.missed |= MIO_READABLE
         return READ_SIZE                # the socket has not been asked
 
     cdef Py_ssize_t receive_by_socket(self) except? -2:
@@ -274,7 +276,7 @@ cdef class DatagramTransport(WriteFlow):
         return READ_SIZE
 
     cdef int discard(self) except -1:
-        self.held.clear()
+        self.waiting.clear()
         self.unsent.clear()
         self.buffered_bytes = 0
         return 0
@@ -328,7 +330,7 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
     self.owner = sock
     self.family = sock.family
     self.address = address or None
-    self.held = []
+    self.waiting = []
     self.unsent = deque()
     self.extra = extra
     self.short_is_all = True            # a batch that is not full
