@@ -103,6 +103,9 @@ def run(
     *main* is not a coroutine, and whatever *main* raises.
     """
 
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("mioloop.run() cannot be called from a running event loop")
+
     def factory() -> asyncio.AbstractEventLoop:
         return new_event_loop(backend=backend, trigger=trigger, selector=selector)
 

@@ -110,6 +110,15 @@ def open_descriptors() -> dict[int, str]:
     return descriptors
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cheap_collections() -> Iterator[None]:
+    """What is alive before a module's tests is not looked at by each of their collections."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def no_leaked_descriptor() -> Iterator[None]:
     """Fails the test that leaves a descriptor open."""

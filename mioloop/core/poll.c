@@ -19,6 +19,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 #include "mio.h"
 #include "readiness.h"
@@ -28,6 +30,7 @@ struct mio_poll {
     const mio_selector_ops *ops;
     mio_selector *selector;
     mio_ready_queue *queue;
+    pid_t pid;                  /* of the process that made it */
     atomic_uint users;
     atomic_bool closed;
 
@@ -223,6 +226,7 @@ int mio_poll_new(const char *selector, mio_poll **out)
     if (poll == NULL) { err = -ENOMEM; goto out; }
     atomic_init(&poll->users, 0);
     atomic_init(&poll->closed, false);
+    poll->pid = getpid();
     poll->ops = ops;
     err = ops->open(&poll->selector);
     if (err < 0) goto out;
@@ -235,12 +239,24 @@ out:
     return err;
 }
 
+/* After fork() the pollers are in the parent: there is nobody to wait for. One of
+ * them may have held the lock, and holds it here for ever: then the descriptors
+ * stay open until the child ends, which is better than to stop it. */
+static void close_in_child(mio_poll *poll)
+{
+    if (pthread_mutex_trylock(&poll->queue->monitor.lock) != 0) return;
+    pthread_mutex_unlock(&poll->queue->monitor.lock);
+    mio_ready_queue_close(poll->queue);
+    poll->ops->close(poll->selector);
+}
+
 /* A second caller returns as soon as it is closing, not closed. */
 void mio_poll_close(mio_poll *poll)
 {
     mio_ready_queue *queue = poll->queue;
 
     if (atomic_exchange(&poll->closed, true)) return;
+    if (poll->pid != getpid()) { close_in_child(poll); return; }
 
     pthread_mutex_lock(&queue->monitor.lock);
     if (poll->polling) mio_ready_queue_wake(queue);

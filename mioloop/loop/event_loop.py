@@ -185,6 +185,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         def make_event(ready: int, token: int) -> mio.Event:
             return Event(Ready.from_usize(ready & Ready.ALL.as_usize()), Token(token))
 
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {callback!r}")
         poll = self.poll
         token = Token(self._watch_evented(evented, callback, args, make_event))
         try:

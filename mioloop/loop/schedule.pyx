@@ -38,14 +38,17 @@ def run_foreign(handle):
 
 cdef int64_t to_ns(when) except? -1:
     """Seconds to nanoseconds, rounded up: a timer is never early (R3)."""
-    cdef double ns = <double>when * 1e9
+    cdef double seconds = when
+    cdef double ns = ceil(seconds * 1e9)
     if isnan(ns):
         raise ValueError("a time to call at cannot be NaN")
     if ns >= <double>INT64_MAX:
         return INT64_MAX
     if ns <= -<double>INT64_MAX:
         return -INT64_MAX
-    return <int64_t>ceil(ns)
+    if ns / 1e9 < seconds:              # the product was rounded down
+        ns += 1
+    return <int64_t>ns
 
 
 @cython.final
@@ -137,7 +140,7 @@ cdef class NativeLoop(Reactor):
         return self.debug
 
     def time(self):
-        return self.monotonic() * 1e-9
+        return self.monotonic() / 1e9
 
     def call_later(self, delay, callback, *args, context=None):
         if delay is None:
@@ -233,12 +236,16 @@ cdef class NativeLoop(Reactor):
 
     def _watched_fds(self):
         """fd -> (reader, writer), as add_reader() and add_writer() set them."""
-        return {fd: ((<Watcher>source).reader, (<Watcher>source).writer)
-                for fd, source in self.sources_by_fd.items() if isinstance(source, Watcher)}
+        fds = {}
+        for fd in self.token_by_fd:
+            source = self.source_of(fd)
+            if isinstance(source, Watcher):
+                fds[fd] = ((<Watcher>source).reader, (<Watcher>source).writer)
+        return fds
 
     def _transport_of_fd(self, int fd):
         """The native transport that uses *fd* now, or None."""
-        source = self.sources_by_fd.get(fd)
+        source = self.source_of(fd)
         return source if hasattr(source, "is_closing") else None
 
     def _make_stream_transport(self, sock, protocol, waiter, extra, server):
@@ -265,7 +272,7 @@ cdef class NativeLoop(Reactor):
         listener.start()
 
     def _stop_listener(self, sock):
-        source = self.sources_by_fd.get(sock.fileno())
+        source = self.source_of(sock.fileno())
         if isinstance(source, Listener):
             (<Listener>source).stop()
 
@@ -372,7 +379,7 @@ cdef class NativeLoop(Reactor):
         return 0
 
     cdef int log_if_slow(self, what, int64_t began_ns) except -1:
-        cdef double took_s = (self.monotonic() - began_ns) * 1e-9
+        cdef double took_s = (self.monotonic() - began_ns) / 1e9
         if self.debug and took_s >= self.slow_callback_duration:
             text = base_events._format_handle(what) if isinstance(what, Handle) else repr(what)
             base_events.logger.warning("Executing %s took %.3f seconds", text, took_s)
@@ -382,7 +389,7 @@ cdef class NativeLoop(Reactor):
         """loop.time(), by whoever defines it (R6)."""
         if self.time_overridden or "time" in self.instance_dict:
             return self.time()
-        return self.monotonic() * 1e-9
+        return self.monotonic() / 1e9
 
     cdef int64_t now(self) except? -1:
         if self.time_overridden or "time" in self.instance_dict:

@@ -9,7 +9,7 @@ import threading
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -87,7 +87,7 @@ class OwnedHandle(Evented):
 
     @abstractmethod
     def _close(self) -> None:
-        """Close the descriptor."""
+        """Close the descriptor, if it is open."""
 
     def detach(self) -> int:
         """Give up the descriptor, which stays open and registered. mio: ``into_raw_fd``.
@@ -100,11 +100,10 @@ class OwnedHandle(Evented):
 
     def close(self) -> None:
         """Close the descriptor, which ends its events. Closing twice is fine."""
-        if self.closed:
-            return
         poll = self._binding.poll()
         if poll is not None:
-            poll._closing(self.fileno())
+            with suppress(ValueError):      # another thread was first
+                poll._closing(self.fileno())
         self._close()
 
     def register(

@@ -57,7 +57,9 @@ class PipeEnd(OwnedHandle):
         return fd
 
     def _close(self) -> None:
-        os.close(self._release())
+        fd = self._release()
+        if fd != -1:
+            os.close(fd)
 
 
 class Sender(PipeEnd):

@@ -75,7 +75,8 @@ class Poll:
             )
         out = ffi.new("mio_poll **")
         check(lib.mio_poll_new(ffi.NULL if selector is None else selector.encode(), out))
-        self._attach(ffi.gc(out[0], lib.mio_poll_free))
+        self._owned = out[0]
+        self._attach(self._owned)
 
     def _attach(self, poll: CData) -> None:
         self._poll = poll
@@ -243,8 +244,18 @@ class Poll:
 
         Handles stay open, and stay bound to this Poll. Closing twice is fine.
         """
-        self._closed = True
-        lib.mio_poll_close(self._poll)
+        if not self._closed:
+            self._closed = True
+            lib.mio_poll_close(self._poll)
+
+    # The collector finalizes the objects of a cycle in any order, so that a __del__ of the
+    # program's may still call us after this: it finds a closed Poll. The default argument is
+    # for the end of the interpreter, when the module's globals may have gone.
+    def __del__(self, free: Callable[[CData], None] = lib.mio_poll_free) -> None:
+        owned = self.__dict__.pop("_owned", None)
+        if owned is not None:
+            self._closed = True
+            free(owned)
 
     def __enter__(self) -> Poll:
         return self

@@ -5,6 +5,7 @@ Source: mio 0.6.21, ``src/poll.rs: Registration, SetReadiness``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,11 @@ from mioloop.mio.ready import Ready
 if TYPE_CHECKING:
     from mioloop.mio._core import CData
 
-# The core counts references to the node that a pair shares. Here every object of
-# the pair holds one cffi object instead, whose last holder gives back the one
-# reference that the node began with: right in any order, at exit too.
+
+# The core counts references to what the halves of a pair share: each object here has one of its
+# own, and gives it back when it is finalized. The collector finalizes the objects of a cycle in
+# any order, so a __del__ of the program's may call them after that: then they are closed. The
+# default arguments are for the end of the interpreter, when the module's globals may have gone.
 
 
 class Registration(Evented):
@@ -31,10 +34,10 @@ class Registration(Evented):
     for life. Garbage collection closes it.
     """
 
-    __slots__ = ("__weakref__", "_drop", "_node")
+    __slots__ = ("__weakref__", "_closed", "_node")
 
-    _drop: CData
-    _node: CData | None         # None once closed
+    _node: CData
+    _closed: bool
 
     def __init__(self) -> None:
         raise TypeError("a Registration is made by Registration.new2()")
@@ -44,20 +47,19 @@ class Registration(Evented):
         """A pair with empty readiness, registered nowhere.
 
         Raises:
-            MemoryError: none is left.
+            OSError: ``ENOMEM``.
         """
         out = ffi.new("mio_registration **")
         check(lib.mio_registration_new(out))
-        node = ffi.gc(out[0], lib.mio_registration_unref)
         registration = Registration.__new__(Registration)
-        registration._node = node
-        registration._drop = ffi.gc(node, lib.mio_registration_drop)
-        return registration, SetReadiness._of(node)
+        registration._node = out[0]
+        registration._closed = False
+        return registration, SetReadiness._of(out[0])
 
     new = new2
 
     def _open(self) -> CData:
-        if self._node is None:
+        if self._closed:
             raise ValueError("the Registration is closed")
         return self._node
 
@@ -92,15 +94,19 @@ class Registration(Evented):
 
     @property
     def closed(self) -> bool:
-        return self._node is None
+        return self._closed
 
     def close(self) -> None:
         """Report nothing any more, not even what a poll has yet to deliver.
 
         `SetReadiness` goes on to work, unheard. Closing twice is fine.
         """
-        self._node = None
-        ffi.release(self._drop)
+        self._close(lib.mio_registration_drop)
+
+    def _close(self, drop: Callable[[CData], None]) -> None:
+        if not self._closed:
+            self._closed = True
+            drop(self._node)
 
     def __enter__(self) -> Registration:
         return self
@@ -113,13 +119,22 @@ class Registration(Evented):
     ) -> None:
         self.close()
 
+    def __del__(
+        self,
+        drop: Callable[[CData], None] = lib.mio_registration_drop,
+        unref: Callable[[CData], None] = lib.mio_registration_unref,
+    ) -> None:
+        if hasattr(self, "_node"):          # else it was never made
+            self._close(drop)
+            unref(self._node)
+
 
 class SetReadiness:
     """Says, from any thread, what its `Registration` is ready for."""
 
     __slots__ = ("__weakref__", "_node")
 
-    _node: CData
+    _node: CData | None         # None once finalized
 
     def __init__(self) -> None:
         raise TypeError("a SetReadiness is made by Registration.new2()")
@@ -127,12 +142,18 @@ class SetReadiness:
     @classmethod
     def _of(cls, node: CData) -> SetReadiness:
         set_readiness = cls.__new__(cls)
+        lib.mio_registration_ref(node)
         set_readiness._node = node
         return set_readiness
 
+    def _open(self) -> CData:
+        if self._node is None:
+            raise ValueError("the SetReadiness has been finalized")
+        return self._node
+
     def readiness(self) -> Ready:
         """What was set last, by whomever, delivered or not."""
-        return Ready(lib.mio_readiness_get(self._node))
+        return Ready(lib.mio_readiness_get(self._open()))
 
     def set_readiness(self, ready: Ready) -> None:
         """Replace the readiness, and wake the Poll if the interest includes any of it.
@@ -143,10 +164,16 @@ class SetReadiness:
         """
         if not isinstance(ready, Ready):
             raise TypeError(f"ready must be a Ready, not {ready!r}")
-        check(lib.mio_readiness_set(self._node, ready.as_usize()))
+        check(lib.mio_readiness_set(self._open(), ready.as_usize()))
 
     def clone(self) -> SetReadiness:
         """Another one for the same `Registration`."""
-        return SetReadiness._of(self._node)
+        return SetReadiness._of(self._open())
 
     __copy__ = clone
+
+    def __del__(self, unref: Callable[[CData], None] = lib.mio_registration_unref) -> None:
+        node = getattr(self, "_node", None)
+        if node is not None:
+            self._node = None
+            unref(node)

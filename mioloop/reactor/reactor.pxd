@@ -15,7 +15,8 @@ cdef class Source:
     """One thing the reactor polls, and the calls it makes when it is ready."""
     cdef readonly int fd                # -1: none, or closed
     cdef mio_token token
-    cdef bint attached                  # token is in the reactor's slab, which owns a reference
+    cdef bint attached                  # token is in the reactor's slab
+    cdef bint held                      # the slab's entry owns a reference
     cdef bint registered                # fd is with the poll
     cdef uint32_t still_ready           # bits to be served again without an event
     cdef bint flush_queued
@@ -55,7 +56,7 @@ cdef class Reactor(Host):
 
     cdef list again                     # Sources with still_ready bits
     cdef list unflushed                 # Sources whose on_flush() is due
-    cdef dict sources_by_fd             # fd -> Source: one registration a descriptor
+    cdef dict token_by_fd               # one registration a descriptor
 
     cdef bint parked                    # inside a poll that may block
     cdef bint running                   # inside run_turns(): what is written is flushed there
@@ -81,6 +82,9 @@ cdef class Reactor(Host):
     cdef int wake(self) except -1
     cdef int run_turns(self) except -1
     cdef Source lookup(self, mio_token token)
+    cdef Source source_of(self, int fd)
+    cdef int hold(self, Source source) noexcept
+    cdef int let_go(self, Source source) except -1
     cdef int adopt(self, Source source, int fd) except -1
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1
     cdef int unregister(self, Source source) except -1

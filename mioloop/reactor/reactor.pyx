@@ -114,7 +114,7 @@ cdef class Reactor(Host):
         self.closed = True                  # until open_reactor()
         self.again = []
         self.unflushed = []
-        self.sources_by_fd = {}
+        self.token_by_fd = {}
 
     def __dealloc__(self):
         self.close_reactor()
@@ -160,7 +160,7 @@ cdef class Reactor(Host):
         self.ring_capacity = 0
         self.again = []
         self.unflushed = []
-        self.sources_by_fd = {}
+        self.token_by_fd = {}
         self.read_buffer = None
         return 0
 
@@ -419,16 +419,38 @@ cdef class Reactor(Host):
         """Give *source* a token and, unless -1, a descriptor; the slab owns a reference now."""
         if self.closed:
             raise RuntimeError("Event loop is closed")
-        stale = self.sources_by_fd.get(fd)
+        stale = self.source_of(fd)
         if isinstance(stale, Watcher):      # closed without remove_reader(), number used again
-            self.release(<Source>stale, False)
+            self.release(stale, False)
         check(mio_slab_insert(&self.slab, <void *>source, &source.token))
-        Py_INCREF(source)
         source.attached = True
+        self.hold(source)
         source.fd = fd
         if fd >= 0:
-            self.sources_by_fd[fd] = source
+            self.token_by_fd[fd] = source.token
         return 0
+
+    cdef int hold(self, Source source) noexcept:
+        """From now on the slab owns a reference: the source may be served at any time."""
+        if source.attached and not source.held:
+            source.held = True
+            Py_INCREF(source)
+        return 0
+
+    cdef int let_go(self, Source source) except -1:
+        """Nothing will happen to *source* unless its user asks: if the user forgets it, it goes.
+
+        Its __del__ must release() it.
+        """
+        if source.held:
+            source.held = False
+            Py_DECREF(source)
+        return 0
+
+    cdef Source source_of(self, int fd):
+        """The source that *fd* is registered for, or None."""
+        token = self.token_by_fd.get(fd)
+        return None if token is None else self.lookup(token)
 
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1:
         """Register, or replace interest and options. OSError as epoll_ctl(2) fails."""
@@ -470,13 +492,12 @@ cdef class Reactor(Host):
             source.registered = False
         else:
             self.unregister(source)
-        if self.sources_by_fd.get(source.fd) is source:
-            del self.sources_by_fd[source.fd]
+        if self.token_by_fd.get(source.fd) == source.token:
+            del self.token_by_fd[source.fd]
         source.attached = False
         source.still_ready = 0
         mio_slab_remove(&self.slab, source.token)
-        Py_DECREF(source)
-        return 0
+        return self.let_go(source)
 
     cdef int drained(self, Source source, uint32_t ready) except -1:
         """*source* took all there was: where edges are emulated, listen again."""
@@ -503,7 +524,7 @@ cdef class Reactor(Host):
         """Set the reader or writer callback of *fd*, level-triggered."""
         cdef Watcher watcher
         cdef Handle old = None
-        source = self.sources_by_fd.get(fd)
+        cdef Source source = self.source_of(fd)
         if source is not None and not isinstance(source, Watcher):
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
         watcher = Watcher.__new__(Watcher) if source is None else <Watcher>source
@@ -532,7 +553,7 @@ cdef class Reactor(Host):
         """Drop the reader or writer callback of *fd*; False if there was none."""
         cdef Watcher watcher
         cdef Handle old
-        source = self.sources_by_fd.get(fd)
+        cdef Source source = self.source_of(fd)
         if not isinstance(source, Watcher):
             return False
         watcher = <Watcher>source
@@ -590,7 +611,7 @@ cdef int drop_sources(Reactor reactor) except -1:
             # No system call: the poll goes, or has gone, with all its registrations.
             source.attached = source.registered = False
             mio_slab_remove(&reactor.slab, source.token)
-            Py_DECREF(source)
+            reactor.let_go(source)
     return 0
 
 
@@ -608,6 +629,7 @@ cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
     cdef Reactor reactor = <Reactor>self
     cdef size_t i
     cdef int rc = cython_traverse(self, visit, arg)
+    cdef void *entry
 
     if rc:
         return rc
@@ -620,8 +642,9 @@ cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
         if rc:
             return rc
     for i in range(reactor.slab.used):
-        if reactor.slab.entries[i].value != NULL:
-            rc = visit(<PyObject *>reactor.slab.entries[i].value, arg)
+        entry = reactor.slab.entries[i].value
+        if entry != NULL and (<Source>entry).held:
+            rc = visit(<PyObject *>entry, arg)
             if rc:
                 return rc
     return 0

@@ -33,6 +33,7 @@ cdef class Endpoint(Source):
 
     cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1
     cdef bint reading(self) noexcept
+    cdef bint idle(self) noexcept
     cdef int serve(self, uint32_t ready) except -1
     cdef int read(self, uint32_t ready) except -1
     cdef Py_ssize_t receive(self) except? -2

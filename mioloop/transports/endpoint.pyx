@@ -1,7 +1,8 @@
 """Endpoint: what all transports share: one registration, pausing, and one end.
 
 Driven edge, level or oneshot (the reactor's trigger); what a protocol sees is the same. The
-reactor's slab owns a transport from start() until connection_lost() has been called.
+reactor's slab owns a transport from start() until connection_lost() has been called, but for
+the times when it is paused and idle.
 """
 
 from libc.stdint cimport uint32_t
@@ -112,6 +113,10 @@ cdef class Endpoint(Source):
             if waiter is not None:
                 futures._set_result_unless_cancelled(waiter, None)
 
+    cdef bint idle(self) noexcept:
+        """Whether nothing will happen unless the user asks for it."""
+        return self.paused and not self.closing
+
     cdef int update_interest(self) except -1:
         """Tell the poll what we wait for, if that is not what it has.
 
@@ -122,6 +127,10 @@ cdef class Endpoint(Source):
 
         if not self.attached or self.lent:
             return 0
+        if self.idle():
+            self.reactor.let_go(self)   # whoever forgets it now gets a ResourceWarning
+        else:
+            self.reactor.hold(self)
         if self.reactor.trigger_mode == EDGE:
             want = self.armed
             if self.started:

@@ -34,12 +34,15 @@ cdef class WriteFlow(Endpoint):
             self.flush_now()
         return 0
 
+    cdef bint idle(self) noexcept:
+        return self.paused and not self.closing and self.buffered_bytes == 0
+
     cdef int flush_now(self) except -1:
         """Send until nothing is left or the system is full, and then block()."""
         return 0
 
     cdef int buffer_drained(self) except -1:
-        if self.blocked:
+        if self.blocked or self.paused:
             self.blocked = False
             self.update_interest()
         self.resume_protocol_if_drained()       # may write more

@@ -199,7 +199,7 @@ cdef int claim(Reactor reactor, Endpoint self, object pipe, mode) except -1:
     self.owner = pipe
     self.extra["pipe"] = pipe
     self.short_is_all = stat.S_ISFIFO(mode)
-    if stat.S_ISCHR(mode) or fd in reactor.sources_by_fd:
+    if stat.S_ISCHR(mode) or reactor.source_of(fd) is not None:
         fd = os.dup(fd)
         self.duplicated = True
     return fd

@@ -362,14 +362,14 @@ cdef class StreamTransport(ByteFlow):
     def _lend_fd(self):
         """sock_sendfile() drives the descriptor until _take_fd_back()."""
         self.reactor.unregister(self)
-        self.reactor.sources_by_fd.pop(self.fd, None)
+        self.reactor.token_by_fd.pop(self.fd, None)
         self.armed = 0
         self.lent = True
 
     def _take_fd_back(self):
         self.lent = False
         if self.attached:
-            self.reactor.sources_by_fd[self.fd] = self
+            self.reactor.token_by_fd[self.fd] = self.token
             self.update_interest()
 
     @property

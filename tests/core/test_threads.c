@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "sources.h"
@@ -495,5 +496,29 @@ POLL_TEST(close_frees_the_descriptors_before_free)
     second = dup(STDOUT_FILENO);
     CHECK_EQ(second, first);
     close(second);
+    mio_poll_free(poll);
+}
+
+/* The thread that polls is not in the child, and never leaves the poll there. */
+POLL_TEST(forked_child_frees_a_poll_that_another_thread_waits_in)
+{
+    mio_poll *poll = new_poll();
+    struct polling polling;
+    int status = -1;
+    pid_t child;
+
+    start_polling(&polling, poll, -1);
+    child = fork();
+    if (child == 0) {
+        alarm(10);
+        mio_poll_free(poll);
+        _exit(0);
+    }
+    CHECK(child > 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    mio_poll_close(poll);
+    join_polling(&polling);
+    CHECK_EQ(polling.result, -EBADF);
     mio_poll_free(poll);
 }

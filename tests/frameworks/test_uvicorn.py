@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import queue
 import re
 import signal
@@ -34,6 +35,7 @@ class Uvicorn:
             ],
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,     # so that its workers can be ended with it
         )
         self.log: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
@@ -70,7 +72,7 @@ def uvicorn(*arguments: str) -> Iterator[Uvicorn]:
         yield server
     finally:
         if server.process.poll() is None:
-            server.process.kill()
+            os.killpg(server.process.pid, signal.SIGKILL)
             server.process.wait(WAIT_S)
 
 

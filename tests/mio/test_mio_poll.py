@@ -602,6 +602,28 @@ def test_descriptor_number_used_again_is_new_to_the_poll(poll, expect):
         assert expect.now() == [Event(Ready.WRITABLE, 1)]
 
 
+def test_a_duplicate_keeps_a_closed_descriptor_alive_in_epoll_only(poll, selector, expect):
+    """epoll watches the open file, the portable selector the number."""
+    left, right = unix.UnixStream.pair()
+    duplicate = os.dup(left.fileno())
+    poll.register(left, 4, Ready.READABLE, PollOpt.LEVEL)
+    number = left.fileno()
+    left.close()
+    try:
+        right.write(b"x")
+        if selector == "epoll":
+            assert expect.now() == [Event(Ready.READABLE, 4)]
+        else:
+            assert expect.now() == []
+        with pytest.raises(OSError) as caught:
+            poll.deregister(number)
+        assert caught.value.errno == errno.EBADF
+    finally:
+        os.close(duplicate)
+        right.close()
+    assert expect.now() == []
+
+
 def test_clone_is_registered_separately_and_both_fire(poll, expect, pair):
     left, right = pair
     with left.try_clone() as clone:

@@ -229,6 +229,24 @@ def test_oneshot_is_silent_until_reregister(poll, expect, node, opts):
     poll.reregister(registration, 1, READ, opts)
     assert expect.now() == [Event(READ, 1)]
     assert expect.now() == []
+    poll.register(registration, 2, READ, opts)          # no EEXIST: it re-arms as well
+    assert expect.now() == [Event(READ, 2)]
+    assert expect.now() == []
+
+
+@pytest.mark.parametrize("undo", ["clear", "deregister", "close"])
+def test_a_queued_event_that_came_to_nothing_ends_a_poll_with_nothing(poll, events, node, undo):
+    registration, set_readiness = node
+    poll.register(registration, 0, READ, EDGE)
+    set_readiness.set_readiness(READ)
+    if undo == "clear":
+        set_readiness.set_readiness(Ready.EMPTY)
+    elif undo == "deregister":
+        poll.deregister(registration)
+    else:
+        registration.close()
+    assert poll.poll(events, None) == 0
+    assert events.is_empty()
 
 
 def test_user_events_come_in_order_after_system_events(poll, expect, pair):
@@ -376,7 +394,7 @@ def test_single_threaded_poll(poll, events):
     while poll.poll(events, 0):
         for event in events:
             last[event.token] = event.readiness
-    assert last == {token: READ for token in range(128)}
+    assert last == dict.fromkeys(range(128), READ)
 
 
 def test_multi_threaded_poll(poll):

@@ -13,11 +13,11 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-PEER_TIMEOUT_S = 10.0
+PEER_TIMEOUT_S = 5.0
 Hook = Callable[..., Any]
 
 
-class Recorder(asyncio.Protocol):
+class Recording(asyncio.BaseProtocol):
     """Notes each call; then calls the hook of that name, with itself and the call's arguments."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, **hooks: Hook) -> None:
@@ -39,10 +39,6 @@ class Recorder(asyncio.Protocol):
         self.transport = transport
         self.made.done() or self.made.set_result(None)
         self._note("connection_made", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-        self._note("data_received", data)
 
     def eof_received(self) -> Any:
         self.eof.done() or self.eof.set_result(None)
@@ -75,10 +71,16 @@ class Recorder(asyncio.Protocol):
         return await asyncio.wait_for(asyncio.shield(self.lost), PEER_TIMEOUT_S)
 
 
-class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
-    """The same, reading into a buffer of its own."""
+class Recorder(Recording, asyncio.Protocol):
+    """Is given its data."""
 
-    data_received = None  # type: ignore[assignment]
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self._note("data_received", data)
+
+
+class BufferedRecorder(Recording, asyncio.BufferedProtocol):
+    """Reads into a buffer of its own."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int = 65536, **hooks: Hook) -> None:
         super().__init__(loop, **hooks)
@@ -114,8 +116,9 @@ def socket_pair(kind: str) -> tuple[socket.socket, socket.socket]:
 def small_buffers(*sockets: socket.socket) -> None:
     """So that little data suffices to fill a connection."""
     for sock in sockets:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        # Not smaller: a TCP window below a segment of the loopback device waits for timers.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
 
 
 def reset(sock: socket.socket) -> None:
@@ -137,8 +140,11 @@ async def connection(
         try:
             yield transport, far
         finally:
-            transport.abort()
-            if isinstance(protocol, Recorder):
+            if not isinstance(protocol, Recording):
+                transport.abort()
+            else:
+                if not protocol.lost.done():
+                    transport.abort()
                 await protocol.closed()
             far.close()
 

@@ -1,0 +1,399 @@
+"""Every method of a stream transport works inside every callback of its protocol: R60."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from recording import (
+    BufferedRecorder,
+    Recorder,
+    connection,
+    receive_all,
+    send,
+    socket_pair,
+    turns,
+)
+
+MIB = 1 << 20
+CALLBACKS = [
+    "connection_made",
+    "data_received",
+    "buffer_updated",
+    "get_buffer",
+    "eof_received",
+    "pause_writing",
+    "resume_writing",
+    "connection_lost",
+]
+
+
+def close(protocol):
+    protocol.transport.close()
+
+
+def abort(protocol):
+    protocol.transport.abort()
+
+
+def write(protocol):
+    protocol.transport.write(b"w" * 1000)
+
+
+def write_much(protocol):
+    protocol.transport.write(b"w" * MIB)
+
+
+def write_eof(protocol):
+    protocol.transport.write_eof()
+
+
+def pause(protocol):
+    protocol.transport.pause_reading()
+
+
+def pause_and_resume(protocol):
+    protocol.transport.pause_reading()
+    protocol.transport.resume_reading()
+
+
+def write_and_close(protocol):
+    protocol.transport.write(b"w" * 1000)
+    protocol.transport.close()
+
+
+def write_and_abort(protocol):
+    protocol.transport.write(b"w" * 1000)
+    protocol.transport.abort()
+
+
+def limits(protocol):
+    protocol.transport.set_write_buffer_limits(high=0)
+
+
+def read_everything_about_it(protocol):
+    transport = protocol.transport
+    repr(transport)
+    transport.get_extra_info("socket")
+    transport.get_write_buffer_size()
+    transport.is_closing()
+
+
+def replace_protocol(protocol):
+    protocol.transport.set_protocol(protocol)
+
+
+def drop_the_transport(protocol):
+    protocol.dropped, protocol.transport = protocol.transport, None
+
+
+ACTIONS = [
+    close,
+    abort,
+    write,
+    write_much,
+    write_eof,
+    pause,
+    pause_and_resume,
+    write_and_close,
+    write_and_abort,
+    limits,
+    read_everything_about_it,
+    replace_protocol,
+]
+
+
+async def drive(loop, protocol, far):
+    """Make every callback of the protocol happen that still can."""
+    await send(far, b"x" * 1000)
+    await turns()
+    if not protocol.transport.is_closing():
+        try:
+            protocol.transport.write(b"y" * 2 * MIB)  # pauses
+        except RuntimeError:  # write_eof() was called
+            pass
+    await turns()
+    reading = asyncio.ensure_future(receive_all(far))  # resumes
+    await turns()
+    try:
+        far.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    await turns()
+    if protocol.transport.get_write_buffer_size() == 0:
+        protocol.transport.resume_reading()
+    await turns()
+    if not protocol.lost.done():
+        protocol.transport.abort()
+    await protocol.closed()
+    await asyncio.wait([reading])
+    reading.exception()
+
+
+@pytest.mark.known_difference("uvloop", "some combinations end the process", run=False)
+@pytest.mark.parametrize("callback", CALLBACKS)
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
+def test_every_action_works_in_every_callback(loop, run, callback, action):
+    """R60: no crash, no hang, no report, connection_made first and connection_lost once and last."""
+    tried = []
+
+    def hook(protocol, *args):
+        if not tried:
+            tried.append(callback)
+            try:
+                action(protocol)
+            except RuntimeError as error:
+                assert "write_eof()" in str(error)
+        return protocol.buffer if callback == "get_buffer" else None
+
+    async def main():
+        buffered = callback in ("buffer_updated", "get_buffer")
+        protocol = (BufferedRecorder if buffered else Recorder)(loop, **{callback: hook})
+        near, far = socket_pair("tcp")
+        with far:
+            await loop.create_connection(lambda: protocol, sock=near)
+            await drive(loop, protocol, far)
+        await turns()
+        assert protocol.calls[0] == "connection_made"
+        assert protocol.calls[-1] == "connection_lost"
+        assert protocol.calls.count("connection_lost") == 1
+        assert protocol.calls.count("eof_received") <= 1
+
+    run(loop, main(), 20)
+
+
+@pytest.mark.parametrize("method", ["close", "abort"])
+@pytest.mark.parametrize("callback", ["data_received", "buffer_updated"])
+def test_no_data_after_close_in_a_read_callback(loop, run, callback, method):
+    """R45, R60: what was read is the last, though more is in the socket."""
+
+    def hook(protocol, *args):
+        getattr(protocol.transport, method)()
+
+    async def main():
+        kind = BufferedRecorder if callback == "buffer_updated" else Recorder
+        protocol = kind(loop, **{callback: hook})
+        near, far = socket_pair("tcp")
+        with far:
+            sending = asyncio.ensure_future(send(far, b"x" * 4 * MIB))
+            await loop.create_connection(lambda: protocol, sock=near)
+            assert await protocol.closed() is None
+            assert protocol.calls == ["connection_made", callback, "connection_lost"]
+            await asyncio.wait([sending])
+            sending.exception()
+
+    run(loop, main())
+
+
+def test_answer_and_close_in_data_received_delivers_the_answer(loop, run):
+    """R60: write(); close() in data_received, as every HTTP/1.0 server does."""
+
+    def answer(protocol, data):
+        protocol.transport.write(b"a" * 300_000)
+        protocol.transport.write(b"b" * 300_000)
+        protocol.transport.close()
+
+    async def main():
+        protocol = Recorder(loop, data_received=answer)
+        async with connection(loop, protocol) as (_, far):
+            await send(far, b"request")
+            assert await receive_all(far) == b"a" * 300_000 + b"b" * 300_000
+            assert await protocol.closed() is None
+
+    run(loop, main())
+
+
+def test_write_in_connection_made_arrives_first(loop, run):
+    """R60: greeting protocols."""
+
+    async def main():
+        protocol = Recorder(loop, connection_made=lambda p, t: t.write(b"220 ready\r\n"))
+        async with connection(loop, protocol) as (transport, far):
+            transport.write(b"next")
+            transport.close()
+            assert await receive_all(far) == b"220 ready\r\nnext"
+
+    run(loop, main())
+
+
+def test_close_in_connection_made(loop, run):
+    """R60: create_connection still returns the pair."""
+
+    async def main():
+        protocol = Recorder(loop, connection_made=lambda p, t: t.close())
+        async with connection(loop, protocol) as (transport, far):
+            assert transport.is_closing()
+            assert await receive_all(far) == b""
+            assert await protocol.closed() is None
+            assert protocol.calls == ["connection_made", "connection_lost"]
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("callback", ["connection_made", "data_received", "connection_lost"])
+def test_loop_can_be_stopped_in_a_callback(loop, callback):
+    """R60: loop.stop(), and the connection goes on in the next run."""
+    near, far = socket_pair("tcp")
+    protocol = Recorder(loop, **{callback: lambda p, *args: loop.stop()})
+    with far:
+        creating = loop.create_task(loop.create_connection(lambda: protocol, sock=near))
+        far.sendall(b"x")
+        loop.call_soon(lambda: protocol.made.add_done_callback(lambda _: far.close()))
+        for _ in range(3):
+            if protocol.lost.done():
+                break
+            loop.call_later(5, loop.stop).cancel()
+            guard = loop.call_later(0.5, loop.stop)
+            loop.run_forever()
+            guard.cancel()
+    loop.run_until_complete(creating)
+    assert loop.run_until_complete(protocol.closed()) is None
+    assert protocol.data == b"x"
+
+
+@pytest.mark.parametrize("callback", ["data_received", "eof_received", "connection_lost"])
+def test_loop_cannot_be_closed_in_a_callback(loop, run, callback):
+    """R60: RuntimeError, and nothing else happens."""
+    errors = []
+
+    def hook(protocol, *args):
+        try:
+            loop.close()
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    async def main():
+        protocol = Recorder(loop, **{callback: hook})
+        async with connection(loop, protocol) as (_, far):
+            await send(far, b"x")
+            far.close()
+            await protocol.closed()
+            await turns()
+
+    run(loop, main())
+    assert errors == ["Cannot close a running event loop"]
+
+
+def test_protocol_replaced_in_data_received_gets_the_rest(loop, run):
+    """R56, R60: upgrade of a protocol, as HTTP to WebSocket."""
+
+    async def main():
+        second = Recorder(loop)
+
+        def switch(protocol, data):
+            protocol.transport.set_protocol(second)
+            second.transport = protocol.transport
+
+        first = Recorder(loop, data_received=switch)
+        near, far = socket_pair("tcp")
+        with far:
+            await loop.create_connection(lambda: first, sock=near)
+            await send(far, b"x" * MIB)
+            await second.until(lambda: len(first.data) + len(second.data) == MIB)
+            assert first.calls.count("data_received") == 1
+            far.close()
+            assert await second.closed() is None
+            assert second.calls[-2:] == ["eof_received", "connection_lost"]
+            assert "connection_lost" not in first.calls
+
+    run(loop, main())
+
+
+def test_two_transports_that_close_each_other(loop, run):
+    """R60: a proxy's two sides go down together, from either's callback."""
+
+    async def main():
+        pairs = [socket_pair("tcp") for _ in range(2)]
+        sides = []
+
+        def close_other(protocol, *args):
+            for side in sides:
+                side.transport.abort()
+
+        sides += [Recorder(loop, data_received=close_other) for _ in range(2)]
+        for side, (near, _) in zip(sides, pairs):
+            await loop.create_connection(lambda side=side: side, sock=near)
+        for _, far in pairs:
+            far.sendall(b"x")
+        for side in sides:
+            assert await side.closed() is None
+        assert sum(side.calls.count("data_received") for side in sides) <= 2
+        for _, far in pairs:
+            far.close()
+
+    run(loop, main())
+
+
+def test_transport_closed_by_another_callback_of_the_turn_gets_no_event(loop, run):
+    """R27, R60: many ready at once; the first closes all the others."""
+
+    async def main():
+        count = 20
+        pairs = [socket_pair("unix") for _ in range(count)]
+        protocols = []
+
+        def abort_all(protocol, data):
+            for other in protocols:
+                if other is not protocol:
+                    other.transport.abort()
+
+        for near, _ in pairs:
+            protocol = Recorder(loop, data_received=abort_all)
+            protocols.append(protocol)
+            await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
+        for _, far in pairs:
+            far.sendall(b"x")
+        await protocols[0].until(lambda: sum("data_received" in p.calls for p in protocols))
+        await turns()
+        assert sum("data_received" in p.calls for p in protocols) == 1
+        for protocol in protocols:
+            if not protocol.lost.done():
+                protocol.transport.abort()
+            await protocol.closed()
+        for _, far in pairs:
+            far.close()
+
+    run(loop, main())
+
+
+def test_descriptor_number_reused_within_the_turn_is_not_mixed_up(loop, run):
+    """R29, R33: a transport is closed and a new one takes its number, while events are pending."""
+
+    async def main():
+        for _ in range(30):
+            near, far = socket_pair("unix")
+            protocol = Recorder(loop)
+            await loop.create_connection(lambda: protocol, sock=near)
+            far.sendall(b"old")
+            protocol.transport.abort()
+            await protocol.closed()
+            near2, far2 = socket_pair("unix")
+            protocol2 = Recorder(loop)
+            await loop.create_connection(lambda: protocol2, sock=near2)
+            far2.sendall(b"new")
+            assert await protocol2.received(3) == b"new"
+            far.close()
+            far2.close()
+            assert await protocol2.closed() is None
+
+    run(loop, main())
+
+
+def test_last_reference_dropped_in_data_received(loop, run):
+    """R60: the protocol forgets its transport; the loop keeps the connection."""
+
+    async def main():
+        protocol = Recorder(loop, data_received=lambda p, data: drop_the_transport(p))
+        near, far = socket_pair("tcp")
+        with far:
+            await loop.create_connection(lambda: protocol, sock=near)
+            await send(far, b"one")
+            await protocol.received(3)
+            await send(far, b"two")
+            protocol.hooks.clear()
+            assert await protocol.received(6) == b"onetwo"
+            far.close()
+            assert await protocol.closed() is None
+
+    run(loop, main())

@@ -1,0 +1,417 @@
+"""Subprocesses: R77 to R80. Real children."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+from recording import turns
+
+PIPE = asyncio.subprocess.PIPE
+
+# On 3.10 and 3.11 the stdlib's watcher wants to be attached to a loop of the main thread.
+pytestmark = pytest.mark.filterwarnings("ignore:.*child_watcher.*:DeprecationWarning")
+
+
+def python(code):
+    return sys.executable, "-S", "-c", code
+
+
+@pytest.fixture(autouse=True)
+def loop_is_set(request):
+    """The stdlib's child watchers follow the loop that is set, up to 3.11."""
+    if "loop" not in request.fixturenames:
+        yield
+        return
+    asyncio.set_event_loop(request.getfixturevalue("loop"))
+    yield
+    asyncio.set_event_loop(None)
+
+
+def test_exit_status(loop, run):
+    """wait() and returncode."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python("raise SystemExit(7)"))
+        assert await process.wait() == 7
+        assert process.returncode == 7
+        assert await process.wait() == 7
+
+    run(loop, main())
+
+
+def test_communicate(loop, run):
+    """stdin, stdout, stderr; more than pipes hold."""
+    data = os.urandom(500_000)
+    code = (
+        "import sys; d = sys.stdin.buffer.read(); sys.stdout.buffer.write(d);"
+        "sys.stderr.buffer.write(d[::-1])"
+    )
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *python(code), stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        out, err = await process.communicate(data)
+        assert out == data
+        assert err == data[::-1]
+        assert process.returncode == 0
+
+    run(loop, main())
+
+
+def test_shell(loop, run):
+    """create_subprocess_shell; output and status of a command line."""
+
+    async def main():
+        process = await asyncio.create_subprocess_shell("echo $((6 * 7)); exit 3", stdout=PIPE)
+        out, _ = await process.communicate()
+        assert (out, process.returncode) == (b"42\n", 3)
+
+    run(loop, main())
+
+
+def test_interactive_child(loop, run):
+    """Lines back and forth while the child lives."""
+    code = "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python(code), stdin=PIPE, stdout=PIPE)
+        for i in range(20):
+            process.stdin.write(b"line %d\n" % i)
+            await process.stdin.drain()
+            assert await process.stdout.readline() == b"LINE %d\n" % i
+        process.stdin.close()
+        assert await process.wait() == 0
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    ("method", "number"),
+    [("terminate", signal.SIGTERM), ("kill", signal.SIGKILL), ("SIGUSR1", signal.SIGUSR1)],
+)
+def test_signals_to_the_child(loop, run, method, number):
+    """terminate(), kill(), send_signal(): a negative status."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *python("print('up', flush=True); import time; time.sleep(60)"), stdout=PIPE
+        )
+        assert await process.stdout.readline() == b"up\n"
+        if method == "SIGUSR1":
+            process.send_signal(number)
+        else:
+            getattr(process, method)()
+        assert await process.wait() == -number
+        await process.stdout.read()
+
+    run(loop, main())
+
+
+def test_signal_to_a_child_that_has_ended(loop, run):
+    """ProcessLookupError from send_signal, kill and terminate, or nothing."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python(""))
+        await process.wait()
+        await turns()
+        for method in (process.kill, process.terminate):
+            try:
+                method()
+            except ProcessLookupError:
+                pass
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "spawns by itself", strict=False)
+def test_keywords_of_popen_are_honoured(loop, run, tmp_path):
+    """R77: cwd, env, executable (argv[0] stays), start_new_session, umask, pass_fds."""
+    code = (
+        "import os, sys; print(os.getcwd(), os.environ.get('NAME'), os.getsid(0) == os.getpid(),"
+        "oct(os.umask(0)), sys.orig_argv[0], os.read(int(sys.argv[1]), 9))"
+    )
+
+    async def main():
+        read_end, write_end = os.pipe()
+        os.write(write_end, b"inherited")
+        process = await asyncio.create_subprocess_exec(
+            "argv-zero", "-S", "-c", code, str(read_end),
+            executable=sys.executable, cwd=tmp_path, env={"NAME": "value"},
+            start_new_session=True, umask=0o027, pass_fds=(read_end,), stdout=PIPE,
+        )
+        out, _ = await process.communicate()
+        os.close(read_end)
+        os.close(write_end)
+        assert out.decode().split(" ", 5) == [
+            str(tmp_path), "value", "True", "0o27", "argv-zero", "b'inherited'\n",
+        ]
+
+    run(loop, main())
+
+
+def test_missing_program_is_file_not_found(loop, run):
+    """R77: the error keeps its filename."""
+
+    async def main():
+        with pytest.raises(FileNotFoundError) as caught:
+            await asyncio.create_subprocess_exec("/no/such/program")
+        if "uvloop" not in type(loop).__module__:
+            assert caught.value.filename == "/no/such/program"
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "socket pairs", strict=False)
+def test_standard_streams_are_pipes_in_the_child(loop, run):
+    """R77: FIFOs, as shells and some programs want."""
+    code = "import os, stat; print([stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (1, 2)])"
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *python(code), stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        out, _ = await process.communicate()
+        assert out == b"[True, True]\n"
+
+    run(loop, main())
+
+
+def test_pipe_transports_of_a_child(loop, run):
+    """R77: get_pipe_transport(), `pipe` extra, pid, returncode, SubprocessProtocol's calls."""
+    calls = []
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def __init__(self):
+            self.lost = loop.create_future()
+
+        def connection_made(self, transport):
+            calls.append("connection_made")
+
+        def pipe_data_received(self, fd, data):
+            calls.append((fd, data))
+
+        def pipe_connection_lost(self, fd, exc):
+            calls.append(("lost", fd, exc))
+
+        def process_exited(self):
+            calls.append("process_exited")
+
+        def connection_lost(self, exc):
+            calls.append(("connection_lost", exc))
+            self.lost.set_result(None)
+
+    async def main():
+        transport, protocol = await loop.subprocess_exec(
+            Protocol, *python("print(input())"), stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        assert transport.get_pid() > 0
+        assert transport.get_returncode() is None
+        stdin = transport.get_pipe_transport(0)
+        assert transport.get_pipe_transport(1).get_extra_info("pipe") is not None
+        assert transport.get_pipe_transport(7) is None
+        stdin.write(b"text\n")
+        await asyncio.wait_for(protocol.lost, 10)
+        assert transport.get_returncode() == 0
+        transport.close()
+
+    run(loop, main())
+    assert calls[0] == "connection_made"
+    assert calls[-1] == ("connection_lost", None)
+    assert "process_exited" in calls
+    assert b"".join(call[1] for call in calls if call[0] == 1) == b"text\n"
+    for fd in (1, 2):
+        assert ("lost", fd, None) in calls
+
+
+def test_many_children_at_once(loop, run):
+    """R78: each gets its own status."""
+
+    async def child(i):
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", f"exit {i}", stdin=subprocess.DEVNULL
+        )
+        return await process.wait()
+
+    async def main():
+        statuses = await asyncio.gather(*(child(i) for i in range(40)))
+        assert statuses == list(range(40))
+
+    run(loop, main(), 30)
+
+
+@pytest.mark.known_difference("uvloop", "installs its own")
+def test_no_sigchld_handler_is_needed(loop, run):
+    """R78: SIGCHLD is left alone by default."""
+    if sys.version_info < (3, 12):
+        pytest.skip("the default watcher of 3.10 and 3.11 is the stdlib's threaded one")
+    before = signal.getsignal(signal.SIGCHLD)
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python(""))
+        assert signal.getsignal(signal.SIGCHLD) == before
+        await process.wait()
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "sees no status", run=False)
+def test_child_that_was_reaped_elsewhere_has_status_255(loop, run, caplog):
+    """R78: 255 and a warning, no hang."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python("input()"), stdin=PIPE)
+        reaping = threading.Thread(target=os.waitpid, args=(process.pid, 0))
+        reaping.start()
+        await turns()
+        process.stdin.close()
+        status = await asyncio.wait_for(process.wait(), 5)
+        reaping.join(5)
+        return status
+
+    # Whoever waits first gets the status: the loop may win, and then it knows.
+    assert run(loop, main()) in (1, 255)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="on 3.10 wait() ends at exit")
+@pytest.mark.known_difference("uvloop", "ends at exit", strict=False)
+def test_wait_ends_when_the_pipes_are_closed_too(loop, run):
+    """R79: a grandchild holds stdout open."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", "sleep 0.3 & exit 3", stdout=PIPE
+        )
+        started = loop.time()
+        assert await process.wait() == 3
+        assert loop.time() - started > 0.15
+
+    run(loop, main())
+
+
+def test_preexec_function_runs_in_the_child(loop, run):
+    """R80: and the parent's loop goes on."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *python("import os; print(os.environ.get('X'), os.getpgrp() == os.getpid())"),
+            preexec_fn=os.setpgrp, stdout=PIPE,
+        )
+        out, _ = await process.communicate()
+        assert out == b"None True\n"
+
+    run(loop, main())
+
+
+def test_child_is_reaped_when_its_process_object_is_dropped(loop, run):
+    """R78: no zombie stays behind."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python(""))
+        pid = process.pid
+        await process.wait()
+        del process
+        gc.collect()
+        await turns()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    run(loop, main())
+
+
+def test_cancelled_wait_can_be_repeated(loop, run):
+    """R79: wait() may be given up and asked again."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python("input()"), stdin=PIPE)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), 0.05)
+        process.stdin.close()
+        assert await process.wait() == 1
+
+    run(loop, main())
+
+
+def test_output_to_a_file_and_to_null(loop, run, tmp_path):
+    """R77: stdout=file, stderr=STDOUT, DEVNULL."""
+
+    async def main():
+        with open(tmp_path / "out", "wb") as out:
+            process = await asyncio.create_subprocess_shell(
+                "echo out; echo err >&2", stdout=out, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+            assert await process.wait() == 0
+        assert (tmp_path / "out").read_bytes() == b"out\nerr\n"
+        assert stat.S_ISREG((tmp_path / "out").stat().st_mode)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [{"universal_newlines": True}, {"bufsize": 1}, {"shell": True}, {"text": True},
+     {"encoding": "utf-8"}, {"errors": "strict"}],
+    ids=str,
+)
+def test_keywords_that_cannot_work_are_refused(loop, run, keywords):
+    """R77: ValueError, as asyncio."""
+
+    async def main():
+        with pytest.raises(ValueError):
+            await asyncio.create_subprocess_exec(sys.executable, **keywords)
+
+    run(loop, main())
+
+
+def test_loop_that_ran_children_can_be_closed_and_another_made(loop_kind, no_leaked_descriptor):
+    """R78: three loops one after another, each with a child."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python("print(1)"), stdout=PIPE)
+        out, _ = await process.communicate()
+        assert out == b"1\n"
+
+    for _ in range(3):
+        loop = loop_kind.new()
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(asyncio.wait_for(main(), 10))
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def test_children_from_a_loop_in_another_thread(loop_kind, no_leaked_descriptor):
+    """R78: a loop that is not in the main thread."""
+    if sys.version_info < (3, 12) and loop_kind.backend == "asyncio":
+        pytest.skip("needs the watcher of 3.12")
+    results = []
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*python("raise SystemExit(5)"))
+        return await process.wait()
+
+    def work():
+        loop = loop_kind.new()
+        try:
+            results.append(loop.run_until_complete(asyncio.wait_for(main(), 10)))
+        except BaseException as error:
+            results.append(error)
+        finally:
+            loop.close()
+
+    if loop_kind.backend == "uvloop":
+        pytest.skip("libuv watches children from the main thread only")
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
+    assert results == [5]

@@ -1,0 +1,299 @@
+"""Connecting: R31 to R34, and what create_connection inherits."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+
+import pytest
+from recording import Recorder, receive, receive_all, socket_pair, turns
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        yield listener
+
+
+@pytest.fixture
+def refused_port():
+    """A port on which nobody listens, and which nobody else gets."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
+def test_connects_by_host_and_port(loop, run, listener):
+    """create_connection(factory, host, port)."""
+
+    async def main():
+        transport, protocol = await loop.create_connection(
+            lambda: Recorder(loop), *listener.getsockname()
+        )
+        far, address = listener.accept()
+        with far:
+            assert transport.get_extra_info("peername") == listener.getsockname()
+            assert transport.get_extra_info("sockname") == address
+            transport.write(b"x")
+            assert await receive(far, 1) == b"x"
+            transport.close()
+            assert await protocol.closed() is None
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "runs it before")
+def test_factory_runs_only_after_the_connect(loop, run, refused_port):
+    """R31: a refused connection makes no protocol."""
+    made = []
+
+    def factory():
+        made.append(True)
+        return asyncio.Protocol()
+
+    async def main():
+        with pytest.raises(ConnectionRefusedError) as caught:
+            await loop.create_connection(factory, "127.0.0.1", refused_port)
+        assert caught.value.errno == errno.ECONNREFUSED
+
+    run(loop, main())
+    assert made == []
+
+
+@pytest.mark.known_difference("uvloop", "the text of libuv", strict=False)
+def test_refused_connection_says_to_whom(loop, run, refused_port):
+    """R32, section 4: "Connect call failed ('127.0.0.1', port)"."""
+
+    async def main():
+        with pytest.raises(ConnectionRefusedError, match="Connect call failed") as caught:
+            await loop.create_connection(asyncio.Protocol, "127.0.0.1", refused_port)
+        assert str(refused_port) in str(caught.value)
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "runs it before the connect")
+def test_failing_factory_closes_the_socket(loop, run, listener):
+    """R31: its exception reaches the caller; no descriptor is left."""
+
+    def factory():
+        raise ValueError("the factory's own")
+
+    async def main():
+        with pytest.raises(ValueError, match="the factory's own"):
+            await loop.create_connection(factory, *listener.getsockname())
+        far, _ = listener.accept()
+        with far:
+            assert await receive_all(far) == b""
+
+    run(loop, main())
+
+
+def test_given_socket_stays_valid_while_open(loop, run):
+    """R33: sock=; its descriptor is the transport's until connection_lost."""
+
+    async def main():
+        near, far = socket_pair("tcp")
+        with far:
+            number = near.fileno()
+            transport, protocol = await loop.create_connection(lambda: Recorder(loop), sock=near)
+            assert near.fileno() == number
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            transport.close()
+            await protocol.closed()
+            await turns()
+            assert near.fileno() == -1
+
+    run(loop, main())
+
+
+def test_descriptor_is_closed_once(loop, run):
+    """R33: its number, used again at once, is not closed by a late second close."""
+
+    async def main():
+        for method in ("close", "abort"):
+            near, far = socket_pair("tcp")
+            with far:
+                number = near.fileno()
+                transport, protocol = await loop.create_connection(
+                    lambda: Recorder(loop), sock=near
+                )
+                getattr(transport, method)()
+                await protocol.closed()
+                taken = []
+                while number not in taken and len(taken) < 50:
+                    taken.append(os.dup(far.fileno()))
+                getattr(transport, method)()
+                near.close()
+                del transport, near
+                await turns()
+                for fd in taken:
+                    os.fstat(fd)  # all still open
+                    os.close(fd)
+
+    run(loop, main())
+
+
+def test_nodelay_is_set_on_tcp(loop, run, listener):
+    """R34: TCP_NODELAY on TCP, no error elsewhere."""
+
+    async def main():
+        transport, protocol = await loop.create_connection(
+            lambda: Recorder(loop), *listener.getsockname()
+        )
+        far, _ = listener.accept()
+        with far:
+            sock = transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+            transport.abort()
+            await protocol.closed()
+
+    run(loop, main())
+
+
+def test_local_address_is_bound(loop, run, listener):
+    """create_connection(local_addr=)."""
+
+    async def main():
+        transport, protocol = await loop.create_connection(
+            lambda: Recorder(loop), *listener.getsockname(), local_addr=("127.0.0.1", 0)
+        )
+        far, address = listener.accept()
+        with far:
+            assert address == transport.get_extra_info("sockname")
+            transport.abort()
+            await protocol.closed()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {},
+        {"host": "127.0.0.1", "port": 1, "sock": "SOCK"},
+        {"host": "127.0.0.1", "port": 1, "server_hostname": "name"},
+        {"sock": "UDP"},
+    ],
+    ids=["nothing", "both", "hostname without ssl", "datagram"],
+)
+def test_impossible_arguments_are_refused(loop, run, keywords):
+    """ValueError, as asyncio; nothing is left open."""
+
+    async def main():
+        stream = socket.socket()
+        datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with stream, datagram:
+            stream.setblocking(False)
+            datagram.setblocking(False)
+            given = {"SOCK": stream, "UDP": datagram}
+            arguments = {k: given.get(v, v) if isinstance(v, str) else v for k, v in keywords.items()}
+            with pytest.raises(ValueError):
+                await loop.create_connection(asyncio.Protocol, **arguments)
+
+    run(loop, main())
+
+
+def test_cancelled_connect_leaves_nothing(loop, run):
+    """R33: a connect that hangs is given up, its descriptor closed."""
+
+    async def main():
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            others = []
+            try:
+                for _ in range(4):  # the backlog is full: the next one hangs
+                    other = socket.socket()
+                    other.setblocking(False)
+                    other.connect_ex(full.getsockname())
+                    others.append(other)
+                connecting = asyncio.ensure_future(
+                    loop.create_connection(asyncio.Protocol, *full.getsockname())
+                )
+                await asyncio.sleep(0.05)
+                assert not connecting.done()
+                connecting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await connecting
+            finally:
+                for other in others:
+                    other.close()
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "not implemented")
+def test_happy_eyeballs_tries_the_next_address(loop, run, listener, monkeypatch):
+    """create_connection(happy_eyeballs_delay=): the second address answers."""
+    port = listener.getsockname()[1]
+
+    async def getaddrinfo(host, port_, **keywords):
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", port)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+        ]
+
+    async def main():
+        loop.getaddrinfo = getaddrinfo
+        try:
+            transport, protocol = await loop.create_connection(
+                lambda: Recorder(loop), "two.addresses.invalid", port, happy_eyeballs_delay=0.25
+            )
+        finally:
+            del loop.getaddrinfo
+        assert transport.get_extra_info("peername") == ("127.0.0.1", port)
+        transport.abort()
+        await protocol.closed()
+
+    run(loop, main())
+
+
+def test_open_connection_streams(loop, run, listener):
+    """asyncio.open_connection: StreamReader and StreamWriter over our transport."""
+
+    async def main():
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        far, _ = listener.accept()
+        with far:
+            writer.write(b"question\n")
+            await writer.drain()
+            assert await receive(far, 9) == b"question\n"
+            far.sendall(b"answer\nrest")
+            assert await reader.readline() == b"answer\n"
+            far.shutdown(socket.SHUT_WR)
+            assert await reader.read() == b"rest"
+            writer.close()
+            await writer.wait_closed()
+
+    run(loop, main())
+
+
+def test_stream_writer_drain_waits_for_the_peer(loop, run, listener):
+    """R52: drain() returns when the buffer is below the low mark."""
+
+    async def main():
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        far, _ = listener.accept()
+        with far:
+            total = 0
+
+            async def write_all():
+                nonlocal total
+                for _ in range(200):
+                    writer.write(b"x" * 65536)
+                    await writer.drain()
+                    total += 65536
+
+            writing = asyncio.ensure_future(write_all())
+            await asyncio.sleep(0.1)
+            assert not writing.done()
+            await receive(far, 200 * 65536)
+            await writing
+            writer.close()
+            await writer.wait_closed()
+
+    run(loop, main(), 20)
