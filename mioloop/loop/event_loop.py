@@ -180,15 +180,12 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         Raises:
             whatever registering raises: FileExistsError, PermissionError, ValueError ...
         """
-        from mioloop.mio import Event, Ready, Token
-
-        def make_event(ready: int, token: int) -> mio.Event:
-            return Event(Ready.from_usize(ready & Ready.ALL.as_usize()), Token(token))
+        from mioloop.mio import Event, Token
 
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {callback!r}")
         poll = self.poll
-        token = Token(self._watch_evented(evented, callback, args, make_event))
+        token = Token(self._watch_evented(evented, callback, args, Event._from_core))
         try:
             poll.register(evented, token, interest, opts)
         except BaseException:

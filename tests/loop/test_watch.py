@@ -451,7 +451,7 @@ def test_watch_and_asyncio_streams_share_the_loop(mioloop_loop, mio):
         token = loop.watch(
             mio.unix.EventedFd(read_end),
             mio.Ready.READABLE,
-            mio.PollOpt.EDGE,
+            mio.PollOpt.LEVEL,
             lambda event: queue.put_nowait(os.read(read_end, 100)),
         )
         for i in range(10):

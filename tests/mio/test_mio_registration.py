@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import random
@@ -498,3 +499,40 @@ def test_drop_registration_from_non_main_thread(poll, events):
     poll.poll(events, 0)
     poll.poll(events, 0)
     assert list(events) == []
+
+
+def test_a_finalizer_in_a_cycle_finds_everything_usable_or_closed(selector):
+    """The collector finalizes a cycle in any order; nothing that was freed is used."""
+    finalized = []
+
+    class Server:
+        def __init__(self) -> None:
+            self.itself = self
+            self.poll = Poll(selector)
+            self.events = Events(8)
+            self.registration, self.set_readiness = Registration.new2()
+            self.poll.register(self.registration, 1, READ, LEVEL)
+            self.set_readiness.set_readiness(READ)
+
+        def __del__(self) -> None:
+            for call in (
+                lambda: self.set_readiness.set_readiness(READ),
+                self.set_readiness.readiness,
+                lambda: self.poll.reregister(self.registration, 1, READ, LEVEL),
+                lambda: self.poll.poll(self.events, 0),
+            ):
+                with contextlib.suppress(ValueError):
+                    call()
+            self.registration.close()
+            self.poll.close()
+            finalized.append(self)                      # resurrected, and closed
+
+    for _ in range(20):
+        Server()
+        gc.collect()
+    assert len(finalized) == 20
+    for server in finalized:
+        assert server.poll.closed
+        assert server.registration.closed
+        with pytest.raises(ValueError):
+            server.poll.poll(server.events, 0)

@@ -372,6 +372,20 @@ def test_hosts_of_a_server(loop, run, hosts):
     run(loop, main())
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
+@pytest.mark.known_difference("uvloop", "raises")
+def test_address_that_is_not_there_is_skipped_if_another_binds(loop, run):
+    """R41: EADDRNOTAVAIL of one of several hosts."""
+
+    async def main():
+        server = await loop.create_server(asyncio.Protocol, ["127.0.0.1", "192.0.2.1"], 0)
+        assert len(server.sockets) == 1
+        server.close()
+        await server.wait_closed()
+
+    run(loop, main())
+
+
 def test_address_in_use_is_an_os_error(loop, run):
     """Inherited text: EADDRINUSE with the address."""
 
