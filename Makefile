@@ -73,8 +73,8 @@ $(VENV)/.extra-%: pyproject.toml | build
 run: build $(VENV)/.extra-examples   ## one aiohttp program on mioloop, uvloop and asyncio, compared
 	@$(PY) -m examples.compare_loops $(RUN_ARGS)
 
-bench: build $(VENV)/.extra-test   ## timings of the loops alone, with medians and spread
-	@$(PY) tests/bench/echo.py $(BENCH_ARGS)
+bench: build $(VENV)/.extra-compare   ## the loops measured against each other: python -m mioloop compare
+	@$(PY) -m mioloop compare $(BENCH_ARGS)
 
 # -- tests --------------------------------------------------------------------------------
 

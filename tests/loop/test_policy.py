@@ -130,7 +130,9 @@ def test_option_that_the_backend_does_not_have_is_refused(backend, option):
     import mioloop
 
     with pytest.raises(ValueError, match=option):
-        mioloop.new_event_loop(backend=backend, **{option: "poll" if option == "selector" else "edge"})
+        mioloop.new_event_loop(
+            backend=backend, **{option: "poll" if option == "selector" else "edge"}
+        )
 
 
 def test_uvloop_that_is_missing_says_what_to_install(monkeypatch):
@@ -201,8 +203,9 @@ def test_policy_makes_the_loops_of_asyncio_run(loop_kind):
 
 def test_policy_is_the_stdlib_s_own_but_for_the_loop():
     """R91: get_event_loop(), set_event_loop(), the thread's own."""
-    import mioloop
     from asyncio import unix_events
+
+    import mioloop
 
     policy = mioloop.EventLoopPolicy()
     assert isinstance(policy, unix_events._UnixDefaultEventLoopPolicy)
@@ -351,7 +354,8 @@ def test_one_line_switches_a_program(tmp_path):
 
 def test_poll_api_alone_imports_neither_asyncio_nor_the_loop():
     """`import mioloop.mio` is for programs without asyncio."""
-    code = "import sys, mioloop.mio; print([n for n in ('asyncio', 'mioloop.loop') if n in sys.modules])"
+    names = "('asyncio', 'mioloop.loop')"
+    code = f"import sys, mioloop.mio; print([name for name in {names} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

@@ -242,7 +242,8 @@ def test_given_context_is_used_as_it_is(loop):
     run_until_called(loop, schedule)
     assert context[variable] == "soon"
     run_until_called(
-        loop, lambda done: loop.call_later(0, lambda: (variable.set("later"), done()), context=context)
+        loop,
+        lambda done: loop.call_later(0, lambda: (variable.set("later"), done()), context=context),
     )
     assert context[variable] == "later"
     assert variable.get() == "unset"

@@ -338,7 +338,7 @@ def test_ping_pong_keeps_its_order(loop, pair, run):
 
 
 def test_closed_and_reused_socket_numbers_do_not_mix(loop, run):
-    """R29: sockets that were closed after sock_* leave nothing behind for the next on the number."""
+    """R29: a socket that was closed after sock_* leaves nothing behind for the next."""
 
     async def main():
         for i in range(50):

@@ -307,7 +307,10 @@ def test_callback_runs_in_the_context_of_its_watch(mioloop_loop, mio):
     def watch():
         variable.set("watching")
         return loop.watch(
-            registration, mio.Ready.READABLE, mio.PollOpt.EDGE, lambda _: seen.append(variable.get())
+            registration,
+            mio.Ready.READABLE,
+            mio.PollOpt.EDGE,
+            lambda _: seen.append(variable.get()),
         )
 
     token = contextvars.copy_context().run(watch)
@@ -367,9 +370,7 @@ def test_what_cannot_be_watched_is_refused(mioloop_loop, mio, tmp_path):
     with open(tmp_path / "file", "wb") as file, pytest.raises(PermissionError):
         loop.watch(mio.unix.EventedFd(file.fileno()), mio.Ready.READABLE, mio.PollOpt.EDGE, print)
     with pytest.raises(ValueError):
-        loop.watch(
-            registration, mio.Ready.READABLE, mio.PollOpt.EDGE | mio.PollOpt.LEVEL, print
-        )
+        loop.watch(registration, mio.Ready.READABLE, mio.PollOpt.EDGE | mio.PollOpt.LEVEL, print)
     with pytest.raises((TypeError, ValueError)):
         loop.watch(object(), mio.Ready.READABLE, mio.PollOpt.EDGE, print)
     with pytest.raises(TypeError):

@@ -394,8 +394,12 @@ def main() -> int:
         chosen = set(excluded if options.only_excluded else to_run)
         for module in modules:
             run.module(module, [i for i in ids[module] if i in chosen and (options.k or "") in i])
-        print(f"{options.loop} on Python {sys.version.split()[0]}: {time.monotonic() - started:.0f} s")
-        print(f"{run.on_loop} of the tests made a {options.loop} loop" * (options.loop != "asyncio"))
+        print(
+            f"{options.loop} on Python {sys.version.split()[0]}: {time.monotonic() - started:.0f} s"
+        )
+        print(
+            f"{run.on_loop} of the tests made a {options.loop} loop" * (options.loop != "asyncio")
+        )
     for exclusion in idle:
         print(f"FAIL the exclusion {exclusion.pattern!r} matches no test")
     for test_id in run.failed:

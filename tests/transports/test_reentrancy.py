@@ -135,7 +135,7 @@ async def drive(loop, protocol, far):
 @pytest.mark.parametrize("callback", CALLBACKS)
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
 def test_every_action_works_in_every_callback(loop, run, callback, action):
-    """R60: no crash, no hang, no report, connection_made first and connection_lost once and last."""
+    """R60: no crash, no hang, no report; connection_made is first, connection_lost once and last."""
     tried = []
 
     def hook(protocol, *args):
@@ -364,13 +364,13 @@ def test_descriptor_number_reused_within_the_turn_is_not_mixed_up(loop, run):
         for _ in range(30):
             near, far = socket_pair("unix")
             protocol = Recorder(loop)
-            await loop.create_connection(lambda: protocol, sock=near)
+            await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
             far.sendall(b"old")
             protocol.transport.abort()
             await protocol.closed()
             near2, far2 = socket_pair("unix")
             protocol2 = Recorder(loop)
-            await loop.create_connection(lambda: protocol2, sock=near2)
+            await loop.create_connection(lambda protocol2=protocol2: protocol2, sock=near2)
             far2.sendall(b"new")
             assert await protocol2.received(3) == b"new"
             far.close()

@@ -145,15 +145,29 @@ def test_keywords_of_popen_are_honoured(loop, run, tmp_path):
         read_end, write_end = os.pipe()
         os.write(write_end, b"inherited")
         process = await asyncio.create_subprocess_exec(
-            "argv-zero", "-S", "-c", code, str(read_end),
-            executable=sys.executable, cwd=tmp_path, env={"NAME": "value"},
-            start_new_session=True, umask=0o027, pass_fds=(read_end,), stdout=PIPE,
+            "argv-zero",
+            "-S",
+            "-c",
+            code,
+            str(read_end),
+            executable=sys.executable,
+            cwd=tmp_path,
+            env={"NAME": "value"},
+            start_new_session=True,
+            umask=0o027,
+            pass_fds=(read_end,),
+            stdout=PIPE,
         )
         out, _ = await process.communicate()
         os.close(read_end)
         os.close(write_end)
         assert out.decode().split(" ", 5) == [
-            str(tmp_path), "value", "True", "0o27", "argv-zero", "b'inherited'\n",
+            str(tmp_path),
+            "value",
+            "True",
+            "0o27",
+            "argv-zero",
+            "b'inherited'\n",
         ]
 
     run(loop, main())
@@ -303,7 +317,8 @@ def test_preexec_function_runs_in_the_child(loop, run):
     async def main():
         process = await asyncio.create_subprocess_exec(
             *python("import os; print(os.environ.get('X'), os.getpgrp() == os.getpid())"),
-            preexec_fn=os.setpgrp, stdout=PIPE,
+            preexec_fn=os.setpgrp,
+            stdout=PIPE,
         )
         out, _ = await process.communicate()
         assert out == b"None True\n"
@@ -346,7 +361,9 @@ def test_output_to_a_file_and_to_null(loop, run, tmp_path):
     async def main():
         with open(tmp_path / "out", "wb") as out:
             process = await asyncio.create_subprocess_shell(
-                "echo out; echo err >&2", stdout=out, stderr=subprocess.STDOUT,
+                "echo out; echo err >&2",
+                stdout=out,
+                stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
             )
             assert await process.wait() == 0
@@ -358,8 +375,14 @@ def test_output_to_a_file_and_to_null(loop, run, tmp_path):
 
 @pytest.mark.parametrize(
     "keywords",
-    [{"universal_newlines": True}, {"bufsize": 1}, {"shell": True}, {"text": True},
-     {"encoding": "utf-8"}, {"errors": "strict"}],
+    [
+        {"universal_newlines": True},
+        {"bufsize": 1},
+        {"shell": True},
+        {"text": True},
+        {"encoding": "utf-8"},
+        {"errors": "strict"},
+    ],
     ids=str,
 )
 def test_keywords_that_cannot_work_are_refused(loop, run, keywords):

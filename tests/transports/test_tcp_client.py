@@ -190,7 +190,9 @@ def test_impossible_arguments_are_refused(loop, run, keywords):
             stream.setblocking(False)
             datagram.setblocking(False)
             given = {"SOCK": stream, "UDP": datagram}
-            arguments = {k: given.get(v, v) if isinstance(v, str) else v for k, v in keywords.items()}
+            arguments = {
+                k: given.get(v, v) if isinstance(v, str) else v for k, v in keywords.items()
+            }
             with pytest.raises(ValueError):
                 await loop.create_connection(asyncio.Protocol, **arguments)
 

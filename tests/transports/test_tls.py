@@ -181,7 +181,10 @@ def test_timeout_that_is_not_positive_is_refused(loop, run, tls, name, value):
         with far, near:
             with pytest.raises(ValueError, match=name):
                 await loop.create_connection(
-                    asyncio.Protocol, sock=near, ssl=tls.client, server_hostname="localhost",
+                    asyncio.Protocol,
+                    sock=near,
+                    ssl=tls.client,
+                    server_hostname="localhost",
                     **{name: value},
                 )
             await turns()
@@ -198,7 +201,10 @@ def test_handshake_timeout_ends_the_connect(loop, run, tls):
         with far:  # and says nothing
             with pytest.raises(ConnectionAbortedError, match="SSL handshake is taking longer than"):
                 await loop.create_connection(
-                    asyncio.Protocol, sock=near, ssl=tls.client, server_hostname="localhost",
+                    asyncio.Protocol,
+                    sock=near,
+                    ssl=tls.client,
+                    server_hostname="localhost",
                     ssl_handshake_timeout=0.05,
                 )
             await turns()
@@ -252,7 +258,9 @@ def test_stranger_is_refused(loop, run, tls):
         server = await loop.create_server(factory, "127.0.0.1", 0, ssl=tls.server)
         with pytest.raises(ssl.SSLCertVerificationError):
             await loop.create_connection(
-                factory, *server.sockets[0].getsockname(), ssl=tls.stranger,
+                factory,
+                *server.sockets[0].getsockname(),
+                ssl=tls.stranger,
                 server_hostname="localhost",
             )
         await turns(20)

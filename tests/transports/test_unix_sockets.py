@@ -37,7 +37,9 @@ def test_path_may_have_any_form(loop, run, path, form):
     """R43: str, bytes, PathLike, for server and client."""
 
     async def main():
-        server = await loop.create_unix_server(lambda: Recorder(loop, data_received=upper), form(path))
+        server = await loop.create_unix_server(
+            lambda: Recorder(loop, data_received=upper), form(path)
+        )
         assert await exchange(loop, form(path)) == b"QUESTION"
         server.close()
         await server.wait_closed()
@@ -140,7 +142,9 @@ def test_bound_unix_socket_can_be_served(loop, run, path, way):
     async def main():
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
-        server = await getattr(loop, way)(lambda: Recorder(loop, data_received=upper), sock=listener)
+        server = await getattr(loop, way)(
+            lambda: Recorder(loop, data_received=upper), sock=listener
+        )
         with socket.socket(socket.AF_UNIX) as far:
             far.settimeout(5)
             far.connect(path)

@@ -1,0 +1,54 @@
+"""``python -m mioloop COMMAND``: run, compare, doctor."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+HELP = """\
+usage: python -m mioloop COMMAND ...
+
+  run       run a script or a module on a mioloop event loop
+  compare   measure asyncio, uvloop, mioloop and others, on this machine
+  doctor    say what is installed here, and whether a loop works
+
+python -m mioloop COMMAND --help says more."""
+
+COMMANDS = ("run", "compare", "doctor")
+
+
+def main(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP)
+        return 0 if arguments else 2
+    command, *rest = arguments
+    if command == "--version":
+        from mioloop import __version__
+
+        print(f"mioloop {__version__}")
+        return 0
+    if command == "compare":
+        from mioloop.compare import cli
+
+        return cli.main(rest)
+    if command == "run":
+        from mioloop import launch
+
+        return launch.main(rest)
+    if command == "doctor":
+        from mioloop import doctor
+
+        return doctor.main(rest)
+    close = difflib.get_close_matches(command, COMMANDS, 1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    print(
+        f"python -m mioloop: there is no command {command!r}{meant}\n"
+        f"the commands are {', '.join(COMMANDS)}",
+        file=sys.stderr,
+    )
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""Command lines whose mistakes are answered with what would be right."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that takes options only in full, and names the ones there are."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """What parse_args() returns; it ends the process with status 2 on a mistake."""
+        found, unknown = self.parse_known_args(arguments)
+        for argument in unknown:
+            if argument.startswith("-"):
+                self.refuse("option", argument.partition("=")[0], self.options())
+        if unknown:
+            self.error(f"there is no use for {' '.join(unknown)}")
+        return found
+
+    def options(self) -> list[str]:
+        return [name for name in self._option_string_actions if name.startswith("--")]
+
+    def refuse(self, what: str, name: str, valid: Sequence[str]) -> NoReturn:
+        """End with an error that says which names are valid, and which was probably meant."""
+        close = difflib.get_close_matches(name, valid, 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        self.error(f"there is no {what} {name!r}{meant}\nthe {what}s are {', '.join(valid)}")
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""`python -m mioloop compare`: which event loop is faster, measured."""

@@ -1,0 +1,138 @@
+"""What a process, and the machine, have used: processor time, memory, processors.
+
+Processor time of another process is read from its clock; its split into user and system, and
+its memory, from /proc. Where there is no such clock or no /proc (macOS), the figures are None.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float | None:
+    """Processor time of all threads of a process: clock_getcpuclockid(3), of any process."""
+    if not Path("/proc/self/stat").exists():
+        return None
+    try:
+        return time.clock_gettime_ns((~pid << 3) | 2) * 1e-9
+    except OSError:
+        return None
+
+
+def user_and_system_s(pid: int) -> tuple[float, float] | None:
+    """The same, split by mode, in whole ticks of 10 ms."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # Field 2, the command's name, may hold spaces and parentheses; utime is field 14.
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return int(user) * TICK_S, int(system) * TICK_S
+
+
+def tree(pid: int) -> list[int]:
+    """A process and its living descendants."""
+    pids = [pid]
+    for parent in pids:
+        try:
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                pids += map(int, (task / "children").read_text().split())
+        except OSError:
+            continue
+    return pids
+
+
+def waited_s(pid: int) -> float | None:
+    """How long the main thread was ready to run while others had the processor."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) * 1e-9
+    except (OSError, IndexError):
+        return None
+
+
+@dataclass
+class Used:
+    """Processor seconds, and those that were waited for one."""
+
+    total_s: float | None = None
+    user_s: float | None = None
+    system_s: float | None = None
+    waited_s: float | None = None
+
+
+class Meter:
+    """What a process and its descendants use from now on."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._waited_s = waited_s(pid)
+        self._before = {each: (cpu_s(each), user_and_system_s(each)) for each in tree(pid)}
+
+    def read(self) -> Used:
+        """What was used since. The ticks are coarse: they only divide the exact total."""
+        waited = waited_s(self._pid)
+        used = Used()
+        if waited is not None and self._waited_s is not None:
+            used.waited_s = waited - self._waited_s
+        total_s = user_s = system_s = 0.0
+        for pid, (before_s, split_before) in self._before.items():
+            now_s, split_now = cpu_s(pid), user_and_system_s(pid)
+            if before_s is None or now_s is None or split_before is None or split_now is None:
+                return used
+            total_s += now_s - before_s
+            user_s += split_now[0] - split_before[0]
+            system_s += split_now[1] - split_before[1]
+        used.total_s = total_s
+        if user_s + system_s > 0:
+            share = user_s / (user_s + system_s)
+            used.user_s, used.system_s = total_s * share, total_s * (1 - share)
+        return used
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Memory of a process that is in RAM."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Rss:"):
+                return int(line.split()[1]) * 1024
+        return None
+    except OSError:
+        return None
+
+
+def two_cores() -> tuple[int, int] | None:
+    """Two processors that we may use and that are not threads of one core; None without two."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        return None
+    for other in allowed[1:]:
+        if other not in _threads_of_core(allowed[0]):
+            return allowed[0], other
+    return allowed[0], allowed[1]
+
+
+def _threads_of_core(cpu: int) -> set[int]:
+    try:
+        text = Path(
+            f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        ).read_text()
+    except OSError:
+        return {cpu}
+    threads: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        threads.update(range(int(first), int(last or first) + 1))
+    return threads
+
+
+def pin(cpu: int | None) -> None:
+    """Keep the calling process on one processor."""
+    if cpu is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cpu})

@@ -1,0 +1,72 @@
+"""Where a comparison was made: what a reader needs to believe or to repeat it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import ssl
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("uvloop", "aiohttp", "uvicorn", "httptools")
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe(command: Sequence[str], modules: Iterable[str]) -> dict[str, Any]:
+    packages = dict.fromkeys([*PACKAGES, *modules])
+    return {
+        "command": list(command),
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": processor(),
+        "processors": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "compiler": platform.python_compiler(),
+        "openssl": ssl.OPENSSL_VERSION,
+        "mioloop": version_of("mioloop"),
+        "packages": {
+            name: version for name in packages if (version := version_of(name)) is not None
+        },
+    }
+
+
+def warnings_of(environment: dict[str, Any], pinned: tuple[int, int] | None) -> list[str]:
+    """What makes the figures of this machine less certain."""
+    found = []
+    if environment["load_average"] > 0.5:
+        found.append(
+            f"this machine was busy before the comparison began (load average"
+            f" {environment['load_average']:.1f}): expect wide spreads"
+        )
+    if pinned is None:
+        found.append(
+            "server and client share their processors: there are not two to keep them apart"
+            if hasattr(os, "sched_setaffinity")
+            else "server and client are not kept on processors of their own: this system cannot"
+        )
+    if not sys.platform.startswith("linux"):
+        found.append("processor time, memory and system calls are measured on Linux only")
+    if hasattr(sys, "gettotalrefcount"):
+        found.append("this is a debug build of Python: its figures say little")
+    return found

@@ -1,0 +1,52 @@
+"""Found by every Python that ``mioloop compare -- COMMAND`` starts: sets the policy, and notes
+which loops run. Does nothing without MIOLOOP_COMPARE_LOOP."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+
+def _step_aside() -> None:
+    """Run the sitecustomize that we stand before, if there is one."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
+    ours = sys.modules.pop("sitecustomize", None)
+    try:
+        importlib.import_module("sitecustomize")
+    except ImportError:
+        if ours is not None:
+            sys.modules["sitecustomize"] = ours
+
+
+def _install(name: str, seen: str) -> None:
+    import asyncio
+    import warnings
+    from asyncio import events
+
+    from mioloop.compare.loops import Loop
+
+    factory = Loop(name).factory()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)     # of policies, from 3.14
+        base = type(asyncio.get_event_loop_policy())
+        policy = type("ComparedPolicy", (base,), {"_loop_factory": staticmethod(factory)})
+        asyncio.set_event_loop_policy(policy())
+
+    set_running_loop = events._set_running_loop
+
+    def note(loop: asyncio.AbstractEventLoop | None) -> None:
+        if loop is not None:
+            with open(seen, "a") as file:
+                print(f"{type(loop).__module__}.{type(loop).__qualname__}", file=file)
+            # Once is enough for a process; loops that took a reference to this keep it.
+            events._set_running_loop = asyncio._set_running_loop = set_running_loop
+        set_running_loop(loop)
+
+    events._set_running_loop = asyncio._set_running_loop = note
+
+
+_step_aside()
+if os.environ.get("MIOLOOP_COMPARE_LOOP"):
+    _install(os.environ["MIOLOOP_COMPARE_LOOP"], os.environ["MIOLOOP_COMPARE_SEEN"])

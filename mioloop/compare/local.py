@@ -1,0 +1,300 @@
+"""The workloads of side "local" and "client": what a program does inside its own process.
+
+Each is a coroutine function that does its thing *count* times and returns nothing, or the
+seconds that each of them took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import resource
+import shutil
+import socket
+import threading
+import time
+from array import array
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+Latencies = list[float]
+
+
+def _nothing() -> None:
+    pass
+
+
+async def call_soon_chain(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    left = count
+
+    def link() -> None:
+        nonlocal left
+        left -= 1
+        if left:
+            loop.call_soon(link)
+        else:
+            done.set_result(None)
+
+    loop.call_soon(link)
+    await done
+
+
+async def call_soon_batch(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    for _ in range(count - 1):
+        loop.call_soon(_nothing)
+    loop.call_soon(done.set_result, None)
+    await done
+
+
+async def sleep_zero(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def _yield_once() -> None:
+    await asyncio.sleep(0)
+
+
+async def _return() -> None:
+    pass
+
+
+async def task_create(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        await loop.create_task(_return())
+
+
+async def task_switch(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.create_task(sleep_zero(count // 100)) for _ in range(100)))
+
+
+async def timers_cancelled(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        loop.call_later(60, _nothing).cancel()
+    await asyncio.sleep(0)
+
+
+async def timers_fired(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    when = loop.time()
+    for _ in range(count - 1):
+        loop.call_at(when, _nothing)
+    loop.call_at(when, done.set_result, None)
+    await done
+
+
+async def timer_accuracy(count: int) -> Latencies:
+    """Negative where a timer fired early."""
+    loop = asyncio.get_running_loop()
+    late = []
+    for _ in range(count):
+        fired = loop.create_future()
+        when = time.monotonic() + 100e-6
+        # The clock is read by the callback itself, so that what wakes the task is not counted.
+        loop.call_at(when, lambda fired=fired: fired.set_result(time.monotonic()))  # type: ignore[misc]
+        late.append(await fired - when)
+    return late
+
+
+async def wait_for(count: int) -> None:
+    for _ in range(count):
+        await asyncio.wait_for(_yield_once(), 10)
+
+
+async def through_queue(count: int) -> None:
+    items: asyncio.Queue[int] = asyncio.Queue(16)
+
+    async def put() -> None:
+        for i in range(count):
+            await items.put(i)
+
+    putting = asyncio.get_running_loop().create_task(put())
+    for _ in range(count):
+        await items.get()
+    await putting
+
+
+async def call_soon_threadsafe(count: int) -> Latencies:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    answers: queue.SimpleQueue[None] = queue.SimpleQueue()
+    took: Latencies = []
+
+    def wake() -> None:
+        for _ in range(count):
+            before = time.perf_counter()
+            loop.call_soon_threadsafe(answers.put, None)
+            answers.get()
+            took.append(time.perf_counter() - before)
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    thread = threading.Thread(target=wake)
+    thread.start()
+    await done
+    thread.join()
+    return took
+
+
+async def executor(count: int) -> Latencies:
+    loop = asyncio.get_running_loop()
+    took = []
+    for _ in range(count):
+        before = time.perf_counter()
+        await loop.run_in_executor(None, _nothing)
+        took.append(time.perf_counter() - before)
+    return took
+
+
+async def socketpair(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    message = bytes(1024)
+
+    async def echo() -> None:
+        for _ in range(count):
+            await loop.sock_sendall(right, await loop.sock_recv(right, 65536))
+
+    with left, right:
+        echoing = loop.create_task(echo())
+        for _ in range(count):
+            await loop.sock_sendall(left, message)
+            if await loop.sock_recv(left, 65536) != message:
+                raise RuntimeError("other bytes came back than were sent")
+        await echoing
+
+
+async def subprocess(count: int) -> Latencies:
+    program = shutil.which("true") or "true"
+    took = []
+    for _ in range(count):
+        before = time.perf_counter()
+        process = await asyncio.create_subprocess_exec(program)
+        if await process.wait() != 0:
+            raise RuntimeError(f"{program} ended with exit code {process.returncode}")
+        took.append(time.perf_counter() - before)
+    return took
+
+
+Batch = Callable[[int], Coroutine[Any, Any, "Latencies | None"]]
+
+# Each with a count that takes a few milliseconds.
+BATCHES: dict[str, tuple[Batch, int]] = {
+    "call-soon-chain": (call_soon_chain, 5000),
+    "call-soon-batch": (call_soon_batch, 1000),
+    "sleep-0": (sleep_zero, 5000),
+    "task-create": (task_create, 1000),
+    "task-switch": (task_switch, 5000),
+    "timers-cancelled": (timers_cancelled, 2000),
+    "timers-fired": (timers_fired, 1000),
+    "timer-accuracy": (timer_accuracy, 20),
+    "wait-for": (wait_for, 500),
+    "queue": (through_queue, 1000),
+    "call-soon-threadsafe": (call_soon_threadsafe, 100),
+    "executor": (executor, 100),
+    "socketpair": (socketpair, 500),
+    "subprocess": (subprocess, 2),
+}
+
+
+# -- what runs them ----------------------------------------------------------------------
+
+
+def figures(requests: int, elapsed_s: float, latencies: array[float]) -> dict[str, float]:
+    found: dict[str, float] = {"requests": requests, "elapsed_s": elapsed_s}
+    if latencies:
+        ordered = sorted(latencies)
+        last = len(ordered) - 1
+        for name, share in (("p50_s", 0.5), ("p99_s", 0.99), ("p999_s", 0.999), ("max_s", 1)):
+            found[name] = ordered[min(last, int(len(ordered) * share))]
+    return found
+
+
+def accuracy_figures(requests: int, elapsed_s: float, late: array[float]) -> dict[str, float]:
+    """How far timers were off, to either side, and the share of those that were early."""
+    off = array("d", map(abs, late))
+    early = sum(seconds < 0 for seconds in late) / len(late)
+    return figures(requests, elapsed_s, off) | {"early": early}
+
+
+def _with_cpu(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    before, before_s = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
+    found = measure()
+    after, after_s = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
+    user_s, system_s = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    share = user_s / (user_s + system_s) if user_s + system_s > 0 else 1.0
+    total_s = after_s - before_s
+    return found | {
+        "cpu_s": total_s, "user_s": total_s * share, "system_s": total_s * (1 - share)
+    }
+
+
+def run(loop: asyncio.AbstractEventLoop, workload: str, seconds: float) -> dict[str, float]:
+    """Batches of a workload for *seconds* seconds."""
+    batch, count = BATCHES[workload]
+    latencies = array("d")
+
+    async def repeat() -> dict[str, float]:
+        requests = 0
+        started = now = time.perf_counter()
+        while now < started + seconds:
+            latencies.extend(await batch(count) or ())
+            requests += count
+            now = time.perf_counter()
+        made = accuracy_figures if workload == "timer-accuracy" else figures
+        return made(requests, now - started, latencies)
+
+    return _with_cpu(lambda: loop.run_until_complete(repeat()))
+
+
+def make_loops(
+    factory: Callable[[], asyncio.AbstractEventLoop], seconds: float
+) -> dict[str, float]:
+    def repeat() -> dict[str, float]:
+        latencies = array("d")
+        started = before = time.perf_counter()
+        while before < started + seconds:
+            factory().close()
+            now = time.perf_counter()
+            latencies.append(now - before)
+            before = now
+        return figures(len(latencies), before - started, latencies)
+
+    return _with_cpu(repeat)
+
+
+def run_aiohttp_client(
+    loop: asyncio.AbstractEventLoop, port: int, connections: int, seconds: float, body: bytes
+) -> dict[str, float]:
+    """GET http://127.0.0.1:port/ again and again on *connections* connections."""
+    import aiohttp
+
+    async def get_all() -> dict[str, float]:
+        latencies = array("d")
+        connector = aiohttp.TCPConnector(limit=connections)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            started = time.perf_counter()
+
+            async def get() -> None:
+                before = time.perf_counter()
+                while before < started + seconds:
+                    async with session.get(f"http://127.0.0.1:{port}/") as response:
+                        if response.status != 200 or await response.read() != body:
+                            raise RuntimeError(f"wrong answer, of status {response.status}")
+                    now = time.perf_counter()
+                    latencies.append(now - before)
+                    before = now
+
+            await asyncio.gather(*(get() for _ in range(connections)))
+            return figures(len(latencies), time.perf_counter() - started, latencies)
+
+    return _with_cpu(lambda: loop.run_until_complete(get_all()))

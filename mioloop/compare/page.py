@@ -1,0 +1,197 @@
+"""``--html``: one page that needs nothing else, neither files nor a network nor scripts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from html import escape
+from math import log2
+from typing import Any
+
+from mioloop.compare.chart import COLOURS
+from mioloop.compare.loops import FLOOR
+from mioloop.compare.report import LEGEND, number, seconds
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .15rem .6rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { position: sticky; top: 0; background: Canvas; border-bottom: 2px solid; }
+tr.cell th { text-align: left; padding-top: 1rem; border-bottom: 1px solid #8884; }
+tr.cell small { font-weight: normal; opacity: .7; }
+.scroll { overflow-x: auto; }
+.faster, .less { color: #059669; } .slower, .more, .failed { color: #dc2626; }
+.undecided { color: #b45309; } .floor, .skipped { opacity: .6; }
+.note, .environment dd { overflow-wrap: anywhere; }
+dl.environment { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
+dt { opacity: .7; } dd { margin: 0; }
+svg text { fill: currentColor; font: 11px system-ui, sans-serif; }
+pre { overflow-x: auto; padding: .6rem; background: #8882; }
+"""
+
+BAR, GAP, LEFT, WIDTH = 11, 8, 190, 900
+
+
+def _ratio(ratio: dict[str, float] | None) -> str:
+    if not ratio:
+        return ""
+    return f"{ratio['median']:.2f}x <small>({ratio['low']:.2f}-{ratio['high']:.2f})</small>"
+
+
+def _chart(cells: list[dict[str, Any]], base: str) -> str:
+    """Bars from the base to either side, on a logarithmic scale."""
+    rows = [
+        (cell["name"], [each for each in cell["lines"] if each["ratio"] and each["loop"] != FLOOR])
+        for cell in cells
+    ]
+    rows = [(name, lines) for name, lines in rows if lines]
+    if not rows:
+        return "<p>There is nothing to compare.</p>"
+    loops = list(dict.fromkeys(line["loop"] for _, lines in rows for line in lines))
+    ends = [
+        abs(log2(line["ratio"][end]))
+        for _, lines in rows
+        for line in lines
+        for end in ("low", "high")
+        if line["ratio"][end] > 0
+    ]
+    reach = max(1.0, min(max(ends, default=1.0), 5.0))      # in doublings, to either side
+    middle, unit = (LEFT + WIDTH) / 2, (WIDTH - LEFT) / 2 / reach
+
+    def x(ratio: float) -> float:
+        return middle + unit * max(-reach, min(reach, log2(max(ratio, 1e-9))))
+
+    parts: list[str] = []
+    y = 24.0
+    for name, lines in rows:
+        parts.append(f'<text x="{LEFT - 8}" y="{y + BAR}" text-anchor="end">{escape(name)}</text>')
+        for line in lines:
+            ratio = line["ratio"]
+            ends_at = sorted((middle, x(ratio["median"])))
+            colour = COLOURS[loops.index(line["loop"]) % len(COLOURS)]
+            label = f"{line['loop']}: {ratio['median']:.2f}x"
+            parts.append(
+                f'<rect x="{ends_at[0]:.1f}" y="{y:.1f}" width="{ends_at[1] - ends_at[0]:.1f}"'
+                f' height="{BAR - 2}" fill="{colour}"><title>{escape(label)}</title></rect>'
+                f'<line x1="{x(ratio["low"]):.1f}" x2="{x(ratio["high"]):.1f}"'
+                f' y1="{y + BAR / 2 - 1:.1f}" y2="{y + BAR / 2 - 1:.1f}" stroke="currentColor"/>'
+            )
+            y += BAR
+        y += GAP
+    scale = []
+    for power in range(-int(reach), int(reach) + 1):
+        at = x(2.0**power)
+        weight = 1.2 if power == 0 else 0.2
+        scale.append(
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="18" y2="{y:.1f}" stroke="currentColor"'
+            f' stroke-width="{weight}"/><text x="{at:.1f}" y="12" text-anchor="middle">'
+            f"{2.0**power:g}x</text>"
+        )
+    keys = " ".join(
+        f'<tspan fill="{COLOURS[i % len(COLOURS)]}">&#9632;</tspan> {escape(loop)}&#160;&#160;'
+        for i, loop in enumerate(loops)
+    )
+    return (
+        f'<svg viewBox="0 0 {WIDTH + 10} {y + 20:.0f}" role="img"'
+        f' aria-label="Ratios to {escape(base)}">{"".join(scale)}{"".join(parts)}'
+        f'<text x="{LEFT}" y="{y + 14:.1f}">{keys}</text></svg>'
+    )
+
+
+def _row(line: dict[str, Any], syscalls: bool) -> str:
+    cells = [escape(line["loop"])]
+    if line["failed"] or line["skipped"]:
+        text = escape(line["failed"] or line["skipped"])
+        return (
+            f'<tr class="{escape(line["verdict"])}"><td>{cells[0]}</td>'
+            f'<td colspan="{8 + syscalls}" style="white-space: normal">{text}</td></tr>'
+        )
+    if line["bytes"] is not None:
+        cells += [f"{line['bytes']:,.0f} B", "", "", "", ""]
+    else:
+        cells.append(number(line["rate"]))
+        cells += [
+            seconds(line["latencies_s"].get(name)) for name in ("p50_s", "p99_s", "p999_s")
+        ]
+        split = ""
+        if line["user_s"] is not None:
+            split = f" <small>({seconds(line['user_s'])} + {seconds(line['system_s'])})</small>"
+        cells.append(seconds(line["cpu_s"]) + split)
+    if syscalls:
+        cells.append("" if line["syscalls"] is None else f"{line['syscalls']:.2f}")
+    cells += [_ratio(line["ratio"]), _ratio(line["cpu_ratio"]), escape(line["verdict"])]
+    if line["cpu_verdict"] in ("less", "more"):
+        cells[-1] += f", {line['cpu_verdict']} CPU"
+    body = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr class="{escape(line["verdict"])}">{body}</tr>'
+
+
+def _notes(cells: list[dict[str, Any]]) -> str:
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        for line in cell["lines"]:
+            for note in line["notes"]:
+                amount = f" ({note['amount']})" if note["amount"] else ""
+                found.setdefault(note["text"], []).append(f"{cell['name']}, {line['loop']}{amount}")
+    return "".join(
+        f'<li class="note"><details><summary>{escape(text)}: {len(where)}</summary>'
+        f"{escape('; '.join(where))}</details></li>"
+        for text, where in found.items()
+    )
+
+
+def _environment(where: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+    entries = {
+        **{name: value for name, value in where.items() if name not in ("command", "packages")},
+        "packages": packages,
+    }
+    return "".join(
+        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>"
+        for name, value in entries.items()
+    )
+
+
+def render(everything: dict[str, Any]) -> str:
+    """The page, from what --json writes."""
+    cells, base = everything["cells"], everything["options"]["base"]
+    syscalls = any(line["syscalls"] is not None for cell in cells for line in cell["lines"])
+    headings = ["", "per second", "p50", "p99", "p99.9", "CPU each (user + system)"]
+    headings += ["system calls"] * syscalls + [f"against {base}", "by CPU", ""]
+    table = []
+    for cell in cells:
+        table.append(
+            f'<tr class="cell"><th colspan="{9 + syscalls}">{escape(cell["name"])}'
+            f" <small>{escape(cell['text'])}</small></th></tr>"
+        )
+        table += [_row(line, syscalls) for line in cell["lines"]]
+    warnings = "".join(
+        f'<li class="note failed">{escape(text)}</li>' for text in everything["warnings"]
+    )
+    options = ", ".join(f"{name} {value}" for name, value in everything["options"].items())
+    data = json.dumps(everything).replace("<", "\\u003c")
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Event loops compared</title>
+<style>{STYLE}</style>
+<h1>Event loops compared</h1>
+<pre>{escape(shlex.join(everything["environment"]["command"]))}</pre>
+<ul>{warnings}</ul>
+{_chart(cells, base)}
+<p>{escape(LEGEND)}</p>
+<div class="scroll"><table>
+<thead><tr>{"".join(f"<th>{escape(heading)}</th>" for heading in headings)}</tr></thead>
+<tbody>{"".join(table)}</tbody>
+</table></div>
+<h2>Notes</h2>
+<ul>{_notes(cells)}</ul>
+<h2>Environment</h2>
+<dl class="environment">{_environment(everything["environment"])}
+<dt>options</dt><dd>{escape(options)}</dd></dl>
+<script type="application/json" id="figures">{data}</script>
+</html>
+"""

@@ -1,0 +1,247 @@
+"""The user's own program, on each loop: ``--app module:name`` and ``-- COMMAND``.
+
+A command is switched by the environment alone: MIOLOOP_BACKEND and its kin for a program that
+uses mioloop, and a ``sitecustomize`` first on PYTHONPATH (see ``hook/``) that sets the event
+loop policy for one that does not. The same hook reports which loop the program really ran; if
+that is another one than was asked for, the cell fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import inspect
+import os
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mioloop.compare import cpu, network, runner
+from mioloop.compare.loops import Loop
+from mioloop.compare.runner import Bench, Failure, Options, Sample
+from mioloop.compare.workloads import Cell, Workload, cells_of
+
+HOOK = Path(__file__).parent / "hook"
+STOP_S = 5.0
+
+APP_KINDS = (
+    "an aiohttp.web.Application, an ASGI application (scope, receive, send), a function without"
+    " arguments that returns one of these, or an async function (host, port) that returns an"
+    " asyncio.Server"
+)
+
+
+# -- --app: in our own worker ------------------------------------------------------------
+
+
+def find_app(name: str) -> Any:
+    """The object that ``module:name`` names.
+
+    Raises ImportError or AttributeError, which say what there is not.
+    """
+    module, _, path = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _parameters(app: Any) -> int:
+    """How many arguments it must be called with; -1 if it cannot be called."""
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return -1
+    return sum(
+        each.default is each.empty
+        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        for each in signature.parameters.values()
+    )
+
+
+async def serve_app(name: str) -> int:
+    """Serve what *name* names in the running loop, and return the port."""
+    return await _serve_object(name, find_app(name), may_call=True)
+
+
+async def _serve_object(name: str, app: Any, may_call: bool) -> int:
+    if hasattr(app, "sockets") and hasattr(app, "start_serving"):   # uvloop's is no subclass
+        return network.port_of(app)
+    if f"{type(app).__module__}.{type(app).__name__}" == "aiohttp.web_app.Application":
+        return await network.serve_aiohttp(app)
+    takes = _parameters(app)
+    if takes == 3:
+        return await network.serve_asgi(app)
+    if takes in (0, 2) and may_call:
+        made = app() if takes == 0 else app("127.0.0.1", 0)
+        if inspect.isawaitable(made):
+            made = await made
+        return await _serve_object(name, made, may_call=False)
+    raise TypeError(f"{name} is {app!r}; what can be measured is {APP_KINDS}")
+
+
+# -- a command ------------------------------------------------------------------------------
+
+
+class Program:
+    """The user's command on one loop."""
+
+    def __init__(
+        self, loop: Loop, command: Sequence[str], port: int | None, options: Options, bench: Bench
+    ) -> None:
+        self.name = loop.name
+        self._loop, self._bench, self._options = loop, bench, options
+        self._command, self._fixed_port = command, port
+        self._address, self._port = "127.0.0.1", 0
+        self._worker: runner.Worker | None = None
+        self._seen = Path(bench.new_path()).with_suffix(".loops")
+        if port is None:
+            self._start()
+
+    def _start(self) -> None:
+        self._port = self._fixed_port or _free_port()
+        if self._answers():
+            raise Failure(f"port {self._port} is in use by another program")
+        self._seen.unlink(missing_ok=True)
+        path = os.pathsep.join(filter(None, [str(HOOK), os.environ.get("PYTHONPATH", "")]))
+        config = {
+            "command": [part.replace("{port}", str(self._port)) for part in self._command],
+            "environment": self._loop.environment
+            | {"PORT": str(self._port), "PYTHONPATH": path}
+            | {"MIOLOOP_COMPARE_SEEN": str(self._seen)},
+        }
+        self._worker = runner.Worker("execute", config, self._options.server_cpu)
+
+    def ready(self) -> None:
+        if self._worker is not None:
+            self._wait()
+
+    def _wait(self) -> None:
+        assert self._worker is not None
+        deadline = time.monotonic() + runner.START_S
+        while not self._answers():
+            if self._worker.process.poll() is not None:
+                code = self._worker.process.returncode
+                raise Failure(self._worker.complaint() or f"it ended with exit code {code}")
+            if time.monotonic() > deadline:
+                raise Failure(f"nothing listens on port {self._port} after {runner.START_S:g} s")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        for address in ("127.0.0.1", "::1"):
+            with contextlib.suppress(OSError):
+                socket.create_connection((address, self._port), 1).close()
+                self._address = address
+                return True
+        return False
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid if self._worker is not None else 0
+
+    def sample(self, cell: Cell, options: Options, seconds: float) -> Sample:
+        if self._fixed_port is not None:
+            self._start()
+            self.ready()
+        try:
+            return self._sample(cell, options, seconds)
+        finally:
+            if self._fixed_port is not None:
+                self.stop()
+
+    def _sample(self, cell: Cell, options: Options, seconds: float) -> Sample:
+        assert self._worker is not None
+        job = runner.load_job(
+            cell.workload, cell, options, seconds, self._address, self._port, self._bench.path
+        )
+        try:
+            sample = self._bench.generator.ask(
+                {**job, "pid": self.pid}, seconds + options.timeout_s * 2 + runner.GRACE_S
+            )
+        except Failure as exc:
+            raise Failure(runner.explain(str(exc), self._worker)) from None
+        self._check_loop()
+        return sample
+
+    def _check_loop(self) -> None:
+        seen = self._seen.read_text().split() if self._seen.exists() else []
+        if not seen:
+            raise Failure(
+                "no event loop was seen in it: it has to be a Python program that runs asyncio,"
+                " started without -E, -I and -S"
+            )
+        for name in seen:
+            if not self._loop.is_kind(name):
+                raise Failure(
+                    f"it ran {name}: it makes its loop by itself, not by the policy"
+                    " (uvicorn: give it --loop none)"
+                )
+
+    def stop(self) -> None:
+        """Ask it to end; what is left of it after a while is killed."""
+        if self._worker is None:
+            return
+        pids = cpu.tree(self._worker.pid)
+        self._worker.process.terminate()
+        with contextlib.suppress(Exception):
+            self._worker.process.wait(STOP_S)
+        for pid in pids[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        self._worker.stop()
+        self._worker = None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# -- what the command line asks for ------------------------------------------------------------
+
+
+def prepare(
+    options: argparse.Namespace,
+    command: Sequence[str],
+    loops: Sequence[Loop],
+    measuring: Options,
+    bench: Bench,
+) -> tuple[list[Cell], runner.Makers]:
+    """The cells and contestants of the user's own program.
+
+    Raises ValueError if it cannot be one.
+    """
+    name = options.app or Path(command[0]).name
+    workload = Workload(
+        "program", f"{name}, GET {options.path}", protocol="http", connections=(64,), quick=(0, 64)
+    )
+    if not options.path.startswith("/"):
+        raise ValueError(f"--path {options.path!r} does not begin with /")
+    cells = cells_of(workload, options.quick, (), options.connections)
+    if options.app:
+        module, _, attribute = options.app.partition(":")
+        if not module or not attribute:
+            raise ValueError(f"--app {options.app!r} is not MODULE:NAME")
+        return cells, [
+            partial(runner.Server, loop, workload, measuring, bench, options.app)
+            for loop in loops
+        ]
+    if shutil.which(command[0]) is None:
+        raise ValueError(f"there is no command {command[0]!r}")
+    if options.port is None and not any("{port}" in part for part in command):
+        raise ValueError(
+            "the command names no {port}: write it where the port belongs, or say which port it"
+            " listens on by --port"
+        )
+    return cells, [
+        partial(Program, loop, command, options.port, measuring, bench) for loop in loops
+    ]
+
+

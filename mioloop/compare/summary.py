@@ -1,0 +1,235 @@
+"""From samples to figures: medians, ratios to the base pair by pair, and what to make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from math import exp, log
+from statistics import median
+from typing import Any
+
+from mioloop.compare.loops import FLOOR
+from mioloop.compare.runner import CellResult, Result, Sample
+from mioloop.compare.spread import Spread, ratios, spread
+
+LATENCIES = ("p50_s", "p99_s", "p999_s", "max_s")
+OUTCOMES = ("faster", "even", "slower", "undecided", "failed")
+BUSY = 0.95             # of a processor: whoever uses that much has no more to give
+ENOUGH_ROUNDS = 6       # for the interval of a ratio to be one of 95 %
+WAITED = 0.05           # of the time, for a processor: others use it too
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to know about a figure; *amount* is what differs from one to the next."""
+
+    text: str
+    amount: str = ""
+
+
+@dataclass
+class Line:
+    """One loop in one cell. A ratio above 1 is better than the base."""
+
+    loop: str
+    rounds: int = 0
+    rate: float | None = None
+    latencies_s: dict[str, float] = field(default_factory=dict)
+    cpu_s: float | None = None              # for each request; user and system add up to it
+    user_s: float | None = None
+    system_s: float | None = None
+    bytes: float | None = None              # for each connection
+    syscalls: float | None = None           # for each request
+    ratio: Spread | None = None             # of what the workload is judged by
+    cpu_ratio: Spread | None = None
+    verdict: str = ""           # faster, slower, even, undecided, base, floor, failed, skipped
+    cpu_verdict: str = ""                   # less, more, even, undecided
+    failed: str = ""
+    skipped: str = ""
+    notes: list[Note] = field(default_factory=list)
+
+
+@dataclass
+class CellSummary:
+    name: str
+    workload: str
+    text: str
+    size: int
+    connections: int
+    unit: str
+    judged_by: str
+    lines: list[Line]
+
+
+def _values(samples: Sequence[Sample], name: str) -> list[float | None]:
+    return [sample.get(name) for sample in samples]
+
+
+def _median(samples: Sequence[Sample], name: str) -> float | None:
+    present = [value for value in _values(samples, name) if value is not None]
+    return median(present) if present else None
+
+
+def _user_share(samples: Sequence[Sample]) -> float | None:
+    """Of all rounds together: in one the ticks may be few."""
+    split = [
+        (sample["user_s"] * sample["requests"], sample["system_s"] * sample["requests"])
+        for sample in samples
+        if sample.get("user_s") is not None and sample.get("system_s") is not None
+    ]
+    user_s, both_s = sum(user for user, _ in split), sum(map(sum, split))
+    return user_s / both_s if both_s > 0 else None
+
+
+def _ratio(ours: Result, base: Result, name: str) -> Spread | None:
+    """Round by round; what is better when it is less is turned round."""
+    a, b = _values(ours.samples, name), _values(base.samples, name)
+    found = ratios(a, b) if name == "rate" else ratios(b, a)
+    return spread(found) if found else None
+
+
+def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
+    """The figures of a cell. *max_spread* is how wide the interval of a ratio may be, as
+    a share of it, before it is said to be too wide."""
+    workload = found.cell.workload
+    base_result = next((result for result in found.results if result.loop == base), None)
+    lines = []
+    for result in found.results:
+        line = Line(
+            result.loop,
+            rounds=len(result.samples),
+            syscalls=result.syscalls,
+            failed=result.failed,
+            skipped=result.skipped,
+            notes=[Note(text) for text in result.notes],
+        )
+        lines.append(line)
+        if result.failed or not result.samples:
+            line.verdict = "failed" if result.failed else "skipped"
+            continue
+        samples = result.samples
+        line.rate = _median(samples, "rate")
+        line.cpu_s = _median(samples, "cpu_s")
+        if line.cpu_s is not None and (share := _user_share(samples)) is not None:
+            line.user_s, line.system_s = line.cpu_s * share, line.cpu_s * (1 - share)
+        line.bytes = _median(samples, "bytes")
+        for name in LATENCIES:
+            if (value := _median(samples, name)) is not None:
+                line.latencies_s[name] = value
+        if base_result is not None and not base_result.failed and result is not base_result:
+            line.ratio = _ratio(result, base_result, workload.judged_by)
+            if workload.judged_by == "rate":
+                line.cpu_ratio = _ratio(result, base_result, "cpu_s")
+        if result.loop in (base, FLOOR):
+            line.verdict = "base" if result.loop == base else "floor"
+        else:
+            line.verdict = _verdict(line.ratio, line.rounds, max_spread, "faster", "slower")
+            line.cpu_verdict = _verdict(line.cpu_ratio, line.rounds, max_spread, "less", "more")
+        line.notes += _notes(line, samples, max_spread)
+    return CellSummary(
+        found.cell.name, workload.name, workload.text, found.cell.size, found.cell.connections,
+        workload.unit, workload.judged_by, lines,
+    )
+
+
+def _verdict(ratio: Spread | None, rounds: int, max_spread: float, better: str, worse: str) -> str:
+    """An interval on one side of 1 decides, however wide; one around 1 says "even" if narrow."""
+    if ratio is None:
+        return ""
+    if rounds < ENOUGH_ROUNDS:
+        return "undecided"
+    if ratio.low > 1:
+        return better
+    if ratio.high < 1:
+        return worse
+    return "even" if ratio.width <= max_spread else "undecided"
+
+
+def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Note]:
+    notes = []
+    if line.ratio is not None and line.verdict not in ("base", "floor"):
+        if line.rounds < ENOUGH_ROUNDS:
+            notes.append(Note(f"fewer than {ENOUGH_ROUNDS} rounds decide nothing"))
+        if line.ratio.width > max_spread:
+            text = (
+                f"the spread is wider than {max_spread:.0%}: how large the difference is, is not"
+                " known; measure longer, or on a quieter machine"
+            )
+            notes.append(Note(text, f"{line.ratio.width:.0%}"))
+    client, ours = _median(samples, "client_busy"), _median(samples, "busy")
+    if client is not None and client > BUSY and (ours is None or ours < BUSY):
+        notes.append(Note("the load generator limits the rate: go by the CPU for each"))
+    waited = _median(samples, "waited")
+    if waited is not None and waited > WAITED:
+        notes.append(Note("it waited for a processor that others used", f"{waited:.0%}"))
+    if early := _median(samples, "early"):
+        notes.append(Note("timers fired early", f"{early:.0%}"))
+    return notes
+
+
+@dataclass
+class Standing:
+    """One loop over all cells."""
+
+    loop: str
+    faster: int = 0
+    even: int = 0
+    slower: int = 0
+    undecided: int = 0
+    failed: int = 0
+    less_cpu: int = 0
+    more_cpu: int = 0
+    mean_ratio: float | None = None         # geometric, of what is judged
+    mean_cpu_ratio: float | None = None
+
+
+def standings(cells: Iterable[CellSummary], base: str) -> list[Standing]:
+    """How often each loop is better than the base, and by how much on the whole."""
+    found: dict[str, Standing] = {}
+    rates: dict[str, list[float]] = {}
+    cpus: dict[str, list[float]] = {}
+    for cell in cells:
+        for line in cell.lines:
+            if line.loop in (base, FLOOR):
+                continue
+            standing = found.setdefault(line.loop, Standing(line.loop))
+            if line.verdict in OUTCOMES:
+                setattr(standing, line.verdict, getattr(standing, line.verdict) + 1)
+            standing.less_cpu += line.cpu_verdict == "less"
+            standing.more_cpu += line.cpu_verdict == "more"
+            for into, ratio in ((rates, line.ratio), (cpus, line.cpu_ratio)):
+                if ratio is not None and ratio.median > 0:
+                    into.setdefault(line.loop, []).append(ratio.median)
+    for loop, standing in found.items():
+        standing.mean_ratio = _geometric_mean(rates.get(loop, []))
+        standing.mean_cpu_ratio = _geometric_mean(cpus.get(loop, []))
+    return list(found.values())
+
+
+def _geometric_mean(values: Sequence[float]) -> float | None:
+    return exp(sum(map(log, values)) / len(values)) if values else None
+
+
+def as_json(
+    environment: dict[str, Any],
+    options: dict[str, Any],
+    cells: Sequence[tuple[CellResult, CellSummary]],
+    standing: Sequence[Standing],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """All of it: figures, and the samples they were made from."""
+    made = []
+    for found, summary in cells:
+        cell = asdict(summary)
+        for line, result in zip(cell["lines"], found.results):
+            line["samples"] = result.samples
+            line["syscall_counts"] = result.syscall_counts
+        made.append(cell)
+    return {
+        "version": 1,
+        "environment": environment,
+        "options": options,
+        "cells": made,
+        "standings": [asdict(each) for each in standing],
+        "warnings": list(warnings),
+    }

@@ -1,0 +1,173 @@
+"""What is measured: the table of workloads, and the cells that a run consists of."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+KIB = 1024
+SPLIT_HEAD = 64         # bytes that `split-writes` puts before each echo, in a write of its own
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing that programs do with a loop.
+
+    `side` says who is measured: "server" (under the C load generator), "client" (of the C
+    floor), "local" (nobody else), "idle" (memory of a server) or "import".
+    """
+
+    name: str
+    text: str
+    side: str = "server"
+    transport: str = "tcp"
+    protocol: str = "echo"
+    tls: bool = False
+    head_size: int = 0
+    reconnect: bool = False
+    sizes: tuple[int, ...] = (0,)
+    connections: tuple[int, ...] = (0,)
+    quick: tuple[int, int] | None = (0, 0)      # size and connections; None: not in --quick
+    requires: tuple[str, ...] = ()
+    judged_by: str = "rate"                     # the field of a sample that is compared
+    unit: str = "request"
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in self.requires if importlib.util.find_spec(name) is None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A workload with its parameters: what gets one figure for each loop."""
+
+    workload: Workload
+    size: int = 0
+    connections: int = 0
+
+    @property
+    def name(self) -> str:
+        parts = [self.workload.name]
+        if self.size:
+            parts.append(f"{self.size // KIB} KiB" if self.size % KIB == 0 else f"{self.size} B")
+        if self.connections:
+            parts.append(f"x {self.connections:,}")
+        return " ".join(parts)
+
+
+_SIZES = (KIB, 10 * KIB, 100 * KIB)
+_CONNECTIONS = (1, 64, 512)
+_ECHO = {"sizes": _SIZES, "connections": _CONNECTIONS, "quick": (KIB, 64)}
+
+
+def _local(name: str, text: str, unit: str, **more: object) -> Workload:
+    return Workload(name, text, side="local", unit=unit, **more)  # type: ignore[arg-type]
+
+
+WORKLOADS = (
+    Workload("echo-protocol", "echo by asyncio.Protocol", **_ECHO),  # type: ignore[arg-type]
+    Workload("echo-buffered", "echo by asyncio.BufferedProtocol", **_ECHO),  # type: ignore[arg-type]
+    Workload("echo-streams", "echo by StreamReader, StreamWriter", **_ECHO),  # type: ignore[arg-type]
+    Workload("echo-sock", "echo by sock_recv, sock_sendall", **_ECHO),  # type: ignore[arg-type]
+    Workload(
+        "unix", "echo by asyncio.Protocol on a Unix socket",
+        transport="unix", sizes=(KIB,), connections=(1, 64), quick=(KIB, 64),
+    ),
+    Workload(
+        "udp", "echo by asyncio.DatagramProtocol",
+        transport="udp", sizes=(KIB,), connections=(1, 16), quick=(KIB, 16), unit="datagram",
+    ),
+    Workload(
+        "tls", "echo by asyncio.Protocol under TLS",
+        tls=True, sizes=_SIZES, connections=(64,), quick=(KIB, 64),
+    ),
+    Workload(
+        "split-writes", "header and body in two writes for each answer",
+        head_size=SPLIT_HEAD, sizes=(KIB,), connections=(1, 64), quick=(KIB, 64),
+    ),
+    Workload(
+        "connect", "connect, echo, close",
+        reconnect=True, sizes=(KIB,), connections=(64,), quick=(KIB, 64),
+    ),
+    Workload(
+        "http", "an HTTP/1.1 asyncio.Protocol",
+        protocol="http", connections=(1, 64, 512), quick=(0, 64),
+    ),
+    Workload(
+        "aiohttp-server", "aiohttp.web, a short text",
+        protocol="http", connections=(64,), quick=(0, 64), requires=("aiohttp",),
+    ),
+    Workload(
+        "uvicorn-server", "uvicorn, a short text",
+        protocol="http", connections=(64,), quick=(0, 64), requires=("uvicorn",),
+    ),
+    Workload(
+        "aiohttp-client", "aiohttp.ClientSession against the C floor",
+        side="client", protocol="http", connections=(1, 64), quick=(0, 64), requires=("aiohttp",),
+    ),
+    _local("call-soon-chain", "each callback schedules the next", "callback"),
+    _local("call-soon-batch", "1000 callbacks scheduled at once", "callback"),
+    _local("sleep-0", "await asyncio.sleep(0)", "sleep"),
+    _local("task-create", "a task made, run and awaited", "task"),
+    _local("task-switch", "100 tasks that take turns by sleep(0)", "switch"),
+    _local("timers-cancelled", "call_later(60) and cancel()", "timer"),
+    _local("timers-fired", "1000 timers that are due at once", "timer"),
+    _local("timer-accuracy", "how far a timer of 100 us is off", "timer", judged_by="p50_s"),
+    _local("wait-for", "wait_for() a coroutine that yields once", "call"),
+    _local("queue", "put() and get() on asyncio.Queue", "item"),
+    _local("call-soon-threadsafe", "a thread wakes the loop and waits for it", "wake-up"),
+    _local("executor", "run_in_executor() of an empty function", "call"),
+    _local("socketpair", "1 KiB there and back by sock_sendall, sock_recv", "round trip"),
+    _local("subprocess", "a subprocess started and waited for", "process"),
+    _local("loop-creation", "a loop made and closed", "loop"),
+    Workload("import", "a new interpreter imports asyncio and the loop", side="import",
+             unit="import"),
+    Workload(
+        "idle", "resident bytes for each idle connection", side="idle", sizes=(KIB,),
+        connections=(10_000,), quick=(KIB, 2000), judged_by="bytes", unit="connection",
+    ),
+    Workload(
+        "idle-tls", "resident bytes for each idle TLS connection", side="idle", tls=True,
+        sizes=(KIB,), connections=(10_000,), quick=None, judged_by="bytes", unit="connection",
+    ),
+)
+
+BY_NAME = {workload.name: workload for workload in WORKLOADS}
+
+
+def select(patterns: Sequence[str]) -> list[Workload]:
+    """The workloads that any of the patterns (as of the shell) names, in their own order.
+
+    Raises:
+        ValueError: a pattern that names none.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter(BY_NAME, pattern):
+            raise ValueError(f"there is no workload {pattern!r}; they are {', '.join(BY_NAME)}")
+    return [
+        workload
+        for workload in WORKLOADS
+        if any(fnmatch.fnmatchcase(workload.name, pattern) for pattern in patterns)
+    ]
+
+
+def cells_of(
+    workload: Workload,
+    quick: bool = False,
+    sizes: Sequence[int] = (),
+    connections: Sequence[int] = (),
+) -> list[Cell]:
+    """The cells of a workload; *sizes* and *connections* replace its own, where it has any."""
+    own_sizes, own_connections = workload.sizes, workload.connections
+    if quick:
+        if workload.quick is None and not sizes and not connections:
+            return []
+        size, count = workload.quick or (own_sizes[0], own_connections[0])
+        own_sizes, own_connections = (size,), (count,)
+    if sizes and own_sizes != (0,):
+        own_sizes = tuple(sizes)
+    if connections and own_connections != (0,):
+        own_connections = tuple(connections)
+    return [Cell(workload, size, count) for size in own_sizes for count in own_connections]

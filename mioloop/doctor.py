@@ -1,0 +1,124 @@
+"""``python -m mioloop doctor``: what there is, and whether it works."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+
+from mioloop.arguments import Parser
+
+FRAMEWORKS = (
+    "uvloop", "aiohttp", "uvicorn", "starlette", "fastapi", "hypercorn", "sanic", "tornado",
+    "websockets", "httpx", "anyio", "grpcio", "asyncpg", "redis", "pyzmq", "pytest-asyncio",
+)
+TIMEOUT_S = 10.0
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def kernel_features() -> dict[str, str]:
+    """What makes a loop better where there is such a thing."""
+    if not sys.platform.startswith("linux"):
+        return {}
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    kernel = (int(found[1]), int(found[2])) if found else (0, 0)
+    return {
+        name: "yes" if kernel >= since else f"no, Linux {since[0]}.{since[1]} has it"
+        for name, since in (
+            ("epoll_pwait2 (timers below 1 ms)", (5, 11)),
+            ("pidfd_open (subprocesses without threads)", (5, 3)),
+        )
+    }
+
+
+async def _talk() -> None:
+    """A timer, a thread, and bytes through a socket and back."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(0.001)
+    await loop.run_in_executor(None, os.getpid)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(5))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+    writer.write(b"hello")
+    answer = await reader.read()
+    writer.close()
+    server.close()
+    if answer != b"hello":
+        raise RuntimeError(f"an echo server answered {answer!r} to b'hello'")
+
+
+def check(**options: str) -> str | None:
+    """What is wrong with a loop made with these options; None if it works."""
+    from mioloop.policy import new_event_loop, run
+
+    try:
+        new_event_loop(**options).close()
+        run(asyncio.wait_for(_talk(), TIMEOUT_S), **options)  # type: ignore[arg-type]
+    except ImportError as exc:
+        return f"not available: {exc}"
+    except Exception as exc:
+        return f"FAILED: {type(exc).__name__}: {exc}"
+    return None
+
+
+def _selectors() -> list[str]:
+    from mioloop.mio._core import ffi, lib
+
+    names: list[str] = []
+    while (name := lib.mio_selector_name(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return names
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 if every loop of mioloop works here, else 1."""
+    Parser(
+        prog="python -m mioloop doctor",
+        description="Say what is installed here, and whether a loop works.",
+    ).parse(arguments)
+    from mioloop.loop.event_loop import DEFAULT_TRIGGER
+
+    def say(name: str, value: object) -> None:
+        print(f"{name + ':':24} {value}")
+
+    say("mioloop", version_of("mioloop"))
+    say("Python", f"{platform.python_implementation()} {platform.python_version()}")
+    say("system", f"{platform.system()} {platform.release()} {platform.machine()}")
+    selectors = _selectors()
+    say("selectors", f"{', '.join(selectors)} (default {selectors[0]})")
+    say("triggers", f"edge, level, oneshot (default {DEFAULT_TRIGGER})")
+    for name, has in kernel_features().items():
+        say("kernel", f"{name}: {has}")
+    for variable in ("MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR"):
+        if os.environ.get(variable):
+            say("environment", f"{variable}={os.environ[variable]}")
+    installed = [f"{name} {version}" for name in FRAMEWORKS if (version := version_of(name))]
+    say("frameworks", ", ".join(installed) or "none")
+
+    failed = False
+    for selector in selectors:
+        for trigger in ("edge", "level", "oneshot"):
+            try:
+                problem = check(backend="mio", selector=selector, trigger=trigger)
+            except ValueError as exc:       # a pair that there is not
+                problem = str(exc)
+            failed |= bool(problem)
+            say("loop", f"mio, {selector}, {trigger}: {problem or 'works'}")
+    for backend in ("asyncio", "uvloop"):
+        say("loop", f"{backend}: {check(backend=backend) or 'works'}")
+    return int(failed)

@@ -1,0 +1,72 @@
+"""``python -m mioloop run``: a program, unchanged, on a mioloop event loop."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+
+from mioloop.arguments import Parser
+
+TRIGGERS = ("edge", "level", "oneshot")
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="python -m mioloop run",
+        description="Run a script or a module with mioloop's event loop policy installed.",
+        usage="python -m mioloop run [options] (script.py | -m module) [arguments]",
+        epilog="A program that makes its loop by itself, without the policy, is not changed.",
+    )
+    parser.add_argument("--backend", metavar="mio|uvloop|asyncio", help="default: mio")
+    parser.add_argument("--trigger", metavar="|".join(TRIGGERS), help="default: edge")
+    parser.add_argument("--selector", metavar="epoll|kqueue|poll", help="default: the system's")
+    return parser
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our options, and the program with its own arguments, which are none of our business."""
+    ours: list[str] = []
+    rest = list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] != "-m":
+        option = rest.pop(0)
+        if option == "--":
+            break
+        ours.append(option)
+        if option in ("--backend", "--trigger", "--selector") and rest:
+            ours.append(rest.pop(0))
+    return ours, rest
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = make_parser()
+    ours, program = split(arguments)
+    options = parser.parse(ours)
+    if not program or program == ["-m"]:
+        parser.error("there is no script or module to run")
+
+    from mioloop.policy import install
+
+    chosen = {name: value for name, value in vars(options).items() if value}
+    try:
+        install(**chosen)
+    except (ValueError, ImportError) as exc:
+        parser.error(str(exc))
+    for name, value in chosen.items():      # for the processes that the program starts
+        os.environ[f"MIOLOOP_{name.upper()}"] = value
+
+    # As python itself does it: a script's directory comes first on sys.path, which for
+    # `python -m mioloop` and a module is the current directory.
+    if program[0] == "-m":
+        sys.argv = program[1:]
+        runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+        return 0
+    if not os.path.exists(program[0]):
+        parser.error(f"there is no file {program[0]!r}")
+    sys.argv = program
+    sys.path[0] = os.path.dirname(os.path.abspath(program[0]))
+    runpy.run_path(program[0], run_name="__main__")
+    return 0
+
+

@@ -1,0 +1,151 @@
+"""What a median is believed to be, and what is concluded from it."""
+
+from __future__ import annotations
+
+import random
+from statistics import median
+
+import pytest
+
+from mioloop.compare.loops import Loop
+from mioloop.compare.runner import CellResult, Result
+from mioloop.compare.spread import ratios, spread
+from mioloop.compare.summary import standings, summarize
+from mioloop.compare.workloads import BY_NAME, Cell
+
+
+@pytest.mark.parametrize(
+    ("count", "dropped"), [(1, 0), (3, 0), (6, 0), (8, 0), (9, 1), (11, 1), (12, 2), (15, 3)]
+)
+def test_interval_leaves_out_as_many_at_each_end_as_95_percent_allow(
+    count: int, dropped: int
+) -> None:
+    found = spread(range(count, 0, -1))
+
+    assert (found.low, found.high) == (1 + dropped, count - dropped)
+    assert found.median == (count + 1) / 2
+
+
+@pytest.mark.parametrize("count", [7, 12, 20])
+def test_interval_holds_the_true_median_at_least_95_times_in_100(count: int) -> None:
+    chance = random.Random(1)
+    held = 0
+    for _ in range(2000):
+        found = spread([chance.expovariate(1) for _ in range(count)])
+        held += found.low <= 0.6931 <= found.high
+
+    assert held >= 2000 * 0.94
+
+
+def test_nothing_has_no_median() -> None:
+    with pytest.raises(ValueError, match="no median of nothing"):
+        spread([])
+
+
+def test_ratios_are_taken_pair_by_pair_and_skip_what_is_missing() -> None:
+    assert ratios([2, 9, None, 8], [1, 3, 5, 0]) == [2, 3]
+
+
+def result(loop: str, rates: list[float], **more: float) -> Result:
+    return Result(loop, [{"requests": 1, "rate": rate, "cpu_s": 1 / rate} | more for rate in rates])
+
+
+def summary_of(*results: Result, workload: str = "echo-protocol", base: str = "base"):
+    return summarize(CellResult(Cell(BY_NAME[workload], 1024, 1), list(results)), base, 0.1)
+
+
+STEADY = [100.0, 101, 102, 103, 104, 105, 106]
+
+
+@pytest.mark.parametrize(
+    ("rates", "verdict", "cpu_verdict"),
+    [
+        pytest.param([rate * 1.5 for rate in STEADY], "faster", "less", id="faster"),
+        pytest.param([rate / 1.5 for rate in STEADY], "slower", "more", id="slower"),
+        pytest.param([99.0, 102, 101, 104, 103, 106, 105], "even", "even", id="even"),
+        pytest.param([50.0, 202, 90, 130, 70, 190, 80], "undecided", "undecided", id="wide"),
+        pytest.param([150.0, 160, 170], "undecided", "undecided", id="few"),
+        pytest.param([150.0, 402, 190, 230, 270, 190, 180], "faster", "less", id="wide-but-better"),
+    ],
+)
+def test_verdict_needs_an_interval_on_one_side_of_the_base(
+    rates: list[float], verdict: str, cpu_verdict: str
+) -> None:
+    line = summary_of(result("base", STEADY), result("ours", rates)).lines[1]
+
+    assert (line.verdict, line.cpu_verdict) == (verdict, cpu_verdict)
+
+
+def notes_of(line) -> str:
+    return "; ".join(note.text for note in line.notes)
+
+
+def test_wide_spread_says_so_itself() -> None:
+    wide = result("wide", [150, 402, 190, 230, 270, 190, 180])
+    narrow = result("narrow", STEADY)
+    _, one, other = summary_of(result("base", STEADY), wide, narrow).lines
+
+    assert "the spread is wider than 10%" in notes_of(one)
+    assert notes_of(other) == ""
+
+
+def test_few_rounds_say_so() -> None:
+    line = summary_of(result("base", STEADY), result("ours", STEADY[:3])).lines[1]
+
+    assert "fewer than 6 rounds decide nothing" in notes_of(line)
+
+
+def test_busy_load_generator_and_shared_processor_are_noted() -> None:
+    line = summary_of(result("base", STEADY, client_busy=0.99, busy=0.5, waited=0.2)).lines[0]
+
+    assert "the load generator limits the rate" in notes_of(line)
+    assert "waited for a processor that others used" in notes_of(line)
+
+
+@pytest.mark.parametrize("workload", ["idle", "timer-accuracy"])
+def test_what_is_better_when_less_has_its_ratio_turned_round(workload: str) -> None:
+    field = BY_NAME[workload].judged_by
+    base = Result("base", [{"requests": 1, field: 200.0}] * 7)
+    ours = Result("ours", [{"requests": 1, field: 100.0}] * 7)
+    line = summary_of(base, ours, workload=workload).lines[1]
+
+    assert line.ratio is not None
+    assert line.ratio.median == 2
+    assert line.verdict == "faster"
+
+
+def test_failed_base_leaves_the_others_without_a_ratio() -> None:
+    base = Result("base", failed="it broke")
+    summary = summary_of(base, result("ours", STEADY))
+
+    assert [line.verdict for line in summary.lines] == ["failed", ""]
+    assert summary.lines[1].rate == median(STEADY)
+
+
+def test_standings_count_the_verdicts_and_average_the_ratios() -> None:
+    twice = summary_of(result("base", STEADY), result("ours", [rate * 2 for rate in STEADY]))
+    half = summary_of(result("base", STEADY), result("ours", [rate / 2 for rate in STEADY]))
+    (standing,) = standings([twice, half], "base")
+
+    assert (standing.loop, standing.faster, standing.slower) == ("ours", 1, 1)
+    assert standing.mean_ratio == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("asyncio", {"backend": "asyncio"}),
+        ("mioloop", {"backend": "mio"}),
+        ("mioloop-level", {"backend": "mio", "trigger": "level"}),
+        ("mioloop-edge-poll", {"backend": "mio", "trigger": "edge", "selector": "poll"}),
+        ("package.module:make.loop", {}),
+    ],
+)
+def test_loop_names(name: str, options: dict[str, str]) -> None:
+    assert Loop(name).options == options
+
+
+@pytest.mark.parametrize("name", ["", "uv", "mioloop-fast", "mioloop-edge-select", "a:", "a:b c"])
+def test_unknown_loop_is_refused_with_the_ones_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match=r"there is no loop .*the loops are asyncio, uvloop"):
+        Loop(name)
