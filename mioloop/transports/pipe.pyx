@@ -72,8 +72,10 @@ cdef class ReadPipeTransport(Endpoint):
             if self.reactor.debug:
                 logger.info("%r was closed by peer", self)
             self.closing = True
-            self.reactor.soon(self._protocol.eof_received, (), None)
-            self.lose(None)
+            try:
+                self.reactor.soon(self._protocol.eof_received, (), None)
+            finally:
+                self.lose(None)
         return 0
 
     cdef bint is_expected(self, exc) except -1:

@@ -4,8 +4,7 @@ Reading    one recv an event. With edges a short read means drained, unless a ha
            end of the stream or urgent data was announced with it; a read that filled the
            buffer goes on in the next turn, so that no connection starves the others.
 Writing    write() only gathers, see flow.pyx.
-Ownership  the reactor's slab owns the transport from new_stream() to connection_lost();
-           the socket object, once made, owns the descriptor, before that the transport does.
+Ownership  the socket object, once made, owns the descriptor; before that the transport does.
 """
 
 cimport cython
