@@ -42,6 +42,83 @@ static inline ssize_t mio_sendv(int fd, struct iovec *iov, size_t count)
     return n < 0 ? -errno : n;
 }
 
+/* The same for a descriptor that need not be a socket. */
+static inline ssize_t mio_read(int fd, void *buf, size_t len)
+{
+    ssize_t n;
+
+    do n = read(fd, buf, len); while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static inline ssize_t mio_writev(int fd, const struct iovec *iov, size_t count)
+{
+    ssize_t n;
+
+    do n = writev(fd, iov, (int)count); while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+typedef struct mio_datagram {
+    void *buf;
+    size_t len;                 /* room in buf; then what was received */
+    struct sockaddr *from;
+    socklen_t from_len;         /* likewise; 0: the sender has no address */
+} mio_datagram;
+
+/* Fewer datagrams than were asked for means that no more are waiting. Without recvmmsg() only
+ * one may be asked for, so that this stays true. */
+#ifdef __linux__
+#define MIO_DATAGRAM_BATCH 4
+#else
+#define MIO_DATAGRAM_BATCH 1
+#endif
+
+/* At most MIO_DATAGRAM_BATCH; the number received, or -errno if it is none. */
+static inline int mio_recv_datagrams(int fd, mio_datagram *batch, int count)
+{
+#ifdef __linux__
+    struct mmsghdr msgs[MIO_DATAGRAM_BATCH] = {0};
+    struct iovec iov[MIO_DATAGRAM_BATCH];
+    int i, n;
+
+    for (i = 0; i < count; i++) {
+        iov[i].iov_base = batch[i].buf;
+        iov[i].iov_len = batch[i].len;
+        msgs[i].msg_hdr.msg_iov = &iov[i];
+        msgs[i].msg_hdr.msg_iovlen = 1;
+        msgs[i].msg_hdr.msg_name = batch[i].from;
+        msgs[i].msg_hdr.msg_namelen = batch[i].from_len;
+    }
+    do n = recvmmsg(fd, msgs, (unsigned)count, MSG_DONTWAIT, NULL);
+    while (n < 0 && errno == EINTR);
+    for (i = 0; i < n; i++) {
+        batch[i].len = msgs[i].msg_len;
+        batch[i].from_len = msgs[i].msg_hdr.msg_namelen;
+    }
+    return n < 0 ? -errno : n;
+#else
+    ssize_t n;
+
+    (void)count;
+    do n = recvfrom(fd, batch->buf, batch->len, MSG_DONTWAIT, batch->from, &batch->from_len);
+    while (n < 0 && errno == EINTR);
+    if (n < 0) return -errno;
+    batch->len = (size_t)n;
+    return 1;
+#endif
+}
+
+/* To the connected peer if `to` is NULL. */
+static inline ssize_t mio_sendto(int fd, const void *buf, size_t len,
+                                 const struct sockaddr *to, socklen_t to_len)
+{
+    ssize_t n;
+
+    do n = sendto(fd, buf, len, MSG_NOSIGNAL, to, to_len); while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
 /* The new descriptor is non-blocking and close-on-exec. */
 static inline int mio_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {

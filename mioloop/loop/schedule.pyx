@@ -14,7 +14,9 @@ from libc.math cimport ceil, isnan
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle, new_handle, new_timer
 from mioloop.reactor.reactor cimport Reactor, Source, Watcher
+from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
+from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.stream cimport new_stream
 
 from asyncio import base_events, events
@@ -252,6 +254,17 @@ cdef class NativeLoop(Reactor):
                                protocol, waiter, extra, server)
         transport.get_extra_info("sockname")    # both at once, while they can be asked
         return transport
+
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        self._ensure_fd_no_transport(sock)
+        return new_datagram(self, sock, protocol, address, waiter,
+                            {} if extra is None else dict(extra))
+
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return new_read_pipe(self, pipe, protocol, waiter, {} if extra is None else dict(extra))
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return new_write_pipe(self, pipe, protocol, waiter, {} if extra is None else dict(extra))
 
     def _make_listener(self, sock, protocol_factory, server, backlog, accept_tls):
         cdef Listener listener = new_listener(

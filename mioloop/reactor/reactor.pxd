@@ -59,6 +59,7 @@ cdef class Reactor(Host):
     cdef dict token_by_fd               # one registration a descriptor
 
     cdef bint parked                    # inside a poll that may block
+    cdef bint running                   # inside run_turns(): what is written is flushed there
     cdef bint stopping
     cdef bint closed
     cdef bint debug

@@ -236,12 +236,17 @@ cdef class Reactor(Host):
     cdef int run_turns(self) except -1:
         """One turn; or, if run_until_stopped was set, turns until stopping is."""
         cdef bint go_on = self.run_until_stopped
+        cdef bint nested = self.running
         self.run_until_stopped = False
         self.turns_since_poll = TURNS_PER_POLL      # the first turn looks at the selector
-        while True:
-            self.turn()
-            if self.stopping or not go_on:
-                return 0
+        self.running = True
+        try:
+            while True:
+                self.turn()
+                if self.stopping or not go_on:
+                    return 0
+        finally:
+            self.running = nested
 
     cdef int turn(self) except -1:
         """Order, as asyncio has it: what was queued, fd events, due timers (R2).

@@ -1,15 +1,31 @@
-from mioloop.reactor.reactor cimport Reactor, Source
+from mioloop.transports.endpoint cimport Endpoint
+from mioloop.transports.sysio cimport iovec
+
+cdef enum:
+    MOST_CHUNKS = 1024          # IOV_MAX of Linux, macOS and the BSDs
 
 
-cdef class WriteFlow(Source):
-    """A source with a write buffer that tells its protocol when to pause."""
-    cdef readonly object _protocol
+cdef class WriteFlow(Endpoint):
+    """A transport with a write buffer that tells its protocol when to pause."""
     cdef readonly bint _protocol_paused
-    cdef Reactor reactor
     cdef Py_ssize_t buffered_bytes          # written, not yet taken by the system
     cdef Py_ssize_t high_bytes
     cdef Py_ssize_t low_bytes
 
+    cdef int flush_now(self) except -1
+    cdef int buffer_drained(self) except -1
+    cdef int all_sent(self) except -1
     cdef int pause_protocol_if_full(self) except -1
     cdef int resume_protocol_if_drained(self) except -1
-    cdef int report_flow(self, str message, exc) except -1
+
+
+cdef class ByteFlow(WriteFlow):
+    """A buffer of bytes that leave in the order they were written, many in one system call."""
+    cdef list chunks                        # bytes, none of them empty
+    cdef Py_ssize_t first_sent              # bytes of chunks[0] that are gone
+
+    cdef int written(self) except -1
+    cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2
+    cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1
+    cdef int drop_sent(self, Py_ssize_t sent) except -1
+    cdef int write_failed(self, exc) except -1

@@ -1,14 +1,59 @@
-"""Flow control: water marks between a write buffer and its protocol."""
+"""Flow control: a write buffer, its water marks and its protocol.
+
+A ByteFlow only gathers what is written. What a callback wrote leaves when it returns, in one
+system call; a buffer above the high mark, or above FLUSH_BYTES, is sent at once, so that
+pause_writing() is judged after an attempt (R59). Outside a run there is no callback to wait
+for, and all is sent at once.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN
+from libc.stdint cimport uint32_t
+
+from mioloop.reactor.core cimport *
+from mioloop.transports.endpoint cimport Endpoint
+from mioloop.transports.sysio cimport *
+
+import os
 
 cdef enum:
     DEFAULT_HIGH_BYTES = 65536              # low is a quarter of high (asyncio-contract R52)
+    FLUSH_BYTES = 65536
 
 
-cdef class WriteFlow(Source):
+cdef class WriteFlow(Endpoint):
 
     def __cinit__(self, *args, **kwargs):
         self.high_bytes = DEFAULT_HIGH_BYTES
         self.low_bytes = DEFAULT_HIGH_BYTES // 4
+
+    cdef int serve(self, uint32_t ready) except -1:
+        if wakes_reader(ready):
+            self.read(ready)
+        if self.blocked and wakes_writer(ready):
+            self.flush_now()
+        return 0
+
+    cdef bint idle(self) noexcept:
+        return self.paused and not self.closing and self.buffered_bytes == 0
+
+    cdef int flush_now(self) except -1:
+        """Send until nothing is left or the system is full, and then block()."""
+        return 0
+
+    cdef int buffer_drained(self) except -1:
+        if self.blocked or self.paused:
+            self.blocked = False
+            self.update_interest()
+        self.resume_protocol_if_drained()       # may write more
+        if self.buffered_bytes or self._conn_lost:
+            return 0
+        return self.all_sent()
+
+    cdef int all_sent(self) except -1:
+        if self.closing:
+            self.lose(None)
+        return 0
 
     cdef int pause_protocol_if_full(self) except -1:
         if self._protocol_paused or self.buffered_bytes <= self.high_bytes:
@@ -19,7 +64,7 @@ cdef class WriteFlow(Source):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.report_flow("protocol.pause_writing() failed", exc)
+            self.report("protocol.pause_writing() failed", exc)
         return 0
 
     cdef int resume_protocol_if_drained(self) except -1:
@@ -31,16 +76,26 @@ cdef class WriteFlow(Source):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.report_flow("protocol.resume_writing() failed", exc)
+            self.report("protocol.resume_writing() failed", exc)
         return 0
 
-    cdef int report_flow(self, str message, exc) except -1:
-        return self.reactor.report({
-            "message": message,
-            "exception": exc,
-            "transport": self,
-            "protocol": self._protocol,
-        })
+    def abort(self):
+        """Close at once. What was written before it and fits the system's buffer still leaves."""
+        if not self.blocked:
+            self.flush_now()
+        self._force_close(None)
+
+    def close(self):
+        """Close when all that was written has left; nothing is received any more."""
+        if self.closing:
+            return
+        self.closing = True
+        if self.buffered_bytes == 0:
+            self.lose(None)
+        elif self.blocked:
+            self.update_interest()
+        else:
+            self.flush_now()
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Marks in bytes: pause_writing() above *high*, resume_writing() at or under *low*.
@@ -59,3 +114,96 @@ cdef class WriteFlow(Source):
 
     def get_write_buffer_limits(self):
         return self.low_bytes, self.high_bytes
+
+    def get_write_buffer_size(self):
+        """Bytes written that the system has not taken."""
+        if self.buffered_bytes and not self.blocked:
+            self.flush_now()            # only gathered: the system has not been asked yet
+        return self.buffered_bytes
+
+
+cdef class ByteFlow(WriteFlow):
+
+    def __cinit__(self, *args, **kwargs):
+        self.chunks = []
+
+    # -- hot path: write -> gather -> send ------------------------------------
+
+    cdef int written(self) except -1:
+        """After chunks and buffered_bytes have grown."""
+        if not self.blocked:
+            if (self.buffered_bytes < FLUSH_BYTES and self.buffered_bytes <= self.high_bytes
+                    and self.reactor.running):
+                return self.reactor.flush_soon(self)
+            self.flush_now()
+        return self.pause_protocol_if_full()
+
+    cdef int on_flush(self) except -1:
+        if not self.blocked:
+            self.flush_now()
+            self.pause_protocol_if_full()
+        return 0
+
+    cdef int flush_now(self) except -1:
+        cdef Py_ssize_t n, tried = 0
+
+        while self.buffered_bytes and not self._conn_lost and not self.lent:
+            n = self.send_chunks(&tried)
+            if n == -EAGAIN or n == -EWOULDBLOCK:
+                return self.block()
+            if n < 0:
+                return self.write_failed(OSError(-n, os.strerror(-n)))
+            self.drop_sent(n)
+            if self.buffered_bytes == 0:
+                return self.buffer_drained()
+            if n < tried and self.short_is_all:
+                self.block()                        # first: resume_writing() may write
+                return self.resume_protocol_if_drained()
+        return 0
+
+    cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
+        """One system call: what it took, or -errno; *tried* is how much it was offered."""
+        return 0
+
+    cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1:
+        """Fill MOST_CHUNKS of *iov*; returns how many it took."""
+        cdef Py_ssize_t count = min(len(self.chunks), MOST_CHUNKS), i
+        cdef object chunk = self.chunks[0]
+
+        iov[0].iov_base = PyBytes_AS_STRING(chunk) + self.first_sent
+        iov[0].iov_len = tried[0] = PyBytes_GET_SIZE(chunk) - self.first_sent
+        for i in range(1, count):
+            chunk = self.chunks[i]
+            iov[i].iov_base = PyBytes_AS_STRING(chunk)
+            iov[i].iov_len = PyBytes_GET_SIZE(chunk)
+            tried[0] += iov[i].iov_len
+        return count
+
+    cdef int drop_sent(self, Py_ssize_t sent) except -1:
+        cdef Py_ssize_t gone = 0, size
+
+        self.buffered_bytes -= sent
+        if self.buffered_bytes == 0:
+            self.chunks.clear()
+            self.first_sent = 0
+            return 0
+        sent += self.first_sent
+        while True:
+            size = PyBytes_GET_SIZE(self.chunks[gone])
+            if sent < size:
+                break
+            sent -= size
+            gone += 1
+        del self.chunks[:gone]
+        self.first_sent = sent
+        return 0
+
+    # -- cold path ---------------------------------------------------------------
+
+    cdef int write_failed(self, exc) except -1:
+        return self.fatal(exc, "Fatal write error on transport")
+
+    cdef int discard(self) except -1:
+        self.chunks.clear()
+        self.first_sent = self.buffered_bytes = 0
+        return 0

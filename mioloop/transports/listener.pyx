@@ -4,12 +4,13 @@ The listening socket belongs to asyncio's Server, which stops us before it close
 """
 
 from libc.errno cimport EAGAIN, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memset
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
+from mioloop.transports.address cimport mio_address, to_python
 from mioloop.transports.stream cimport new_stream
 from mioloop.transports.sysio cimport *
 
@@ -17,47 +18,8 @@ import os
 import socket as socket_module
 from asyncio import base_events, constants, trsock
 
-cdef extern from *:
-    """
-    #include <arpa/inet.h>
-    #include <netinet/in.h>
-    #include <stddef.h>
-    #include <sys/socket.h>
-    #include <sys/un.h>
-
-    typedef union {
-        struct sockaddr any;
-        struct sockaddr_in in4;
-        struct sockaddr_in6 in6;
-        struct sockaddr_storage storage;
-    } mio_address;
-    """
-    struct in_addr:
-        pass
-    struct in6_addr:
-        pass
-    struct sockaddr_in:
-        in_addr sin_addr
-        uint16_t sin_port
-    struct sockaddr_in6:
-        in6_addr sin6_addr
-        uint16_t sin6_port
-        uint32_t sin6_flowinfo
-        uint32_t sin6_scope_id
-    struct any_sockaddr "sockaddr":
-        int sa_family
-    ctypedef union mio_address:
-        any_sockaddr any
-        sockaddr_in in4
-        sockaddr_in6 in6
-    const int AF_UNIX
-    const socklen_t offsetof_sun_path "offsetof(struct sockaddr_un, sun_path)"
+cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int fd, sockaddr *addr, socklen_t *length)
-    const int AF_INET
-    const int AF_INET6
-    const char *inet_ntop(int family, const void *address, char *out, socklen_t size)
-    uint16_t ntohs(uint16_t)
-    uint32_t ntohl(uint32_t)
 
 cdef extern from "Python.h":
     object PyContext_Copy(object context)
@@ -198,21 +160,6 @@ cdef class Listener(Source):
 
     def __repr__(self):
         return f"<Listener fd={self.fd} sockname={self.sockname!r}>"
-
-
-cdef to_python(mio_address *address, socklen_t length):
-    """An address as the socket module writes it; None if only that can."""
-    cdef char text[64]
-    if address.any.sa_family == AF_UNIX and length <= offsetof_sun_path:
-        return ""                           # the client of a Unix socket has no name, as a rule
-    if address.any.sa_family == AF_INET:
-        inet_ntop(AF_INET, &address.in4.sin_addr, text, sizeof(text))
-        return text.decode("ascii"), ntohs(address.in4.sin_port)
-    if address.any.sa_family == AF_INET6:
-        inet_ntop(AF_INET6, &address.in6.sin6_addr, text, sizeof(text))
-        return (text.decode("ascii"), ntohs(address.in6.sin6_port),
-                ntohl(address.in6.sin6_flowinfo), address.in6.sin6_scope_id)
-    return None
 
 
 cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol_factory,

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import gc
+import os
 import socket
 import sys
 
 import pytest
 from recording import turns
+
+PEER_TIMEOUT_S = 10.0
+SINCE_3_13 = sys.version_info >= (3, 13)
+LOCAL = {"local_addr": ("127.0.0.1", 0)}
 
 
 class Recorder(asyncio.DatagramProtocol):
@@ -48,6 +56,15 @@ class Recorder(asyncio.DatagramProtocol):
         while not condition():
             assert self.loop.time() < give_up, f"waited too long; calls: {self.calls}"
             await asyncio.sleep(0.001)
+
+    async def count(self, count):
+        """The data of all datagrams so far, once there are `count`."""
+        await self.until(lambda: len(self.received) >= count)
+        return [data for data, _ in self.received]
+
+    async def closed(self):
+        """What connection_lost was given."""
+        return await asyncio.wait_for(asyncio.shield(self.lost), PEER_TIMEOUT_S)
 
 
 async def endpoint(loop, remote=None, family=socket.AF_INET, **hooks):
@@ -353,5 +370,663 @@ def test_broadcast_and_reuse_port(loop, run):
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
         await close(protocol)
+
+    run(loop, main())
+
+
+# -- a far end that is a plain socket ---------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def opened(loop, protocol=None, **options):
+    """A transport and its protocol; closed at the end."""
+    protocol = protocol or Recorder(loop)
+    transport, returned = await loop.create_datagram_endpoint(lambda: protocol, **options)
+    assert returned is protocol
+    try:
+        yield transport, protocol
+    finally:
+        transport.abort()
+        await protocol.closed()
+
+
+def far_socket(family=socket.AF_INET):
+    """The far end: a plain blocking socket."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.settimeout(PEER_TIMEOUT_S)
+    sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+    return sock
+
+
+async def recvfrom(sock):
+    return await asyncio.get_running_loop().run_in_executor(None, sock.recvfrom, 65536)
+
+
+@pytest.fixture(params=["inet", "inet6"])
+def ip(request):
+    """(family, host)"""
+    if request.param == "inet":
+        return socket.AF_INET, "127.0.0.1"
+    try:
+        far_socket(socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 loopback")
+    return socket.AF_INET6, "::1"
+
+
+# -- life -------------------------------------------------------------------------------------
+
+
+def test_addresses_are_those_of_the_socket_module(loop, run, ip):
+    """R64: an exchange with a peer that is named in each call."""
+    family, host = ip
+
+    async def main():
+        async with opened(loop, local_addr=(host, 0)) as (transport, protocol):
+            with far_socket(family) as far:
+                here = transport.get_extra_info("sockname")
+                far.sendto(b"question", here)
+                assert await protocol.count(1) == [b"question"]
+                assert protocol.received[0][1] == far.getsockname()
+                transport.sendto(b"answer", protocol.received[0][1])
+                assert await recvfrom(far) == (b"answer", here)
+                transport.sendto(b"again", far.getsockname()[:2])
+                assert await recvfrom(far) == (b"again", here)
+
+    run(loop, main())
+
+
+def test_each_datagram_comes_with_its_own_sender(loop, run, ip):
+    """R63: many peers at once; answers go to whom they are for."""
+    family, host = ip
+
+    def answer(protocol, data, addr):
+        protocol.transport.sendto(data.upper(), addr)
+
+    async def main():
+        protocol = Recorder(loop, datagram_received=answer)
+        async with opened(loop, protocol, local_addr=(host, 0)) as (transport, _):
+            here = transport.get_extra_info("sockname")
+            with contextlib.ExitStack() as stack:
+                peers = [stack.enter_context(far_socket(family)) for _ in range(7)]
+                for i in range(3):
+                    for n, peer in enumerate(peers):
+                        peer.sendto(f"peer {n} says {i}".encode(), here)
+                await protocol.count(21)
+                expected = {p.getsockname(): n for n, p in enumerate(peers)}
+                for data, addr in protocol.received:
+                    assert data.startswith(b"peer %d " % expected[addr])
+                for n, peer in enumerate(peers):
+                    for i in range(3):
+                        assert await recvfrom(peer) == (f"PEER {n} SAYS {i}".encode(), here)
+
+    run(loop, main())
+
+
+def test_many_waiting_datagrams_are_all_received_in_order(loop, run):
+    """R63, R90: more than one batch, with edges too."""
+
+    async def main():
+        async with opened(loop, **LOCAL) as (transport, protocol):
+            with far_socket() as far:
+                here = transport.get_extra_info("sockname")
+                sent = [b"%d" % i for i in range(150)]
+                for data in sent:
+                    far.sendto(data, here)
+                assert await protocol.count(150) == sent
+                far.sendto(b"later", here)
+                assert (await protocol.count(151))[-1] == b"later"
+
+    run(loop, main())
+
+
+def test_largest_datagram_is_received_whole(loop, run):
+    """R63: 65507 bytes, and nothing of its neighbours."""
+
+    async def main():
+        async with opened(loop, **LOCAL) as (transport, protocol):
+            with far_socket() as far:
+                here = transport.get_extra_info("sockname")
+                large = os.urandom(65507)
+                for data in (b"before", large, b"after"):
+                    far.sendto(data, here)
+                assert await protocol.count(3) == [b"before", large, b"after"]
+                transport.sendto(large, far.getsockname())
+                assert (await recvfrom(far))[0] == large
+
+    run(loop, main())
+
+
+def test_connection_lost_is_queued_and_comes_once(loop, run):
+    """R45: the same for datagrams: never inside close(), and nothing after it."""
+
+    async def main():
+        async with opened(loop, **LOCAL) as (transport, protocol):
+            with far_socket() as far:
+                far.sendto(b"never delivered", transport.get_extra_info("sockname"))
+            transport.close()
+            assert "connection_lost" not in protocol.calls
+            assert transport.is_closing()
+            transport.close()
+            assert await protocol.closed() is None
+            await turns()
+            assert protocol.calls == ["connection_made", "connection_lost"]
+
+    run(loop, main())
+
+
+def test_connection_made_comes_first(loop, run):
+    """R45: before a datagram that was there already."""
+
+    async def main():
+        sock, far = far_socket(), far_socket()
+        with far:
+            far.sendto(b"early", sock.getsockname())
+            async with opened(loop, sock=sock) as (_, protocol):
+                assert protocol.calls[0] == "connection_made"
+                assert await protocol.count(1) == [b"early"]
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(SINCE_3_13, reason="sent from 3.13 on")
+def test_empty_datagram_is_dropped_before_3_13(loop, run):
+    """R62: as this Python does."""
+
+    async def main():
+        async with opened(loop, **LOCAL) as (transport, _):
+            with far_socket() as far:
+                transport.sendto(b"", far.getsockname())
+                transport.sendto(b"mark", far.getsockname())
+                assert (await recvfrom(far))[0] == b"mark"
+
+    run(loop, main())
+
+
+# -- errors -----------------------------------------------------------------------------------
+
+
+def refused_address():
+    with far_socket() as sock:
+        return sock.getsockname()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "datagram_received",
+        pytest.param(
+            "error_received",
+            marks=pytest.mark.known_difference("uvloop", "reports it nowhere", run=False),
+        ),
+    ],
+)
+def test_exception_of_the_protocol_is_reported_and_the_transport_goes_on(loop, run, reports, name):
+    """R13, R55: datagram_received and error_received are callbacks as any other."""
+
+    def fail(protocol, *_):
+        if len(protocol.calls) < 3:
+            raise ZeroDivisionError
+
+    async def main():
+        nobody = refused_address()
+        protocol = Recorder(loop, **{name: fail})
+        with far_socket() as far:
+            options = {"remote_addr": nobody} if name == "error_received" else LOCAL
+            async with opened(loop, protocol, **options) as (transport, _):
+                if name == "error_received":
+                    transport.sendto(b"anyone?")
+                else:
+                    for data in (b"1", b"2", b"3"):
+                        far.sendto(data, transport.get_extra_info("sockname"))
+                    assert await protocol.count(3) == [b"1", b"2", b"3"]
+                await protocol.until(lambda: reports)
+                assert not transport.is_closing()
+        assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+    run(loop, main())
+
+
+# -- addresses --------------------------------------------------------------------------------
+
+
+def test_remote_address_of_a_broadcast_endpoint_is_used_without_connecting(loop, run):
+    """R64: allow_broadcast= leaves the socket unconnected; sendto() still has an addressee."""
+
+    async def main():
+        with far_socket() as far:
+            there = far.getsockname()
+            async with opened(loop, remote_addr=there, allow_broadcast=True) as (transport, _):
+                sock = transport.get_extra_info("socket")
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST)
+                transport.sendto(b"x")
+                assert (await recvfrom(far))[0] == b"x"
+
+    run(loop, main())
+
+
+ODD = [("", 9), ("localhost", 9), ("127.0.0.1\0", 9), ("127.1", 9), ("127.0.0.1", -1),
+       ("127.0.0.1", 65536), ("127.0.0.1", "9"), ("127.0.0.1",), ("127.0.0.1", 9, 9),
+       "127.0.0.1", 7, None]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ODD, ids=repr)
+def test_address_that_is_not_numeric_fares_as_with_asyncio(mioloop_loop, run, reports, address):
+    """R64: what is not converted natively has the socket module's result."""
+    loop = mioloop_loop
+
+    async def outcome(loop, seen):
+        protocol = Recorder(loop)
+        try:
+            async with opened(loop, protocol, **LOCAL) as (transport, _):
+                transport.sendto(b"x", address)
+                await turns(3)
+                closed = transport.is_closing()
+            return closed, [type(e) for e in protocol.errors], [str(r["exception"]) for r in seen]
+        except Exception as exc:
+            return type(exc)
+
+    theirs = []
+    reference = asyncio.SelectorEventLoop()
+    reference.set_exception_handler(lambda _, context: theirs.append(context))
+    try:
+        expected = reference.run_until_complete(outcome(reference, theirs))
+        reference.run_until_complete(reference.shutdown_default_executor())
+    finally:
+        reference.close()
+    assert run(loop, outcome(loop, reports)) == expected
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_bytes_like_is_sent(loop, run, kind):
+    """R49: bytes, bytearray and memoryview."""
+
+    async def main():
+        async with opened(loop, **LOCAL) as (transport, _):
+            with far_socket() as far:
+                transport.sendto(kind(b"data"), far.getsockname())
+                assert (await recvfrom(far))[0] == b"data"
+
+    run(loop, main())
+
+
+# -- Unix sockets -----------------------------------------------------------------------------
+
+
+@pytest.mark.known_difference("uvloop", "refuses Unix datagrams", strict=False)
+def test_nameless_sender_has_no_address(loop, run, tmp_path):
+    """R64: AF_UNIX needs no DNS; the sender's path is its address."""
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+
+    async def main():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far:
+            far.settimeout(PEER_TIMEOUT_S)
+            far.bind(there)
+            async with opened(loop, family=socket.AF_UNIX, local_addr=here) as (
+                transport,
+                protocol,
+            ):
+                assert transport.get_extra_info("sockname") == here
+                far.sendto(b"question", here)
+                await protocol.count(1)
+                assert protocol.received == [(b"question", there)]
+                transport.sendto(b"answer", there)
+                assert await recvfrom(far) == (b"answer", here)
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nameless:
+                    nameless.sendto(b"who?", here)
+                await protocol.count(2)
+                assert protocol.received[1] == (b"who?", None)
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "refuses Unix datagrams", strict=False)
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
+def test_unix_datagrams_with_abstract_names(loop, run):
+    """R64: a name that begins with a NUL is bytes."""
+    name = b"\0mioloop-%d-%d" % (os.getpid(), id(loop))
+
+    async def main():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.bind(name + b"-far")
+            near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            near.bind(name)
+            async with opened(loop, sock=near) as (_, protocol):
+                sock.sendto(b"x", name)
+                await protocol.count(1)
+                assert protocol.received == [(b"x", name + b"-far")]
+
+    run(loop, main())
+
+
+@contextlib.asynccontextmanager
+async def unix_pair(loop, protocol):
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    far.settimeout(PEER_TIMEOUT_S)
+    with far:
+        async with opened(loop, protocol, sock=near) as (transport, _):
+            yield transport, far
+
+
+def fill(transport, size=1000):
+    """How many datagrams were given to the transport until one waits."""
+    for sent in range(1, 10000):
+        transport.sendto(b"%d" % sent + bytes(size))
+        if transport.get_write_buffer_size():
+            return sent
+    raise AssertionError("the socket never was full")
+
+
+def number_of(datagram):
+    return int(datagram.rstrip(b"\0"))
+
+
+@pytest.mark.parametrize("size", [10, 65536, 150000])
+def test_unix_datagrams_may_be_large(mioloop_loop, run, size):
+    """R64: larger than any of IP."""
+    loop = mioloop_loop
+
+    async def main():
+        protocol = Recorder(loop)
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400000)
+        with far:
+            async with opened(loop, protocol, sock=near):
+                data = os.urandom(size)
+                far.send(data)
+                assert await protocol.count(1) == [data]
+
+    run(loop, main())
+
+
+# -- flow control -----------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_waits_and_is_sent_in_order(mioloop_loop, run):
+    """R65: buffered datagrams leave when the peer reads, whole and in order."""
+    loop = mioloop_loop
+
+    async def main():
+        async with unix_pair(loop, Recorder(loop)) as (transport, far):
+            count = fill(transport)
+            for i in range(count + 1, count + 200):
+                transport.sendto(b"%d" % i + bytes(1000))
+            for i in range(1, count + 200):
+                data, _ = await recvfrom(far)
+                assert number_of(data) == i
+                assert len(data) == 1000 + len(str(i))
+            assert transport.get_write_buffer_size() == 0
+
+    run(loop, main())
+
+
+def test_buffered_datagrams_count_as_in_this_python(mioloop_loop, run):
+    """R65: 8 bytes each from 3.13, which are taken off again when it has left."""
+    loop = mioloop_loop
+
+    async def main():
+        async with unix_pair(loop, Recorder(loop)) as (transport, far):
+            fill(transport)
+            before = transport.get_write_buffer_size()
+            transport.sendto(bytes(1000))
+            assert transport.get_write_buffer_size() - before == (1008 if SINCE_3_13 else 1000)
+            while transport.get_write_buffer_size():
+                await recvfrom(far)
+
+    run(loop, main())
+
+
+def test_marks_pause_and_resume_the_protocol(mioloop_loop, run):
+    """R52: pause_writing inside sendto() above the high mark, resume_writing at the low one."""
+    loop = mioloop_loop
+    at_resume = []
+
+    async def main():
+        protocol = Recorder(
+            loop, resume_writing=lambda p: at_resume.append(p.transport.get_write_buffer_size())
+        )
+        async with unix_pair(loop, protocol) as (transport, far):
+            transport.set_write_buffer_limits(high=20000, low=10000)
+            assert transport.get_write_buffer_limits() == (10000, 20000)
+            fill(transport)
+            while "pause_writing" not in protocol.calls:
+                assert transport.get_write_buffer_size() <= 20000
+                transport.sendto(bytes(1000))
+            assert transport.get_write_buffer_size() > 20000
+            while "resume_writing" not in protocol.calls:
+                await recvfrom(far)
+            assert 0 < at_resume[0] <= 10000
+            assert protocol.calls.count("pause_writing") == 1
+
+    run(loop, main())
+
+
+def test_close_sends_what_waits_first(mioloop_loop, run):
+    """R48: close() with datagrams buffered; more may follow until they have left."""
+    loop = mioloop_loop
+
+    async def main():
+        protocol = Recorder(loop)
+        async with unix_pair(loop, protocol) as (transport, far):
+            count = fill(transport)
+            transport.close()
+            transport.sendto(b"last")
+            await turns()
+            assert not protocol.lost.done()
+            got = [(await recvfrom(far))[0] for _ in range(count + 1)]
+            assert got[-1] == b"last"
+            assert await protocol.closed() is None
+
+    run(loop, main())
+
+
+def test_abort_drops_what_waits(mioloop_loop, run):
+    """R45: abort() with datagrams buffered."""
+    loop = mioloop_loop
+
+    async def main():
+        protocol = Recorder(loop)
+        async with unix_pair(loop, protocol) as (transport, far):
+            count = fill(transport)
+            transport.abort()
+            assert await protocol.closed() is None
+            assert transport.get_write_buffer_size() == 0
+            for _ in range(count - 1):
+                far.recv(65536)
+            with pytest.raises(OSError):
+                far.send(b"anyone?")
+
+    run(loop, main())
+
+
+def test_queue_of_a_peer_that_is_full_is_tried_again(mioloop_loop, run, tmp_path):
+    """R64: an unconnected Unix socket stays writable while the peer's queue is full."""
+    loop = mioloop_loop
+    there = str(tmp_path / "there")
+
+    async def main():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far:
+            far.settimeout(PEER_TIMEOUT_S)
+            far.bind(there)
+            near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            near.setblocking(False)
+            async with opened(loop, sock=near) as (transport, protocol):
+                sent = 0
+                while not transport.get_write_buffer_size():
+                    sent += 1
+                    transport.sendto(b"%d" % sent, there)
+                for i in range(sent + 1, sent + 300):
+                    transport.sendto(b"%d" % i, there)
+                before = loop.stats()["polls"]
+                await asyncio.sleep(0.02)
+                assert loop.stats()["polls"] - before < 100  # no busy loop meanwhile
+                for i in range(1, sent + 300):
+                    assert (await recvfrom(far))[0] == b"%d" % i
+                await protocol.until(lambda: not transport.get_write_buffer_size())
+                transport.close()
+                assert await protocol.closed() is None
+
+    run(loop, main())
+
+
+# -- after the end ----------------------------------------------------------------------------
+
+
+@pytest.mark.known_difference("uvloop", "its socket raises", strict=False)
+def test_extra_info_answers_after_close(loop, run):
+    """R57: socket, sockname and peername."""
+
+    async def main():
+        with far_socket() as far:
+            async with opened(loop, remote_addr=far.getsockname()) as (transport, protocol):
+                sockname = transport.get_extra_info("socket").getsockname()
+                transport.close()
+                await protocol.closed()
+                assert transport.get_extra_info("sockname") == sockname
+                assert transport.get_extra_info("peername") == far.getsockname()
+                assert transport.get_extra_info("socket").fileno() == -1
+                assert transport.get_extra_info("nothing", 7) == 7
+
+    run(loop, main())
+
+
+def test_unclosed_transport_warns_and_closes(mioloop_kind, no_leaked_descriptor):
+    """R61: ResourceWarning at __del__, and the descriptor is closed."""
+    loop = mioloop_kind.new()
+
+    async def main():
+        transport, _ = await loop.create_datagram_endpoint(lambda: Recorder(loop), **LOCAL)
+        return transport
+
+    transport = loop.run_until_complete(main())
+    loop.close()
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        del transport
+        gc.collect()
+
+
+def test_fd_of_a_transport_is_refused_by_add_reader(loop, run):
+    """R28: as number and as object."""
+
+    async def main():
+        async with opened(loop, **LOCAL) as (transport, _):
+            sock = transport.get_extra_info("socket")
+            for fd in (sock, sock.fileno()):
+                with pytest.raises(RuntimeError, match="is used by transport"):
+                    loop.add_reader(fd, print)
+
+    run(loop, main())
+
+
+# -- contexts, pauses, interrupts -------------------------------------------------------------
+
+
+def test_read_callbacks_share_one_context(loop, run):
+    """R58: datagram_received sees what the last one set."""
+    variable = contextvars.ContextVar("variable", default=0)
+    seen = []
+
+    def count(protocol, *_):
+        seen.append(variable.get())
+        variable.set(variable.get() + 1)
+
+    async def main():
+        protocol = Recorder(loop, datagram_received=count)
+        async with opened(loop, protocol, **LOCAL) as (transport, _):
+            with far_socket() as far:
+                for i in range(6):
+                    far.sendto(b"x", transport.get_extra_info("sockname"))
+                    if i == 2:
+                        await protocol.count(3)
+                await protocol.count(6)
+        assert seen == list(range(6))
+        assert variable.get() == 0
+
+    run(loop, main())
+
+
+def test_pause_in_a_callback_holds_the_rest_of_the_batch(mioloop_loop, run):
+    """R53: no further call until resume_reading(), and then nothing is missing."""
+    loop = mioloop_loop
+
+    async def main():
+        protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.pause_reading())
+        async with opened(loop, protocol, **LOCAL) as (transport, _):
+            with far_socket() as far:
+                sent = [b"%d" % i for i in range(11)]
+                for data in sent:
+                    far.sendto(data, transport.get_extra_info("sockname"))
+                for i in range(1, 12):
+                    assert await protocol.count(i) == sent[:i]
+                    await turns(2)
+                    assert len(protocol.received) == i
+                    assert not transport.is_reading()
+                    transport.resume_reading()
+                far.sendto(b"later", transport.get_extra_info("sockname"))
+                assert (await protocol.count(12))[-1] == b"later"
+
+    run(loop, main())
+
+
+def test_close_in_a_callback_is_the_last_one(loop, run):
+    """R45: datagrams that came with it are not delivered."""
+
+    async def main():
+        protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.close())
+        async with opened(loop, protocol, **LOCAL) as (transport, _):
+            with far_socket() as far:
+                for _ in range(5):
+                    far.sendto(b"x", transport.get_extra_info("sockname"))
+            await protocol.closed()
+            assert protocol.calls == ["connection_made", "datagram_received", "connection_lost"]
+
+    run(loop, main())
+
+
+def test_keyboard_interrupt_loses_no_datagram(mioloop_loop, run):
+    """R13: it leaves the loop; the next run goes on where it was."""
+    loop = mioloop_loop
+
+    def interrupt(protocol, data, _):
+        if data == b"1":
+            raise KeyboardInterrupt
+
+    async def make():
+        protocol = Recorder(loop, datagram_received=interrupt)
+        await loop.create_datagram_endpoint(lambda: protocol, **LOCAL)
+        return protocol
+
+    protocol = run(loop, make())
+    with far_socket() as far:
+        for i in range(7):
+            far.sendto(b"%d" % i, protocol.transport.get_extra_info("sockname"))
+
+        async def rest():
+            assert await protocol.count(7) == [b"%d" % i for i in range(7)]
+            protocol.transport.close()
+            await protocol.closed()
+
+        task = loop.create_task(rest())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        run(loop, task)
+
+
+def test_busy_peer_does_not_starve_the_loop(loop, run):
+    """R90: callbacks run between datagrams that never end."""
+
+    def echo_to_itself(protocol, data, addr):
+        protocol.transport.sendto(data, addr)
+
+    async def main():
+        protocol = Recorder(loop, datagram_received=echo_to_itself)
+        async with opened(loop, protocol, **LOCAL) as (transport, _):
+            for _ in range(8):
+                transport.sendto(b"x", transport.get_extra_info("sockname"))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.005)
+            assert protocol.received
 
     run(loop, main())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import os
 import pty
 import socket
@@ -267,5 +269,345 @@ def test_stream_reader_over_a_pipe(loop, run, pipe):
         assert await stream.read() == b""
         transport.close()
         await turns()
+
+    run(loop, main())
+
+
+# -- the descriptor --------------------------------------------------------------------------------
+
+
+def test_pipe_object_is_closed_once_and_its_number_is_free(loop, run):
+    """R33: closed when connection_lost has been called, and not again when it is in use anew."""
+
+    async def main():
+        ends = os.pipe()
+        reading, reader = await loop.connect_read_pipe(
+            lambda: Recorder(loop), open(ends[0], "rb", 0)
+        )
+        writing, writer = await loop.connect_write_pipe(
+            lambda: Recorder(loop), open(ends[1], "wb", 0)
+        )
+        for transport, protocol in ((reading, reader), (writing, writer)):
+            transport.close()
+            await protocol.closed()
+        await turns(2)
+        again = os.pipe()
+        assert sorted(again) == sorted(ends)
+        del reading, writing, reader, writer, transport, protocol
+        gc.collect()
+        await turns(2)
+        for fd in again:
+            os.fstat(fd)
+            os.close(fd)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("way", ["connect_read_pipe", "connect_write_pipe"])
+def test_unclosed_transport_warns_and_closes(mioloop_kind, no_leaked_descriptor, way):
+    """R61: ResourceWarning at __del__, and the pipe is closed."""
+    loop = mioloop_kind.new()
+    ends = os.pipe()
+    mine, other = ends if way == "connect_read_pipe" else reversed(ends)
+    file = open(mine, "rb" if way == "connect_read_pipe" else "wb", 0)
+    transport, protocol = loop.run_until_complete(getattr(loop, way)(lambda: Recorder(loop), file))
+    loop.close()
+    del protocol
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        del transport
+        gc.collect()
+    assert file.closed
+    os.close(other)
+
+
+@pytest.mark.known_difference("uvloop", "another type of error, or an abort", run=False)
+def test_refused_file_is_not_closed(loop, run, tmp_path):
+    """R75: fstat comes first; whoever opened the file still has it."""
+
+    async def main():
+        with open(tmp_path / "file", "wb+") as file:
+            for way in (loop.connect_read_pipe, loop.connect_write_pipe):
+                with pytest.raises(ValueError, match="[Pp]ipe transport is"):
+                    await way(asyncio.Protocol, file)
+            file.write(b"still open")
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "aborts the process", run=False)
+def test_dev_null_cannot_be_polled_and_stays_open(loop, run, reports):
+    """R75: it connects, EPERM is reported once, and close() works."""
+
+    async def main():
+        with open(os.devnull, "rb", 0) as null:
+            transport, protocol = await loop.connect_read_pipe(lambda: Recorder(loop), null)
+            await turns()
+            assert [type(report["exception"]) for report in reports] == [PermissionError]
+            assert not transport.is_closing()
+            assert protocol.calls == ["connection_made"]
+            transport.close()
+            assert await protocol.closed() is None
+            await turns(2)
+
+    run(loop, main())
+
+
+@pytest.fixture
+def terminal():
+    """A pseudo-terminal in raw mode: our descriptor, and the other side's."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    yield master, slave
+    os.close(slave)
+
+
+@pytest.mark.known_difference("uvloop", "two handles on one descriptor", run=False)
+def test_terminal_is_read_and_written_by_one_descriptor(loop, run, terminal):
+    """R75: a transport for each direction; closing one leaves the other."""
+    master, slave = terminal
+
+    async def main():
+        file = open(master, "rb+", 0)
+        keep = open(os.dup(master), "rb+", 0)
+        reading, reader = await loop.connect_read_pipe(lambda: Recorder(loop), file)
+        writing, writer = await loop.connect_write_pipe(lambda: Recorder(loop), file)
+        writing.write(b"to the slave")
+        os.write(slave, b"to the master")
+        assert await reader.received(13) == b"to the master"
+        assert os.read(slave, 100) == b"to the slave"
+        reading.close()
+        await reader.closed()
+        writing.close()
+        await writer.closed()
+        await turns(2)
+        keep.close()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("order", ["transport first", "reader first"])
+@pytest.mark.known_difference("uvloop", "refuses add_reader", run=False)
+def test_terminal_may_be_watched_beside_its_write_transport(loop, run, terminal, order):
+    """R75: add_reader() on a terminal that has a write transport."""
+    master, slave = terminal
+    seen = []
+
+    async def main():
+        file = open(master, "rb+", 0)
+        if order == "reader first":
+            loop.add_reader(master, lambda: seen.append(os.read(master, 100)))
+        writing, writer = await loop.connect_write_pipe(lambda: Recorder(loop), file)
+        if order == "transport first":
+            loop.add_reader(master, lambda: seen.append(os.read(master, 100)))
+        os.write(slave, b"x")
+        writing.write(b"y")
+        await writer.until(lambda: seen)
+        assert seen == [b"x"]
+        assert os.read(slave, 100) == b"y"
+        loop.remove_reader(master)
+        writing.close()
+        await writer.closed()
+        await turns(2)
+
+    run(loop, main())
+
+
+def test_lines_of_a_terminal_are_all_read(loop, run):
+    """R76: a terminal gives a line at a time, however much waits: a short read is not the end."""
+
+    async def main():
+        master, slave = pty.openpty()
+        os.write(master, b"".join(b"line %d\n" % i for i in range(20)))
+        file = open(slave, "rb", 0)
+        transport, protocol = await loop.connect_read_pipe(lambda: Recorder(loop), file)
+        await protocol.until(lambda: protocol.data.count(b"\n") == 20)
+        transport.close()
+        await protocol.closed()
+        os.close(master)
+        await turns(2)
+
+    run(loop, main())
+
+
+# -- callbacks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.known_difference("uvloop", "closes the transport", strict=False)
+def test_failing_data_received_is_reported_and_reading_goes_on(loop, run, pipe, reports):
+    """R13, R55: for a pipe it is a callback as any other."""
+    reader, writer = pipe
+
+    def fail_once(protocol, data):
+        if data == b"one":
+            raise ZeroDivisionError
+
+    async def main():
+        transport, protocol = await loop.connect_read_pipe(
+            lambda: Recorder(loop, data_received=fail_once), reader
+        )
+        os.write(writer.fileno(), b"one")
+        await protocol.until(lambda: reports)
+        os.write(writer.fileno(), b"two")
+        assert await protocol.received(6) == b"onetwo"
+        transport.close()
+        await protocol.closed()
+        await turns(2)
+        assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+    run(loop, main())
+
+
+def test_pause_in_data_received_holds_for_all_that_waits(loop, run, pipe):
+    """R53: no further call until resume_reading(), which finds what an edge announced."""
+    reader, writer = pipe
+
+    async def main():
+        transport, protocol = await loop.connect_read_pipe(
+            lambda: Recorder(loop, data_received=lambda p, _: p.transport.pause_reading()), reader
+        )
+        for i in range(5):
+            os.write(writer.fileno(), b"%d" % i)
+            await protocol.received(1)
+            await turns(2)
+            assert protocol.calls.count("data_received") == 1
+        transport.resume_reading()
+        assert await protocol.received(5) == b"01234"
+        writer.close()
+        await turns(2)
+        assert not protocol.eof.done()
+        transport.resume_reading()
+        assert await protocol.closed() is None
+        await turns(2)
+
+    run(loop, main())
+
+
+def test_read_callbacks_share_one_context(loop, run, pipe):
+    """R58: data_received sees what the last one set."""
+    reader, writer = pipe
+    variable = contextvars.ContextVar("variable", default=0)
+    seen = []
+
+    def count(*_):
+        seen.append(variable.get())
+        variable.set(variable.get() + 1)
+
+    async def main():
+        transport, protocol = await loop.connect_read_pipe(
+            lambda: Recorder(loop, data_received=count), reader
+        )
+        for i in range(3):
+            os.write(writer.fileno(), b"x")
+            await protocol.received(i + 1)
+        assert seen == [0, 1, 2]
+        transport.close()
+        await protocol.closed()
+        await turns(2)
+
+    run(loop, main())
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def test_write_while_the_loop_does_not_run_leaves_at_once(loop, pipe):
+    """R59: there is no callback to wait for."""
+    reader, writer = pipe
+    transport, protocol = loop.run_until_complete(
+        loop.connect_write_pipe(lambda: Recorder(loop), writer)
+    )
+    os.set_blocking(reader.fileno(), False)
+    transport.write(b"now")
+    assert os.read(reader.fileno(), 10) == b"now"
+    transport.close()
+    loop.run_until_complete(protocol.closed())
+    loop.run_until_complete(turns(2))
+
+
+def test_writes_of_one_callback_leave_in_one_call(mioloop_loop, run):
+    """R59: gathered; a packet socket shows where the system calls were."""
+    loop = mioloop_loop
+
+    async def main():
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        far.settimeout(5)
+        with far:
+            transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), near)
+            transport.write(b"head")
+            transport.write(bytearray(b"body"))
+            transport.writelines([b"", b"tail", memoryview(b"!")])
+            await asyncio.sleep(0)
+            assert far.recv(100) == b"headbodytail!"
+            transport.close()
+            await protocol.closed()
+            await turns(2)
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "resumes when all has left", strict=False)
+@pytest.mark.known_difference("uvloop", "resumes when all has left", strict=False)
+def test_writing_resumes_at_the_low_mark(loop, run, pipe):
+    """R52: not only when the buffer is empty."""
+    reader, writer = pipe
+    at_resume = []
+
+    async def main():
+        transport, protocol = await loop.connect_write_pipe(
+            lambda: Recorder(
+                loop,
+                resume_writing=lambda p: at_resume.append(p.transport.get_write_buffer_size()),
+            ),
+            writer,
+        )
+        transport.set_write_buffer_limits(high=300_000, low=200_000)
+        transport.write(b"x" * 500_000)
+        await turns()
+        assert "pause_writing" in protocol.calls
+        while not at_resume:
+            await loop.run_in_executor(None, os.read, reader.fileno(), 65536)
+            await turns(2)
+        assert 0 < at_resume[0] <= 200_000
+        transport.abort()
+        await protocol.closed()
+        await turns(2)
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "another text", strict=False)
+def test_write_after_close_is_ignored_and_warned_about(loop, run, pipe, caplog):
+    """R47: from the fifth on."""
+    reader, writer = pipe
+
+    async def main():
+        transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), writer)
+        transport.write(b"sent")
+        transport.write_eof()
+        assert transport.can_write_eof()
+        for _ in range(7):
+            transport.write(b"ignored")
+        await protocol.closed()
+        await turns(2)
+        assert reader.read() == b"sent"
+        assert "pipe closed by peer or os.write(pipe, data) raised exception." in caplog.text
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "AssertionError", strict=False)
+@pytest.mark.known_difference("uvloop", "None is no data", strict=False)
+@pytest.mark.parametrize("data", [None, "text", 3], ids=repr)
+def test_what_is_not_bytes_is_a_type_error(loop, run, pipe, data):
+    """R49: and the transport stays as it was."""
+    _, writer = pipe
+
+    async def main():
+        transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), writer)
+        with pytest.raises(TypeError):
+            transport.write(data)
+        assert not transport.is_closing()
+        await close(protocol)
 
     run(loop, main())

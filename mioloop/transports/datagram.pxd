@@ -1,0 +1,36 @@
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.transports.address cimport mio_address
+from mioloop.transports.flow cimport WriteFlow
+from mioloop.transports.sysio cimport mio_datagram, socklen_t
+
+
+cdef class DatagramTransport(WriteFlow):
+    cdef int family
+    cdef object address                 # the only one that sendto() takes, or None
+    cdef bint connected                 # the socket has a peer
+    cdef bint named_peer                # and that has a name: sendto() goes to it, always
+    cdef bint retrying                  # a timer will call flush_now()
+    cdef object datagram_received       # bound once, not looked up per datagram
+    cdef list waiting                      # (data, address) received, but reading was paused
+    cdef object unsent                  # deque of (bytes, address)
+
+    # the last sender, and the last addressee that is not the last sender
+    cdef object sender
+    cdef mio_address sender_address
+    cdef socklen_t sender_length        # 0: none
+    cdef object addressee
+    cdef mio_address addressee_address
+    cdef socklen_t addressee_length
+
+    cdef Py_ssize_t receive_waiting(self) except? -2
+    cdef Py_ssize_t receive_by_socket(self) except? -2
+    cdef Py_ssize_t receive_failed(self, exc) except? -2
+    cdef tuple received(self, mio_datagram *datagram)
+    cdef int deliver(self, tuple datagram) except -1
+    cdef int sending_failed(self, exc) except -1
+    cdef Py_ssize_t send(self, data, address) except? -2
+    cdef Py_ssize_t send_by_socket(self, data, address) except? -2
+
+
+cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protocol, object address,
+                                    object waiter, dict extra)

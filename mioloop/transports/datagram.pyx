@@ -1,0 +1,350 @@
+"""Datagram transport: UDP, AF_UNIX and other datagrams between one socket and one protocol.
+
+Reading    one batch an event, by one system call that also tells whether more is waiting; with
+           edges a full batch is followed by the next one in the next turn.
+Writing    sendto() tries at once; what the system does not take waits, whole, in order.
+Errors     an OSError is told to error_received(), and the transport stays open (R63).
+Addresses  numeric ones of AF_INET and AF_INET6 are converted here; any other goes, as it is,
+           through the socket object.
+"""
+
+from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
+                            PyBytes_GET_SIZE)
+from libc.errno cimport EAGAIN, EBADF
+from libc.string cimport memcmp, memcpy
+
+from mioloop.reactor.core cimport *
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.transports.address cimport from_python, mio_address, to_python
+from mioloop.transports.endpoint cimport READ_SIZE
+from mioloop.transports.flow cimport WriteFlow
+from mioloop.transports.sysio cimport *
+
+import os
+import sys
+from asyncio import transports, trsock
+from collections import deque
+
+cdef extern from "<sys/socket.h>" nogil:
+    const int AF_INET
+    const int AF_INET6
+    const int AF_UNIX
+
+cdef enum:
+    MOST_SENDS = 64             # a turn: a long queue must not hold up the others
+
+# What the Python at hand does with an empty datagram, and counts for one that waits.
+cdef bint SENDS_EMPTY = sys.version_info >= (3, 13)
+cdef Py_ssize_t HEADER_BYTES = 8 if sys.version_info >= (3, 13) else 0
+
+cdef double RETRY_S = 0.001
+
+
+class Transport(transports._FlowControlMixin, transports.Transport, transports.DatagramTransport):
+    """What isinstance() sees in place of the native class, see `__class__` there."""
+
+    __slots__ = ()
+
+
+cdef class DatagramTransport(WriteFlow):
+
+    # -- hot path: ready -> recvmmsg -> datagram_received ------------------------
+
+    cdef Py_ssize_t receive(self) except? -2:
+        cdef Reactor reactor = self.reactor
+        cdef mio_datagram batch[MIO_DATAGRAM_BATCH]
+        cdef mio_address senders[MIO_DATAGRAM_BATCH]
+        cdef bytes buffer
+        cdef int wanted = MIO_DATAGRAM_BATCH, count, i
+        cdef Py_ssize_t size
+
+        if self.waiting:
+            return self.receive_waiting()
+        if self.family == AF_UNIX:
+            wanted = 1                  # it may be as large as the buffer
+        elif self.family != AF_INET and self.family != AF_INET6:
+            return self.receive_by_socket()
+        buffer, reactor.read_buffer = reactor.read_buffer, None
+        if buffer is None:
+            buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        size = READ_SIZE // wanted
+        for i in range(wanted):
+            batch[i].buf = PyBytes_AS_STRING(buffer) + i * size
+            batch[i].len = size
+            batch[i].from_ = <sockaddr *>&senders[i]
+            batch[i].from_len = sizeof(mio_address)
+        count = mio_recv_datagrams(self.fd, batch, wanted)
+        if count < 0:
+            reactor.read_buffer = buffer
+            if count == -EAGAIN or count == -EWOULDBLOCK:
+                self.reactor.drained(self, MIO_READABLE)
+                return 0
+            return self.receive_failed(OSError(-count, os.strerror(-count)))
+        i = 0
+        try:
+            while i < count and self.reading():
+                i += 1
+                self.deliver(self.received(&batch[i - 1]))
+        finally:
+            while i < count and not self.closing:
+                self.waiting.append(self.received(&batch[i]))
+                self.missed |= MIO_READABLE
+                i += 1
+            reactor.read_buffer = buffer
+        return READ_SIZE if count == wanted or self.waiting else count
+
+    cdef tuple received(self, mio_datagram *datagram):
+        """(data, address); a peer that sends again has the same address object again."""
+        cdef socklen_t length = datagram.from_len
+
+        if (length != self.sender_length or length == 0
+                or memcmp(&self.sender_address, datagram.from_, length) != 0):
+            self.sender = to_python(<mio_address *>datagram.from_, length)
+            self.sender_length = min(length, <socklen_t>sizeof(mio_address))
+            memcpy(&self.sender_address, datagram.from_, self.sender_length)
+        return (PyBytes_FromStringAndSize(<char *>datagram.buf, datagram.len), self.sender)
+
+    cdef int deliver(self, tuple datagram) except -1:
+        try:
+            if self.datagram_received is None:
+                self.datagram_received = self._protocol.datagram_received
+            self.datagram_received(datagram[0], datagram[1])
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.callback_failed("datagram_received", exc)
+        return 0
+
+    # -- hot path: sendto -> send -------------------------------------------------
+
+    def sendto(self, data, addr=None):
+        """Send *data* as one datagram, after those that wait; never blocks.
+
+        *addr* must be None or the remote address, if the endpoint was made with one; a numeric
+        one is not looked up anywhere.
+        """
+        if not PyBytes_Check(data):
+            if not isinstance(data, (bytearray, memoryview)):
+                raise TypeError(
+                    f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+            data = bytes(data)
+        if PyBytes_GET_SIZE(data) == 0 and not SENDS_EMPTY:
+            return
+        if self.address is not None:
+            if addr is not None and addr != self.address:
+                raise ValueError(f"Invalid address: must be None or {self.address}")
+            addr = self.address
+        if self._conn_lost:
+            self.count_lost_write()
+            return
+        if not self.unsent:
+            try:
+                if self.send(data, addr) != -EAGAIN:
+                    return
+            except OSError as exc:
+                self._protocol.error_received(exc)
+                return
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.fatal(exc, "Fatal write error on datagram transport")
+                return
+            self.block()
+        self.unsent.append((data, addr))
+        self.buffered_bytes += PyBytes_GET_SIZE(data) + HEADER_BYTES
+        self.pause_protocol_if_full()
+
+    cdef Py_ssize_t send(self, data, address) except? -2:
+        """The size, or -EAGAIN; raises what else goes wrong."""
+        cdef const sockaddr *to = NULL
+        cdef socklen_t length = 0
+        cdef Py_ssize_t n
+
+        if not (self.named_peer or (self.connected and address is None)):
+            if address is self.sender and self.sender_length and address is not None:
+                to = <sockaddr *>&self.sender_address
+                length = self.sender_length
+            else:
+                if address is not self.addressee or self.addressee_length == 0:
+                    self.addressee_length = 0
+                    if not from_python(address, self.family, &self.addressee_address, &length):
+                        return self.send_by_socket(data, address)
+                    self.addressee = address
+                    self.addressee_length = length
+                to = <sockaddr *>&self.addressee_address
+                length = self.addressee_length
+        n = mio_sendto(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), to, length)
+        if n >= 0:
+            return n
+        if n == -EAGAIN or n == -EWOULDBLOCK:
+            return -EAGAIN
+        raise OSError(-n, os.strerror(-n))
+
+    cdef Py_ssize_t send_by_socket(self, data, address) except? -2:
+        try:
+            return self.owner.sendto(data, address)
+        except (BlockingIOError, InterruptedError):
+            return -EAGAIN
+
+    cdef int flush_now(self) except -1:
+        cdef int i
+        cdef Py_ssize_t n
+
+        for i in range(MOST_SENDS):
+            if not self.unsent:
+                return self.buffer_drained()
+            data, address = self.unsent[0]
+            try:
+                n = self.send(data, address)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.unsent.popleft()
+                self.buffered_bytes -= PyBytes_GET_SIZE(data) + HEADER_BYTES
+                self.sending_failed(exc)
+                if self._conn_lost:
+                    return 0
+                continue
+            if n == -EAGAIN:
+                self.block()
+                return self.resume_protocol_if_drained()
+            self.unsent.popleft()
+            self.buffered_bytes -= PyBytes_GET_SIZE(data) + HEADER_BYTES
+        if not self.unsent:
+            return self.buffer_drained()
+        if self.blocked:
+            return self.reactor.serve_again(self, MIO_WRITABLE)
+        return self.block()
+
+    cdef int block(self) except -1:
+        """Wait until the system takes more.
+
+        To which peer an unconnected Unix socket wants to send, the system does not know: the
+        socket is writable while that peer's queue is full. Trying again is all there is.
+        """
+        if self.family == AF_UNIX and not self.connected:
+            if not self.retrying:
+                self.retrying = True
+                self.reactor.call_later(RETRY_S, self._retry)
+            return 0
+        return WriteFlow.block(self)
+
+    def _retry(self):
+        self.retrying = False
+        if not self._conn_lost:
+            self.flush_now()
+
+    # -- cold path -----------------------------------------------------------------
+
+    cdef int sending_failed(self, exc) except -1:
+        if not isinstance(exc, OSError):
+            return self.fatal(exc, "Fatal write error on datagram transport")
+        try:
+            self._protocol.error_received(exc)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as failure:
+            self.callback_failed("error_received", failure)
+        return 0
+
+    cdef Py_ssize_t receive_waiting(self) except? -2:
+        """What had been received when the protocol paused."""
+        while self.waiting and self.reading():
+            self.deliver(self.waiting.pop(0))
+        if self.waiting:
+            self.missed |= MIO_READABLE
+        return READ_SIZE                # the socket has not been asked
+
+    cdef Py_ssize_t receive_by_socket(self) except? -2:
+        """Addresses of a family that only the socket module knows."""
+        try:
+            datagram = self.owner.recvfrom(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            self.reactor.drained(self, MIO_READABLE)
+            return 0
+        except OSError as exc:
+            return self.receive_failed(exc)
+        self.deliver(datagram)
+        return READ_SIZE
+
+    cdef Py_ssize_t receive_failed(self, exc) except? -2:
+        """An error of the socket, such as a peer that refused: often without any datagram."""
+        if exc.errno == EBADF:          # somebody closed the socket: this would never end
+            self.fatal(exc, "Fatal read error on datagram transport")
+            return 0
+        self.sending_failed(exc)
+        return READ_SIZE
+
+    cdef int discard(self) except -1:
+        self.waiting.clear()
+        self.unsent.clear()
+        self.buffered_bytes = 0
+        return 0
+
+    cdef int ended(self) except -1:
+        self.datagram_received = None
+        return WriteFlow.ended(self)
+
+    def set_protocol(self, protocol):
+        self._protocol = protocol
+        self.datagram_received = None   # bound at the first datagram
+
+    @property
+    def _address(self):
+        return self.address
+
+    @property
+    def _sock(self):
+        return None if self.fd < 0 else self.owner
+
+    @property
+    def _sock_fd(self):
+        return self.fd
+
+    @property
+    def __class__(self):
+        return Transport
+
+    def __repr__(self):
+        info = ["DatagramTransport"]
+        if self.fd < 0:
+            info.append("closed")
+        else:
+            if self.closing:
+                info.append("closing")
+            info.append(f"fd={self.fd}")
+            info.append("read=polling" if self.reading() else "read=idle")
+            state = "polling" if self.blocked else "idle"
+            info.append(f"write=<{state}, bufsize={self.buffered_bytes}>")
+        return f"<{' '.join(info)}>"
+
+
+cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protocol, object address,
+                                    object waiter, dict extra):
+    """A transport on *sock*, which is non-blocking; connection_made() is scheduled.
+
+    *address*, if not None, is where all datagrams go. *waiter*, if not None, is a future that
+    is set when reading has begun.
+    """
+    cdef DatagramTransport self = DatagramTransport.__new__(DatagramTransport)
+    self.owner = sock
+    self.family = sock.family
+    self.address = address or None
+    self.waiting = []
+    self.unsent = deque()
+    self.extra = extra
+    self.short_is_all = True            # a batch that is not full
+    extra["socket"] = trsock.TransportSocket(sock)
+    try:
+        extra["sockname"] = sock.getsockname()
+    except OSError:
+        extra["sockname"] = None
+    try:
+        peername = sock.getpeername()
+        self.connected = True
+    except OSError:
+        peername = None
+    extra.setdefault("peername", peername)
+    self.named_peer = self.connected and bool(extra["peername"])
+    self.start(reactor, sock.fileno(), protocol, waiter)
+    return self

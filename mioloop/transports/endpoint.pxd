@@ -1,0 +1,50 @@
+from libc.stdint cimport uint32_t
+
+from mioloop.reactor.reactor cimport Reactor, Source
+
+cdef enum:
+    READ_SIZE = 262144                  # of the reactor's read buffer, and of one read
+
+
+cdef class Endpoint(Source):
+    """One descriptor and the protocol it is for: what all transports are."""
+    cdef readonly object _protocol
+    cdef Reactor reactor
+    cdef dict extra
+    cdef object owner                   # its close() closes the descriptor
+    cdef bint duplicated                # but `fd` is a duplicate, and ours to close as well
+    cdef object context                 # the one that read callbacks share (R58)
+    cdef object __weakref__             # Server keeps weak references from 3.13
+
+    # the registration
+    cdef uint32_t armed                 # interest that the poll has
+    cdef bint blocked                   # the system is full: wait until writable
+    cdef bint lent                      # sendfile drives the descriptor itself
+    cdef bint short_is_all              # a short read or write means: no more now
+
+    # reading
+    cdef bint started                   # connection_made() was called: reading may begin
+    cdef bint paused
+    cdef uint32_t missed                # readiness that an edge announced while paused
+
+    # the end
+    cdef bint closing                   # close() or worse was called
+    cdef readonly int _conn_lost        # connection_lost() is scheduled; then counts writes
+
+    cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1
+    cdef bint reading(self) noexcept
+    cdef bint idle(self) noexcept
+    cdef int serve(self, uint32_t ready) except -1
+    cdef int read(self, uint32_t ready) except -1
+    cdef Py_ssize_t receive(self) except? -2
+    cdef int block(self) except -1
+    cdef int update_interest(self) except -1
+    cdef bint is_expected(self, exc) except -1
+    cdef int callback_failed(self, str name, exc) except -1
+    cdef int fatal(self, exc, str message) except -1
+    cdef int report(self, str message, exc) except -1
+    cdef int discard(self) except -1
+    cdef int lose(self, exc) except -1
+    cdef int count_lost_write(self) except -1
+    cdef int ended(self) except -1
+    cdef int close_fd(self) except -1

@@ -1,0 +1,295 @@
+"""Endpoint: what all transports share: one registration, pausing, and one end.
+
+Driven edge, level or oneshot (the reactor's trigger); what a protocol sees is the same. The
+reactor's slab owns a transport from start() until connection_lost() has been called, but for
+the times when it is paused and idle.
+"""
+
+from libc.stdint cimport uint32_t
+from posix.unistd cimport close as close_descriptor
+
+from mioloop.reactor.core cimport *
+from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
+
+import warnings
+from asyncio import constants, futures
+from asyncio.log import logger
+
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+
+
+cdef class Endpoint(Source):
+
+    _lost_write_text = "socket.send() raised exception."
+
+    # -- hot path: ready -> receive -> protocol ------------------------------
+
+    cdef int on_ready(self, uint32_t ready) except -1:
+        if self.reactor.trigger_mode == ONESHOT:
+            self.armed = 0              # spent
+            try:
+                self.serve(ready)
+            finally:
+                self.update_interest()
+            return 0
+        return self.serve(ready)
+
+    cdef int serve(self, uint32_t ready) except -1:
+        if wakes_reader(ready):
+            self.read(ready)
+        return 0
+
+    cdef bint reading(self) noexcept:
+        return self.started and not (self.paused or self.closing)
+
+    cdef int read(self, uint32_t ready) except -1:
+        cdef Py_ssize_t n
+        cdef bint edge = self.reactor.trigger_mode == EDGE
+        cdef object context
+
+        if not self.reading():
+            self.missed |= ready        # an edge does not come twice: resume_reading() serves it
+            return 0
+        context = self.context          # resume_reading() in a callback replaces ours
+        PyContext_Enter(context)
+        try:
+            n = self.receive()
+        except BaseException:           # KeyboardInterrupt: the loop may be run again
+            self.reactor.serve_again(self, ready)
+            raise
+        finally:
+            PyContext_Exit(context)
+        if not edge or n <= 0:
+            return 0
+        if (n < READ_SIZE and self.short_is_all
+                and not ready & (MIO_READ_CLOSED | MIO_HUP | MIO_ERROR | MIO_PRIORITY)):
+            self.reactor.drained(self, MIO_READABLE)
+        elif self.reading():
+            self.reactor.serve_again(self, ready & ~MIO_WRITABLE)
+        else:
+            self.missed |= ready
+        return 0
+
+    cdef Py_ssize_t receive(self) except? -2:
+        """Read once and tell the protocol.
+
+        Returns READ_SIZE if there may be more, a smaller count if not, and <= 0 at an end, or
+        if there was nothing and the reactor has been told so.
+        """
+        return 0
+
+    # -- the registration -------------------------------------------------------
+
+    cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1:
+        """The reactor owns us from here on; connection_made() is scheduled.
+
+        *waiter*, if not None, is a future that is set when reading has begun.
+        """
+        self.reactor = reactor
+        self.set_protocol(protocol)
+        self.context = PyContext_CopyCurrent()
+        reactor.adopt(self, fd)
+        try:
+            reactor.soon(protocol.connection_made, (self,), None)
+            reactor.soon(self._start, (waiter,), None)
+        except BaseException:           # the caller keeps the descriptor
+            reactor.release(self, False)
+            self.fd = -1
+            raise
+        return 0
+
+    def _start(self, waiter):
+        """After connection_made(): begin to read, then tell whoever waits for us (R45)."""
+        self.started = True
+        try:
+            if not self._conn_lost:
+                self.update_interest()  # EPERM, for a file that has no readiness, is reported
+        finally:
+            if waiter is not None:
+                futures._set_result_unless_cancelled(waiter, None)
+
+    cdef bint idle(self) noexcept:
+        """Whether nothing will happen unless the user asks for it."""
+        return self.paused and not self.closing
+
+    cdef int update_interest(self) except -1:
+        """Tell the poll what we wait for, if that is not what it has.
+
+        Edge: readable always, and writable from the first time the system was full: no call
+        to the selector ever after. Level and oneshot: exactly what is wanted now.
+        """
+        cdef uint32_t want
+
+        if not self.attached or self.lent:
+            return 0
+        if self.idle():
+            self.reactor.let_go(self)   # whoever forgets it now gets a ResourceWarning
+        else:
+            self.reactor.hold(self)
+        if self.reactor.trigger_mode == EDGE:
+            want = self.armed
+            if self.started:
+                want |= MIO_READABLE | MIO_PRIORITY     # urgent data cuts a read short
+            if self.blocked:
+                want |= MIO_WRITABLE
+        else:
+            want = MIO_READABLE if self.reading() else 0
+            if self.blocked:
+                want |= MIO_WRITABLE
+        if want == self.armed:
+            return 0
+        self.armed = want
+        if want == 0:
+            return self.reactor.unregister(self)
+        return self.reactor.register(
+            self, want,
+            MIO_EDGE if self.reactor.trigger_mode == EDGE
+            else MIO_LEVEL if self.reactor.trigger_mode == LEVEL
+            else MIO_LEVEL | MIO_ONESHOT)
+
+    cdef int block(self) except -1:
+        self.blocked = True
+        self.reactor.drained(self, MIO_WRITABLE)
+        return self.update_interest()
+
+    def pause_reading(self):
+        if self.closing or self.paused:
+            return
+        self.paused = True
+        self.update_interest()
+
+    def resume_reading(self):
+        if self.closing or not self.paused:
+            return
+        self.paused = False
+        self.context = PyContext_CopyCurrent()
+        self.update_interest()
+        if self.missed:
+            self.reactor.serve_again(self, self.missed)
+            self.missed = 0
+
+    def is_reading(self):
+        return not self.closing and not self.paused
+
+    # -- cold path: failures and the end ------------------------------------------
+
+    cdef int report(self, str message, exc) except -1:
+        return self.reactor.report({
+            "message": message,
+            "exception": exc,
+            "transport": self,
+            "protocol": self._protocol,
+        })
+
+    cdef int callback_failed(self, str name, exc) except -1:
+        """The protocol raised, which does not end the transport (R13)."""
+        return self.report(f"Exception in callback protocol.{name}()", exc)
+
+    cdef bint is_expected(self, exc) except -1:
+        """An OSError is the peer's or the network's doing (R46): not reported."""
+        return isinstance(exc, OSError)
+
+    cdef int fatal(self, exc, str message) except -1:
+        """The transport cannot go on."""
+        if not self.is_expected(exc):
+            self.report(message, exc)
+        elif self.reactor.debug:
+            logger.debug("%r: %s", self, message, exc_info=exc)
+        self._force_close(exc)
+        return 0
+
+    def _force_close(self, exc):
+        if self._conn_lost:
+            return
+        self.discard()
+        self.blocked = False
+        self.closing = True
+        self.lose(exc)
+
+    cdef int discard(self) except -1:
+        """What waits to be sent is not sent any more."""
+        return 0
+
+    def close(self):
+        """Nothing is received any more, and connection_lost() is called soon."""
+        if not self.closing:
+            self.closing = True
+            self.lose(None)
+
+    def is_closing(self):
+        return self.closing
+
+    cdef int lose(self, exc) except -1:
+        """Schedule connection_lost(): once, and never inside the call that caused it."""
+        if self._conn_lost == 0:
+            self._conn_lost = 1
+            self.update_interest()
+            self.reactor.soon(self._call_connection_lost, (exc,), None)
+        return 0
+
+    cdef int count_lost_write(self) except -1:
+        if self._conn_lost >= WRITES_BEFORE_WARNING:
+            logger.warning(self._lost_write_text)
+        self._conn_lost += 1
+        return 0
+
+    def _call_connection_lost(self, exc):
+        try:
+            self._protocol.connection_lost(exc)
+        finally:
+            self.ended()
+
+    cdef int ended(self) except -1:
+        """connection_lost() has been called: let go of everything."""
+        self.discard()
+        self._protocol = self.context = None
+        return self.close_fd()
+
+    cdef int close_fd(self) except -1:
+        """Leave the reactor and close the descriptor. Once: `fd` is -1 afterwards."""
+        cdef int fd = self.fd
+        if fd < 0:
+            return 0
+        # Not by closing alone: whoever else has the file open would keep it registered.
+        self.reactor.release(self, False)
+        self.fd = -1
+        if self.duplicated:
+            close_descriptor(fd)
+        if self.owner is not None:
+            self.owner.close()
+        return 0
+
+    def __del__(self):
+        if self.fd >= 0:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            self.close_fd()
+
+    def set_protocol(self, protocol):
+        self._protocol = protocol
+
+    def get_protocol(self):
+        return self._protocol
+
+    def get_extra_info(self, name, default=None):
+        return self.extra.get(name, default)
+
+    @property
+    def _loop(self):
+        return None if self._protocol is None else self.reactor
+
+    @property
+    def _paused(self):
+        return self.paused
+
+    @property
+    def _closing(self):
+        return self.closing
+
+    @property
+    def _extra(self):
+        return self.extra

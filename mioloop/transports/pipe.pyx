@@ -1,0 +1,246 @@
+"""Pipe transports: one end of a pipe, a terminal or a socket, and one protocol.
+
+Ownership  the pipe object owns the descriptor; connection_lost() is followed by its close().
+           What the poll watches is a duplicate where the number may be in use for the other
+           direction, too: terminals, and whatever already is watched.
+"""
+
+from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
+                            PyBytes_GET_SIZE)
+from libc.errno cimport EAGAIN, EIO
+from libc.stdint cimport uint32_t
+from posix.unistd cimport close as close_descriptor
+
+from mioloop.reactor.core cimport *
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.transports.endpoint cimport READ_SIZE, Endpoint
+from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
+from mioloop.transports.sysio cimport *
+
+import os
+import stat
+from asyncio import futures, transports
+from asyncio.log import logger
+
+
+class ReadTransport(transports.ReadTransport):
+    """What isinstance() sees in place of the native class, see `__class__` there."""
+
+    __slots__ = ()
+
+
+class WriteTransport(transports._FlowControlMixin, transports.WriteTransport):
+    """The same, for what writes."""
+
+    __slots__ = ()
+
+
+cdef class ReadPipeTransport(Endpoint):
+
+    # -- hot path: read -> data_received -------------------------------------------
+
+    cdef Py_ssize_t receive(self) except? -2:
+        cdef Reactor reactor = self.reactor
+        cdef bytes buffer
+        cdef Py_ssize_t n
+
+        buffer, reactor.read_buffer = reactor.read_buffer, None
+        if buffer is None:
+            buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        n = mio_read(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
+        data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n) if n > 0 else None
+        reactor.read_buffer = buffer
+        if n <= 0:
+            return self.read_ended(n)
+        try:
+            self._protocol.data_received(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.callback_failed("data_received", exc)
+        return n
+
+    # -- cold path -------------------------------------------------------------------
+
+    cdef Py_ssize_t read_ended(self, Py_ssize_t n) except? -2:
+        """read() gave no bytes. Always returns 0."""
+        if n == -EAGAIN or n == -EWOULDBLOCK:
+            self.reactor.drained(self, MIO_READABLE)
+        elif n < 0:
+            self.fatal(OSError(-n, os.strerror(-n)), "Fatal read error on pipe transport")
+        else:
+            if self.reactor.debug:
+                logger.info("%r was closed by peer", self)
+            self.closing = True
+            try:
+                self.reactor.soon(self._protocol.eof_received, (), None)
+            finally:
+                self.lose(None)
+        return 0
+
+    cdef bint is_expected(self, exc) except -1:
+        """EIO is how a terminal says that the other side has gone (R76)."""
+        return isinstance(exc, OSError) and exc.errno == EIO
+
+    @property
+    def _pipe(self):
+        return None if self.fd < 0 else self.owner
+    @_pipe.setter
+    def _pipe(self, pipe):
+        give_up(self, pipe)
+
+    @property
+    def __class__(self):
+        return ReadTransport
+
+    def __repr__(self):
+        return describe("ReadPipeTransport", self, "polling" if self.reading() else "idle")
+
+
+cdef class WritePipeTransport(ByteFlow):
+
+    _lost_write_text = "pipe closed by peer or os.write(pipe, data) raised exception."
+
+    # -- hot path: write -> gather -> writev --------------------------------------------
+
+    def write(self, data):
+        """Send *data* after what was written before; never blocks. After close(): ignored."""
+        if not PyBytes_Check(data):
+            if not isinstance(data, (bytearray, memoryview)):
+                raise TypeError(
+                    f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+            data = bytes(data)
+        if PyBytes_GET_SIZE(data) == 0:
+            return
+        if self.closing:
+            self.count_lost_write()
+            return
+        self.chunks.append(data)
+        self.buffered_bytes += PyBytes_GET_SIZE(data)
+        self.written()
+
+    cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
+        cdef iovec iov[MOST_CHUNKS]
+        return mio_writev(self.fd, iov, self.gather(iov, tried))
+
+    cdef int serve(self, uint32_t ready) except -1:
+        if self.watches_reader and wakes_reader(ready):
+            return self.reader_gone()
+        if self.blocked and wakes_writer(ready):
+            self.flush_now()
+        return 0
+
+    # -- cold path -------------------------------------------------------------------
+
+    cdef bint reading(self) noexcept:
+        """Whether readable is waited for: it says that the reader has gone."""
+        return self.started and not self._conn_lost
+
+    def _start(self, waiter):
+        if self.watches_reader:
+            ByteFlow._start(self, waiter)
+        elif waiter is not None:
+            futures._set_result_unless_cancelled(waiter, None)
+
+    cdef int reader_gone(self) except -1:
+        if not self._conn_lost:
+            if self.reactor.debug:
+                logger.info("%r was closed by peer", self)
+            self._force_close(BrokenPipeError() if self.buffered_bytes else None)
+        return 0
+
+    cdef int write_failed(self, exc) except -1:
+        return self.fatal(exc, "Fatal write error on pipe transport")
+
+    def writelines(self, list_of_data):
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        """The same as close(): a pipe has only the one direction."""
+        self.close()
+
+    @property
+    def _pipe(self):
+        return None if self.fd < 0 else self.owner
+    @_pipe.setter
+    def _pipe(self, pipe):
+        give_up(self, pipe)
+
+    @property
+    def __class__(self):
+        return WriteTransport
+
+    def __repr__(self):
+        state = "polling" if self.blocked else "idle"
+        return describe("WritePipeTransport", self, f"{state} bufsize={self.buffered_bytes}")
+
+
+cdef str describe(str name, Endpoint self, str state):
+    if self.fd < 0:
+        return f"<{name} closed>"
+    if self.reactor.closed:
+        state = "open"
+    return f"<{name} {'closing ' if self.closing else ''}fd={self.fd} {state}>"
+
+
+cdef int give_up(Endpoint self, pipe) except -1:
+    """`_pipe = None` is how asyncio's tests say that they have closed the pipe themselves."""
+    if pipe is not None:
+        raise AttributeError("_pipe can only be set to None: somebody else closes the pipe")
+    self.owner = None
+    return self.close_fd()
+
+
+cdef int claim(Reactor reactor, Endpoint self, object pipe, mode) except -1:
+    """Make *self* the one that closes *pipe*; returns the descriptor to poll."""
+    cdef int fd = pipe.fileno()
+    os.set_blocking(fd, False)
+    self.owner = pipe
+    self.extra["pipe"] = pipe
+    self.short_is_all = stat.S_ISFIFO(mode)
+    if stat.S_ISCHR(mode) or reactor.source_of(fd) is not None:
+        fd = os.dup(fd)
+        self.duplicated = True
+    return fd
+
+
+cdef int start(Reactor reactor, Endpoint self, int fd, protocol, waiter) except -1:
+    try:
+        self.start(reactor, fd, protocol, waiter)
+    except BaseException:
+        if self.duplicated:
+            close_descriptor(fd)
+        raise
+    return 0
+
+
+cdef ReadPipeTransport new_read_pipe(Reactor reactor, object pipe, object protocol, object waiter,
+                                     dict extra):
+    """A transport that reads from *pipe*, a file object; connection_made() is scheduled.
+
+    Raises ValueError if it is no FIFO, socket or character device. *waiter*, if not None, is a
+    future that is set when reading has begun.
+    """
+    cdef ReadPipeTransport self = ReadPipeTransport.__new__(ReadPipeTransport)
+    mode = os.fstat(pipe.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        raise ValueError("Pipe transport is for pipes/sockets only.")
+    self.extra = extra
+    start(reactor, self, claim(reactor, self, pipe, mode), protocol, waiter)
+    return self
+
+
+cdef WritePipeTransport new_write_pipe(Reactor reactor, object pipe, object protocol,
+                                       object waiter, dict extra):
+    """A transport that writes to *pipe*; otherwise the same."""
+    cdef WritePipeTransport self = WritePipeTransport.__new__(WritePipeTransport)
+    mode = os.fstat(pipe.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        raise ValueError("Pipe transport is only for pipes, sockets and character devices")
+    self.watches_reader = not stat.S_ISCHR(mode)
+    self.extra = extra
+    start(reactor, self, claim(reactor, self, pipe, mode), protocol, waiter)
+    return self
