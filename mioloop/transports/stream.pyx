@@ -23,7 +23,8 @@ from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
+from mioloop.reactor.reactor cimport (COPY_BELOW, EDGE, LEVEL, ONESHOT, READ_SIZE, Reactor,
+                                      Source)
 from mioloop.transports.flow cimport WriteFlow
 from mioloop.transports.sysio cimport *
 
@@ -66,8 +67,6 @@ cdef extern from "Python.h":
     void Py_DECREF(PyObject *)
 
 cdef enum:
-    READ_SIZE = 262144
-    COPY_BELOW = 65536          # a smaller read is copied into bytes of its own size
     FLUSH_BYTES = 65536
     MOST_CHUNKS = 1024          # IOV_MAX of Linux, macOS and the BSDs
 
