@@ -3,7 +3,7 @@
 A call is one object, SockCall: the coroutine that is awaited and its place among those that
 wait for the same socket. It is not a Cython `async def`, which costs three objects a call
 (closure, coroutine, its awaitable) and a fourth to queue when it waits; and it hands its
-result to the task by am_send, as a coroutine of Python's does, without a StopIteration.
+result to a task by am_send, without a StopIteration, as a coroutine of Python's does.
 
 Registration  made at the first wait, edge-triggered, and kept: later waits make no system call
               but the poll's. It goes when a transport takes the descriptor over, or when
@@ -50,18 +50,24 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    /* Cython has no way yet to say am_send in a class. */
-    static void mio_set_am_send(PyTypeObject *type,
-                                PySendResult (*send)(PyObject *, PyObject *, PyObject **))
+    /* Cython has no way yet to say am_send in a class, and its __next__ can end only by
+     * an exception that is raised, with a traceback. */
+    static void mio_set_resume(PyTypeObject *type, PyObject *(*next)(PyObject *),
+                               PySendResult (*send)(PyObject *, PyObject *, PyObject **))
     {
+        type->tp_iternext = next;
         type->tp_as_async->am_send = send;
         PyType_Modified(type);
     }
     """
     ctypedef struct PyTypeObject:
         pass
-    void mio_set_am_send(PyTypeObject *type,
-                         PySendResult (*send)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR)
+    void mio_set_resume(PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL,
+                        PySendResult (*send)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR)
+
+cdef extern from "Python.h":
+    PyObject *PyExc_StopIteration
+    void PyErr_SetObject(PyObject *type, PyObject *value)
 
 cdef tuple NAMES = ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into",
                     "sock_accept", "sock_sendall", "sock_sendto", "sock_connect")
@@ -507,8 +513,8 @@ cdef SockCall new_call(SockReactor loop, Operation operation, object sock, objec
     return call
 
 
-cdef PySendResult resume(PyObject *self, PyObject *arg, PyObject **result) except PYGEN_ERROR:
-    """SockCall.send(), as tasks and `await` call it."""
+cdef PySendResult send_slot(PyObject *self, PyObject *arg, PyObject **result) except PYGEN_ERROR:
+    """SockCall.send(), as tasks call it."""
     cdef SockCall call = <SockCall>self
     cdef Step step
 
@@ -520,7 +526,22 @@ cdef PySendResult resume(PyObject *self, PyObject *arg, PyObject **result) excep
     return PYGEN_NEXT if step == WAITING else PYGEN_RETURN
 
 
-mio_set_am_send(<PyTypeObject *>SockCall, resume)
+cdef PyObject *next_slot(PyObject *self) except? NULL:
+    """SockCall.send(), as `await` calls it from 3.11."""
+    cdef SockCall call = <SockCall>self
+
+    if call.advance() == WAITING:
+        value = call.waiter
+        Py_INCREF(value)
+        return <PyObject *>value
+    value = take_result(call)
+    if value is not None:                   # NULL alone says StopIteration(None)
+        stop = StopIteration(value)
+        PyErr_SetObject(PyExc_StopIteration, <PyObject *>stop)
+    return NULL
+
+
+mio_set_resume(<PyTypeObject *>SockCall, next_slot, send_slot)
 
 
 def mark_coroutine_function(method):
