@@ -22,8 +22,8 @@ cdef enum Step:
 
 cdef class SockReactor(Reactor):
     """The sock_*() methods of the loop."""
-    cdef SockWatcher watcher_for(self, object sock, object fd)
-    cdef int refuse(self, object fd, object source) except -1
+    cdef SockWatcher watcher_for(self, object sock, int fd)
+    cdef int refuse(self, int fd, Source source) except -1
 
 
 cdef class SockWatcher(Watcher):
@@ -61,14 +61,14 @@ cdef class SockCall:
     cdef object __weakref__
 
     cdef Step advance(self) except FAILED
-    cdef bint must_queue(self, object fd) except -1
-    cdef bint attempt(self, object fd) except -1
+    cdef bint must_queue(self, int fd) except -1
+    cdef bint attempt(self, int fd) except -1
     cdef bint receive(self, int fd) except -1
     cdef bint receive_into(self, int fd) except -1
     cdef bint send_rest(self, int fd) except -1
     cdef bint call_socket(self) except -1
     cdef bint call_method(self) except -1
     cdef bint connect(self) except -1
-    cdef int wait(self, object fd) except -1
+    cdef int wait(self, int fd) except -1
     cdef int wake(self) except -1
     cdef int end(self) except -1

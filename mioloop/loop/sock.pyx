@@ -124,11 +124,11 @@ cdef class SockReactor(Reactor):
             address = resolved[0][4]
         await new_call(self, CONNECT, sock, address, None)
 
-    cdef SockWatcher watcher_for(self, object sock, object fd):
+    cdef SockWatcher watcher_for(self, object sock, int fd):
         """Where calls on *sock* wait, made if need be. RuntimeError if the fd is in use (R28)."""
         cdef SockWatcher watcher, new
         cdef Watcher old = None
-        source = self.sources_by_fd.get(fd)
+        cdef Source source = self.source_of(fd)
 
         if type(source) is SockWatcher:
             watcher = <SockWatcher>source
@@ -158,7 +158,7 @@ cdef class SockReactor(Reactor):
         self.adopt(new, fd)
         return new
 
-    cdef int refuse(self, object fd, object source) except -1:
+    cdef int refuse(self, int fd, Source source) except -1:
         """RuntimeError if a live transport has the descriptor."""
         self._ensure_fd_no_transport(fd)
         if source is not None:
@@ -235,7 +235,7 @@ cdef class SockWatcher(Watcher):
             try:
                 self.update(self.reactor)   # level-triggered: only what someone waits for
             except OSError:                 # closed by its owner
-                self.reactor.release(self, False)
+                self.give_way(self.reactor, None)
         elif not self.registered and self.interest() == 0:
             self.reactor.release(self, False)
         return 0
@@ -312,6 +312,7 @@ cdef class SockCall:
 
     cdef Step advance(self) except FAILED:
         """Try; RETURNED: `result` is ours, WAITING: call again when `waiter` is done."""
+        cdef int fd
         if self.finished:
             raise RuntimeError("cannot reuse already awaited coroutine")
         if self.started and not self.woken:
@@ -320,7 +321,7 @@ cdef class SockCall:
             if not self.started:
                 self.started = True
                 check_socket(self.loop, self.sock)
-            fd = self.sock.fileno()
+            fd = self.sock.fileno() if self.plain else fileno(self.sock)
             if not self.must_queue(fd) and self.attempt(fd):
                 self.end()
                 return RETURNED
@@ -330,7 +331,7 @@ cdef class SockCall:
             self.end()
             raise
 
-    cdef bint must_queue(self, object fd) except -1:
+    cdef bint must_queue(self, int fd) except -1:
         """Others came before us; or it was not readiness that woke us."""
         if self.watcher is not None:
             return False
@@ -338,14 +339,14 @@ cdef class SockCall:
             return True
         if self.operation == CONNECT:
             return False
-        source = self.loop.sources_by_fd.get(fd)
+        cdef Source source = self.loop.source_of(fd)
         if type(source) is not SockWatcher:
             return False
         if self.operation >= SENDALL:
             return bool((<SockWatcher>source).writers)
         return bool((<SockWatcher>source).readers)
 
-    cdef int wait(self, object fd) except -1:
+    cdef int wait(self, int fd) except -1:
         cdef SockWatcher watcher = self.watcher
         if self.finished:                   # closed by a method of the user's socket class
             raise RuntimeError(f"{self.__name__}() was closed while it ran")
@@ -376,7 +377,7 @@ cdef class SockCall:
 
     # -- the operations: True, with `result`; or False: it would block ---------------------
 
-    cdef bint attempt(self, object fd) except -1:
+    cdef bint attempt(self, int fd) except -1:
         if self.plain:
             if self.operation == RECV:
                 return self.receive(fd)
@@ -494,6 +495,12 @@ cdef int check_socket(SockReactor loop, object sock) except -1:
     if loop.debug and sock.gettimeout() != 0:
         raise ValueError("the socket must be non-blocking")
     return 0
+
+
+cdef int fileno(object sock) except? -2:
+    """-1 if it is no number: a stand-in for a socket, which may never come to wait."""
+    fd = sock.fileno()
+    return fd if isinstance(fd, int) else -1
 
 
 cdef object take_result(SockCall call):

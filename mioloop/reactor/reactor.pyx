@@ -584,7 +584,7 @@ cdef class Reactor(Host):
             try:
                 watcher.update(self)
             except OSError:                 # closed by its owner: nothing left to watch
-                self.release(watcher, False)
+                watcher.give_way(self, None)
         return True
 
     def stats(self):
