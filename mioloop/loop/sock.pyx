@@ -415,7 +415,10 @@ cdef class SockCall:
         cdef Py_buffer view
         cdef Py_ssize_t n
 
-        PyObject_GetBuffer(self.argument, &view, PyBUF_WRITABLE)
+        try:
+            PyObject_GetBuffer(self.argument, &view, PyBUF_WRITABLE)
+        except BufferError:
+            return self.call_socket()       # which says what is wrong with it in its own words
         n = mio_recv(fd, view.buf, view.len)
         PyBuffer_Release(&view)
         if n < 0:
