@@ -1,6 +1,7 @@
 /* sysio.h -- the system calls of a transport, as the core counts results: a
- * number of bytes or a descriptor, or -errno. Never EINTR. Inline, so that a
- * layer that is not linked with the core may use them.
+ * number of bytes or a descriptor, or -errno. Never EINTR, and never a wait:
+ * whoever else has the socket may have made it blocking, and our caller holds
+ * the GIL. Inline, so that a layer that is not linked with the core may use them.
  */
 #ifndef MIO_SYSIO_H
 #define MIO_SYSIO_H
@@ -21,7 +22,7 @@ static inline ssize_t mio_recv(int fd, void *buf, size_t len)
 {
     ssize_t n;
 
-    do n = recv(fd, buf, len, 0); while (n < 0 && errno == EINTR);
+    do n = recv(fd, buf, len, MSG_DONTWAIT); while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
 
@@ -29,7 +30,7 @@ static inline ssize_t mio_send(int fd, const void *buf, size_t len)
 {
     ssize_t n;
 
-    do n = send(fd, buf, len, MSG_NOSIGNAL); while (n < 0 && errno == EINTR);
+    do n = send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL); while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
 
@@ -38,7 +39,7 @@ static inline ssize_t mio_sendv(int fd, struct iovec *iov, size_t count)
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
     ssize_t n;
 
-    do n = sendmsg(fd, &msg, MSG_NOSIGNAL); while (n < 0 && errno == EINTR);
+    do n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
 

@@ -12,6 +12,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.math cimport ceil, isnan
 
 from mioloop.reactor.core cimport *
+from mioloop.loop.sock cimport SockReactor
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle, new_handle, new_timer
 from mioloop.reactor.reactor cimport Reactor, Source, Watcher
 from mioloop.transports.datagram cimport new_datagram
@@ -103,7 +104,7 @@ cdef class WatchedEvented(Source):
         return once.run()
 
 
-cdef class NativeLoop(Reactor):
+cdef class NativeLoop(SockReactor):
 
     cdef object instance_dict               # holds "time" if someone replaced loop.time
     cdef bint time_overridden               # by a subclass
@@ -240,7 +241,9 @@ cdef class NativeLoop(Reactor):
         for fd in self.token_by_fd:
             source = self.source_of(fd)
             if isinstance(source, Watcher):
-                fds[fd] = ((<Watcher>source).reader, (<Watcher>source).writer)
+                callbacks = ((<Watcher>source).reader, (<Watcher>source).writer)
+                if any(callbacks):          # neither: it is kept for sock_*()
+                    fds[fd] = callbacks
         return fds
 
     def _transport_of_fd(self, int fd):

@@ -5,10 +5,18 @@ from mioloop.reactor.core cimport mio_event, mio_poll, mio_slab, mio_timers, mio
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle
 
 
+cdef enum:
+    READ_SIZE = 262144      # of the buffer that reads share
+    COPY_BELOW = 65536      # a smaller read is copied into bytes of its own size
+
+
 cdef enum Trigger:
     EDGE
     LEVEL
     ONESHOT
+
+
+cdef class Reactor(Host)
 
 
 cdef class Source:
@@ -29,7 +37,9 @@ cdef class Watcher(Source):
     """The reader and writer callbacks of one descriptor that is somebody else's."""
     cdef Handle reader
     cdef Handle writer
-    cdef uint32_t interest(self) noexcept
+    cdef uint32_t interest(self) noexcept   # what someone waits for now
+    cdef int update(self, Reactor reactor) except -1    # tell the poll
+    cdef int give_way(self, Reactor reactor, Source successor) except -1
     cdef int fire(self, Handle handle, bint writing) except -1
 
 
@@ -87,6 +97,7 @@ cdef class Reactor(Host):
     cdef int let_go(self, Source source) except -1
     cdef int adopt(self, Source source, int fd) except -1
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1
+    cdef bint reregister_if_same(self, Source source, uint32_t interest, uint32_t opts) except -1
     cdef int unregister(self, Source source) except -1
     cdef int release(self, Source source, bint closing) except -1
     cdef int drained(self, Source source, uint32_t ready) except -1

@@ -81,12 +81,19 @@ cdef class Source:
         return 0
 
 
-@cython.final
 cdef class Watcher(Source):
 
     cdef uint32_t interest(self) noexcept:
         return ((MIO_READABLE if self.reader is not None else 0)
                 | (MIO_WRITABLE if self.writer is not None else 0))
+
+    cdef int update(self, Reactor reactor) except -1:
+        # Also if the interest is the same: the fd may have been closed and used again.
+        return reactor.register(self, self.interest(), MIO_LEVEL)
+
+    cdef int give_way(self, Reactor reactor, Source successor) except -1:
+        """*successor* takes the descriptor over; release() ourselves."""
+        return reactor.release(self, False)
 
     cdef int on_ready(self, uint32_t ready) except -1:
         if wakes_reader(ready) and self.reader is not None:
@@ -421,7 +428,7 @@ cdef class Reactor(Host):
             raise RuntimeError("Event loop is closed")
         stale = self.source_of(fd)
         if isinstance(stale, Watcher):      # closed without remove_reader(), number used again
-            self.release(stale, False)
+            (<Watcher>stale).give_way(self, source)
         check(mio_slab_insert(&self.slab, <void *>source, &source.token))
         source.attached = True
         self.hold(source)
@@ -465,6 +472,19 @@ cdef class Reactor(Host):
         check(rc)
         source.registered = True
         return 0
+
+    cdef bint reregister_if_same(self, Source source, uint32_t interest,
+                                 uint32_t opts) except -1:
+        """As register(), but False if what was registered has been closed: the poll forgot it."""
+        cdef int rc
+        if self.fork_generation != forks or not source.registered:
+            return source.registered
+        rc = mio_poll_reregister(self.poll, source.fd, source.token, interest, opts)
+        if rc == -ENOENT:
+            source.registered = False
+            return False
+        check(rc)
+        return True
 
     cdef int unregister(self, Source source) except -1:
         """The descriptor is polled no more; the source keeps its token."""
@@ -535,8 +555,7 @@ cdef class Reactor(Host):
         try:
             if source is None:
                 self.adopt(watcher, fd)
-            # Also if the interest is the same: the fd may have been closed and used again.
-            self.register(watcher, watcher.interest(), MIO_LEVEL)
+            watcher.update(self)
         except BaseException:
             if writing:
                 watcher.writer = old
@@ -568,9 +587,9 @@ cdef class Reactor(Host):
             self.release(watcher, False)
         else:
             try:
-                self.register(watcher, watcher.interest(), MIO_LEVEL)
+                watcher.update(self)
             except OSError:                 # closed by its owner: nothing left to watch
-                self.release(watcher, False)
+                watcher.give_way(self, None)
         return True
 
     def stats(self):

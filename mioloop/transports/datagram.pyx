@@ -14,9 +14,8 @@ from libc.errno cimport EAGAIN, EBADF
 from libc.string cimport memcmp, memcpy
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.reactor cimport READ_SIZE, Reactor
 from mioloop.transports.address cimport from_python, mio_address, to_python
-from mioloop.transports.endpoint cimport READ_SIZE
 from mioloop.transports.flow cimport WriteFlow
 from mioloop.transports.sysio cimport *
 

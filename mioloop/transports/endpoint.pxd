@@ -2,9 +2,6 @@ from libc.stdint cimport uint32_t
 
 from mioloop.reactor.reactor cimport Reactor, Source
 
-cdef enum:
-    READ_SIZE = 262144                  # of the reactor's read buffer, and of one read
-
 
 cdef class Endpoint(Source):
     """One descriptor and the protocol it is for: what all transports are."""

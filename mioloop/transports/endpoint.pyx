@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
+from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, READ_SIZE, Reactor, Source
 
 import warnings
 from asyncio import constants, futures

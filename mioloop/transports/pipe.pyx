@@ -12,8 +12,8 @@ from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport Reactor
-from mioloop.transports.endpoint cimport READ_SIZE, Endpoint
+from mioloop.reactor.reactor cimport READ_SIZE, Reactor
+from mioloop.transports.endpoint cimport Endpoint
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
 

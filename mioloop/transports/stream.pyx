@@ -18,8 +18,7 @@ from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport Reactor
-from mioloop.transports.endpoint cimport READ_SIZE
+from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
 
@@ -54,9 +53,6 @@ cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
-
-cdef enum:
-    COPY_BELOW = 65536          # a smaller read is copied into bytes of its own size
 
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef bint server_wants_transport = (

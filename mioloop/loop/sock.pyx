@@ -1,0 +1,569 @@
+"""The sock_*() methods: a coroutine each that tries first, and waits only if it would block.
+
+A call is one object, SockCall: the coroutine that is awaited and its place among those that
+wait for the same socket. It is not a Cython `async def`, which costs three objects a call
+(closure, coroutine, its awaitable) and a fourth to queue when it waits; and it hands its
+result to a task by am_send, without a StopIteration, as a coroutine of Python's does.
+
+Registration  made at the first wait, edge-triggered, and kept: later waits make no system call
+              but the poll's. It goes when a transport takes the descriptor over, or when
+              add_reader() and its kin have come and gone; with them it is level-triggered.
+Waking        an event only sets the future of the first call of its direction; the bytes are
+              taken when its task runs. A call that is cancelled before that has taken
+              nothing (R30): what it was woken for, it passes on to the next.
+Order         calls of one direction are served first come, first served. On asyncio a second
+              one replaces the first, which then waits for ever; two sendall() mix there.
+Closed        sockets are closed without our knowing, and their numbers used again (R29): a
+              watcher knows its socket object. For another one the poll is asked whether it
+              still has the registration; if not, the old watcher is dismissed.
+"""
+
+cimport cython
+from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
+                             PyObject_GetBuffer)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.errno cimport EAGAIN
+from libc.stdint cimport uint32_t
+
+from mioloop.reactor.core cimport *
+from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor, Source, Watcher
+from mioloop.transports.sysio cimport *
+
+import errno
+import inspect
+import os
+import socket as socket_module
+import warnings
+import weakref
+from asyncio import base_events, coroutines
+
+cdef extern from "<errno.h>" nogil:
+    const int EWOULDBLOCK           # EAGAIN on most systems
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+
+cdef extern from *:
+    """
+    /* Cython has no way yet to say am_send in a class, and its __next__ can end only by
+     * an exception that is raised, with a traceback. */
+    static void mio_set_resume(PyTypeObject *type, PyObject *(*next)(PyObject *),
+                               PySendResult (*send)(PyObject *, PyObject *, PyObject **))
+    {
+        type->tp_iternext = next;
+        type->tp_as_async->am_send = send;
+        PyType_Modified(type);
+    }
+    """
+    ctypedef struct PyTypeObject:
+        pass
+    void mio_set_resume(PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL,
+                        PySendResult (*send)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR)
+
+cdef extern from "Python.h":
+    PyObject *PyExc_StopIteration
+    void PyErr_SetObject(PyObject *type, PyObject *value)
+
+cdef tuple NAMES = ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into",
+                    "sock_accept", "sock_sendall", "sock_sendto", "sock_connect")
+cdef object Socket = socket_module.socket
+# As the C half has it: the properties of the Python class make an enum of it.
+cdef object type_of_socket = socket_module.SocketType.type.__get__
+cdef int SOCK_STREAM = socket_module.SOCK_STREAM
+cdef tuple WOULD_BLOCK = (BlockingIOError, InterruptedError)
+cdef tuple CONNECT_GOES_ON = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
+cdef set IP_FAMILIES = {socket_module.AF_INET}
+if base_events._HAS_IPv6:
+    IP_FAMILIES.add(socket_module.AF_INET6)
+
+
+cdef class SockReactor(Reactor):
+
+    def sock_recv(self, sock, n):
+        """Receive up to *n* bytes; b"" at the end of the stream."""
+        return new_call(self, RECV, sock, n, None)
+
+    def sock_recv_into(self, sock, buf):
+        """Receive into *buf*; returns the number of bytes."""
+        return new_call(self, RECV_INTO, sock, buf, None)
+
+    def sock_recvfrom(self, sock, bufsize):
+        """Receive a datagram of up to *bufsize* bytes; returns it and its sender."""
+        return new_call(self, RECVFROM, sock, bufsize, None)
+
+    def sock_recvfrom_into(self, sock, buf, nbytes=0):
+        """Receive a datagram into *buf*; returns the number of bytes and the sender."""
+        return new_call(self, RECVFROM_INTO, sock, buf, nbytes)
+
+    def sock_sendall(self, sock, data):
+        """Send all of *data*. It must not be changed meanwhile: it is not copied.
+
+        After an error or a cancellation nobody can tell how much of it was sent.
+        """
+        return new_call(self, SENDALL, sock, data, None)
+
+    def sock_sendto(self, sock, data, address):
+        """Send a datagram to *address*; returns the number of bytes sent."""
+        return new_call(self, SENDTO, sock, data, address)
+
+    def sock_accept(self, sock):
+        """Accept a connection; returns its socket, non-blocking, and the peer's address."""
+        return new_call(self, ACCEPT, sock, None, None)
+
+    async def sock_connect(self, sock, address):
+        """Connect to *address*; the host name of an IP socket is resolved."""
+        check_socket(self, sock)
+        if sock.family in IP_FAMILIES:
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
+            address = resolved[0][4]
+        await new_call(self, CONNECT, sock, address, None)
+
+    cdef SockWatcher watcher_for(self, object sock, int fd):
+        """Where calls on *sock* wait, made if need be. RuntimeError if the fd is in use (R28)."""
+        cdef SockWatcher watcher, new
+        cdef Watcher old = None
+        cdef Source source = self.source_of(fd)
+
+        if type(source) is SockWatcher:
+            watcher = <SockWatcher>source
+            if watcher.reader is not None or watcher.writer is not None:
+                self.refuse(fd, None)       # they may be a stdlib transport's
+            if watcher.sock is not None and watcher.sock() is sock:
+                return watcher
+        elif source is not None and not isinstance(source, Watcher):
+            self.refuse(fd, source)
+        self._check_closed()
+        if source is not None:
+            old = <Watcher>source
+            if not is_current(self, old):
+                old.give_way(self, None)
+                old = None
+            elif type(old) is SockWatcher:
+                remember(<SockWatcher>old, sock)
+                return <SockWatcher>old
+        self.refuse(fd, None)
+        new = SockWatcher.__new__(SockWatcher)
+        new.reactor = self
+        new.readers = []
+        new.writers = []
+        remember(new, sock)
+        if old is not None:
+            new.reader, new.writer = old.reader, old.writer
+        self.adopt(new, fd)
+        return new
+
+    cdef int refuse(self, int fd, Source source) except -1:
+        """RuntimeError if a live transport has the descriptor."""
+        self._ensure_fd_no_transport(fd)
+        if source is not None:
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
+        return 0
+
+
+cdef bint is_current(Reactor reactor, Watcher watcher) except -1:
+    """Asks the poll: False if *watcher* is of a file that was closed, and its number used again."""
+    if not watcher.registered:              # nothing that could have gone
+        return True
+    if type(watcher) is SockWatcher and (<SockWatcher>watcher).armed:
+        return reactor.reregister_if_same(watcher, (<SockWatcher>watcher).armed, MIO_EDGE)
+    return reactor.reregister_if_same(watcher, watcher.interest(), MIO_LEVEL)
+
+
+cdef int remember(SockWatcher watcher, object sock) except -1:
+    try:
+        watcher.sock = weakref.ref(sock)
+    except TypeError:
+        watcher.sock = None
+    return 0
+
+
+@cython.final
+cdef class SockWatcher(Watcher):
+
+    cdef int on_ready(self, uint32_t ready) except -1:
+        if self.readers and wakes_reader(ready):
+            (<SockCall>self.readers[0]).wake()
+        if self.writers and wakes_writer(ready):
+            (<SockCall>self.writers[0]).wake()
+        return Watcher.on_ready(self, ready)
+
+    cdef uint32_t interest(self) noexcept:
+        return ((MIO_READABLE if self.readers or self.reader is not None else 0)
+                | (MIO_WRITABLE if self.writers or self.writer is not None else 0))
+
+    cdef int update(self, Reactor reactor) except -1:
+        if self.reader is not None or self.writer is not None:
+            self.armed = 0
+            return reactor.register(self, self.interest(), MIO_LEVEL)
+        self.wanted |= self.interest()
+        if self.armed != self.wanted:
+            self.armed = 0
+            reactor.register(self, self.wanted, MIO_EDGE)
+            self.armed = self.wanted
+        return 0
+
+    cdef int join(self, SockCall call) except -1:
+        """*call* waits from now on; what it waits for, it has just found not to be so."""
+        cdef bint writing = call.operation >= SENDALL
+        cdef list calls = self.writers if writing else self.readers
+
+        if call.watcher is None:
+            calls.append(call)
+            call.watcher = self
+        if call.operation == CONNECT:       # most likely to read next: one system call less
+            self.wanted |= MIO_READABLE
+        self.update(self.reactor)
+        return self.reactor.drained(self, MIO_WRITABLE if writing else MIO_READABLE)
+
+    cdef int leave(self, SockCall call) except -1:
+        """*call* has ended. What it left over is for the next one."""
+        cdef list calls = self.writers if call.operation >= SENDALL else self.readers
+
+        call.watcher = None
+        calls.remove(call)
+        if not self.attached:               # the loop is closed
+            return 0
+        if call.woken and calls:
+            (<SockCall>calls[0]).wake()
+        if self.reader is not None or self.writer is not None:
+            try:
+                self.update(self.reactor)   # level-triggered: only what someone waits for
+            except OSError:                 # closed by its owner
+                self.give_way(self.reactor, None)
+        elif not self.registered and self.interest() == 0:
+            self.reactor.release(self, False)
+        return 0
+
+    cdef int give_way(self, Reactor reactor, Source successor) except -1:
+        if successor is not None and self.armed:
+            # Edges for a token that is gone do no harm: registering replaces them in one call.
+            successor.registered, self.registered = self.registered, False
+        reactor.release(self, False)
+        return self.dismiss()
+
+    cdef int dismiss(self) except -1:
+        """Nothing comes here any more: who waits must look again."""
+        cdef SockCall call
+        for calls in (self.readers, self.writers):
+            for call in calls:
+                call.watcher = None
+                call.wake()
+            calls.clear()
+        return 0
+
+
+@cython.final
+@cython.freelist(64)
+cdef class SockCall:
+
+    # -- the coroutine ----------------------------------------------------------------
+
+    def __await__(self):
+        return self
+
+    def __next__(self):
+        if self.advance() == WAITING:
+            return self.waiter
+        raise StopIteration(take_result(self))
+
+    def send(self, value):
+        """As a coroutine's: go on until it waits again (for what is returned), or is done."""
+        return self.__next__()
+
+    def throw(self, exc, value=None, traceback=None):
+        """As a coroutine's: it ends here, with the exception that is given."""
+        if self.finished:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        self.end()
+        if value is None:
+            value = exc if isinstance(exc, BaseException) else exc()
+        elif not isinstance(value, BaseException):
+            value = exc(value)
+        if traceback is not None:
+            value = value.with_traceback(traceback)
+        raise value
+
+    def close(self):
+        """As a coroutine's: it ends here; what it waited for is not taken."""
+        self.end()
+
+    @property
+    def __name__(self):
+        return NAMES[self.operation]
+
+    @property
+    def __qualname__(self):
+        return f"EventLoop.{NAMES[self.operation]}"
+
+    def __repr__(self):
+        return f"<coroutine {self.__qualname__} of {self.sock!r}>"
+
+    def __dealloc__(self):
+        if self.viewing:
+            PyBuffer_Release(&self.view)
+        if not self.started and not self.finished:
+            warnings.warn(f"coroutine '{NAMES[self.operation]}' was never awaited", RuntimeWarning)
+
+    cdef Step advance(self) except FAILED:
+        """Try; RETURNED: `result` is ours, WAITING: call again when `waiter` is done."""
+        cdef int fd
+        if self.finished:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        if self.started and not self.woken:
+            raise RuntimeError("the future that a sock_*() waits for is not done")
+        try:
+            if not self.started:
+                self.started = True
+                check_socket(self.loop, self.sock)
+            fd = self.sock.fileno() if self.plain else fileno(self.sock)
+            if not self.must_queue(fd) and self.attempt(fd):
+                self.end()
+                return RETURNED
+            self.wait(fd)
+            return WAITING
+        except BaseException:
+            self.end()
+            raise
+
+    cdef bint must_queue(self, int fd) except -1:
+        """Others came before us; or it was not readiness that woke us."""
+        if self.watcher is not None:
+            return False
+        if self.connecting:                 # SO_ERROR says nothing before the socket is ready
+            return True
+        if self.operation == CONNECT:
+            return False
+        cdef Source source = self.loop.source_of(fd)
+        if type(source) is not SockWatcher:
+            return False
+        if self.operation >= SENDALL:
+            return bool((<SockWatcher>source).writers)
+        return bool((<SockWatcher>source).readers)
+
+    cdef int wait(self, int fd) except -1:
+        cdef SockWatcher watcher = self.watcher
+        if self.finished:                   # closed by a method of the user's socket class
+            raise RuntimeError(f"{self.__name__}() was closed while it ran")
+        if watcher is None:
+            watcher = self.loop.watcher_for(self.sock, fd)
+        self.waiter = self.loop.create_future()
+        self.woken = False
+        watcher.join(self)
+        self.waiter._asyncio_future_blocking = True     # as Future.__await__() says it waits
+        return 0
+
+    cdef int wake(self) except -1:
+        if not self.woken:
+            self.woken = True
+            if not self.waiter.done():      # cancelled: throw() comes next
+                self.waiter.set_result(None)
+        return 0
+
+    cdef int end(self) except -1:
+        self.finished = True
+        if self.watcher is not None:
+            self.watcher.leave(self)
+        if self.viewing:
+            self.viewing = False
+            PyBuffer_Release(&self.view)
+        self.waiter = self.sock = self.argument = self.argument2 = None
+        return 0
+
+    # -- the operations: True, with `result`; or False: it would block ---------------------
+
+    cdef bint attempt(self, int fd) except -1:
+        if self.plain:
+            if self.operation == RECV:
+                return self.receive(fd)
+            if self.operation == SENDALL:
+                return self.send_rest(fd)
+            if self.operation == RECV_INTO:
+                return self.receive_into(fd)
+        if self.operation == CONNECT:
+            return self.connect()
+        return self.call_socket()
+
+    cdef bint receive(self, int fd) except -1:
+        """Into the buffer that all reads share, and out of it into bytes of the right size."""
+        cdef SockReactor loop = self.loop
+        cdef Py_ssize_t size = self.argument
+        cdef Py_ssize_t n
+        cdef bytes buffer
+
+        if size < 0:
+            raise ValueError("negative buffersize in recv")
+        if size > READ_SIZE:
+            if <int>type_of_socket(self.sock) != SOCK_STREAM:
+                return self.call_socket()      # the rest of a datagram would be lost
+            size = READ_SIZE
+        buffer = loop.read_buffer
+        if buffer is None:
+            buffer = loop.read_buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        n = mio_recv(fd, PyBytes_AS_STRING(buffer), size)
+        if n < 0:
+            return would_block(n)
+        self.result = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n)
+        return True
+
+    cdef bint receive_into(self, int fd) except -1:
+        cdef Py_buffer view
+        cdef Py_ssize_t n
+
+        try:
+            PyObject_GetBuffer(self.argument, &view, PyBUF_WRITABLE)
+        except BufferError:
+            return self.call_socket()       # which says what is wrong with it in its own words
+        n = mio_recv(fd, view.buf, view.len)
+        PyBuffer_Release(&view)
+        if n < 0:
+            return would_block(n)
+        self.result = n
+        return True
+
+    cdef bint send_rest(self, int fd) except -1:
+        """A send that comes back short leaves the socket full: its next edge is to come."""
+        cdef Py_ssize_t n
+
+        if not self.viewing:
+            PyObject_GetBuffer(self.argument, &self.view, PyBUF_SIMPLE)
+            self.viewing = True
+        n = mio_send(fd, <char *>self.view.buf + self.sent, self.view.len - self.sent)
+        if n < 0:
+            return would_block(n)
+        self.sent += n
+        return self.sent == self.view.len
+
+    cdef bint call_socket(self) except -1:
+        try:
+            return self.call_method()
+        except WOULD_BLOCK:
+            return False
+
+    cdef bint call_method(self) except -1:
+        """By the methods of the socket, which may be of a class of the user's."""
+        sock = self.sock
+        if self.operation == RECV:
+            self.result = sock.recv(self.argument)
+        elif self.operation == RECV_INTO:
+            self.result = sock.recv_into(self.argument)
+        elif self.operation == RECVFROM:
+            self.result = sock.recvfrom(self.argument)
+        elif self.operation == RECVFROM_INTO:
+            self.result = sock.recvfrom_into(
+                self.argument, self.argument2 if self.argument2 else len(self.argument))
+        elif self.operation == ACCEPT:
+            self.result = sock.accept()
+            self.result[0].setblocking(False)
+        elif self.operation == SENDTO:
+            self.result = sock.sendto(self.argument, self.argument2)
+        else:
+            data = memoryview(self.argument).cast("B")
+            self.sent += sock.send(data[self.sent:] if self.sent else self.argument)
+            return self.sent == len(data)
+        return True
+
+    cdef bint connect(self) except -1:
+        if not self.connecting:
+            try:
+                self.sock.connect(self.argument)
+            except WOULD_BLOCK as exc:
+                # EAGAIN is a failure: the queue of a Unix listener is full, and no event
+                # will tell when it is not.
+                if exc.errno not in CONNECT_GOES_ON:
+                    raise
+                self.connecting = True
+                return False
+            return True
+        error = self.sock.getsockopt(socket_module.SOL_SOCKET, socket_module.SO_ERROR)
+        if error:
+            raise OSError(error, f"Connect call failed {self.argument}")
+        return True
+
+
+cdef bint would_block(Py_ssize_t error) except -1:
+    if error == -EAGAIN or error == -EWOULDBLOCK:
+        return False
+    raise OSError(-error, os.strerror(-error))
+
+
+cdef int check_socket(SockReactor loop, object sock) except -1:
+    if type(sock) is not Socket:
+        base_events._check_ssl_socket(sock)
+    if loop.debug and sock.gettimeout() != 0:
+        raise ValueError("the socket must be non-blocking")
+    return 0
+
+
+cdef int fileno(object sock) except? -2:
+    """-1 if it is no number: a stand-in for a socket, which may never come to wait."""
+    fd = sock.fileno()
+    return fd if isinstance(fd, int) else -1
+
+
+cdef object take_result(SockCall call):
+    result, call.result = call.result, None
+    return result
+
+
+cdef SockCall new_call(SockReactor loop, Operation operation, object sock, object argument,
+                       object argument2):
+    cdef SockCall call = SockCall.__new__(SockCall)
+    call.loop = loop
+    call.operation = operation
+    call.sock = sock
+    call.argument = argument
+    call.argument2 = argument2
+    call.plain = type(sock) is Socket
+    return call
+
+
+cdef PySendResult send_slot(PyObject *self, PyObject *arg, PyObject **result) except PYGEN_ERROR:
+    """SockCall.send(), as tasks call it."""
+    cdef SockCall call = <SockCall>self
+    cdef Step step
+
+    result[0] = NULL
+    step = call.advance()
+    value = call.waiter if step == WAITING else take_result(call)
+    Py_INCREF(value)
+    result[0] = <PyObject *>value
+    return PYGEN_NEXT if step == WAITING else PYGEN_RETURN
+
+
+cdef PyObject *next_slot(PyObject *self) except? NULL:
+    """SockCall.send(), as `await` calls it from 3.11."""
+    cdef SockCall call = <SockCall>self
+
+    if call.advance() == WAITING:
+        value = call.waiter
+        Py_INCREF(value)
+        return <PyObject *>value
+    value = take_result(call)
+    if value is not None:                   # NULL alone says StopIteration(None)
+        stop = StopIteration(value)
+        PyErr_SetObject(PyExc_StopIteration, <PyObject *>stop)
+    return NULL
+
+
+mio_set_resume(<PyTypeObject *>SockCall, next_slot, send_slot)
+
+
+def mark_coroutine_function(method):
+    """They make coroutines, so that iscoroutinefunction() and mock.patch.object() shall know."""
+    try:
+        if hasattr(inspect, "markcoroutinefunction"):
+            inspect.markcoroutinefunction(method)
+        else:
+            method._is_coroutine = coroutines._is_coroutine
+    except AttributeError:                  # 3.10: Cython's functions say for themselves: no
+        pass
+
+
+for name in NAMES[:-1]:
+    mark_coroutine_function(SockReactor.__dict__[name])
