@@ -122,15 +122,13 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         try:
             yield
         finally:
-            now = signal.set_wakeup_fd(-1)
-            if now != ours:  # somebody took it while we ran, and keeps it
-                restored = now
-            elif self._signal_handlers:  # signals between two runs are served by the next one
-                restored = ours
-            else:
-                restored = before if before != ours else -1
+            # Never without one in between: a signal that came then would be lost. While there
+            # are handlers, signals between two runs are kept for the next one.
+            restored = ours if self._signal_handlers else -1 if before == ours else before
             with contextlib.suppress(ValueError, OSError):  # closed meanwhile
-                signal.set_wakeup_fd(restored, warn_on_full_buffer=restored != ours)
+                now = signal.set_wakeup_fd(restored, warn_on_full_buffer=restored != ours)
+                if now != ours:  # somebody took it while we ran, and keeps it
+                    signal.set_wakeup_fd(now)
 
     def close(self) -> None:
         if self.is_running():

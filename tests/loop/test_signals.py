@@ -291,3 +291,29 @@ def test_runner_turns_ctrl_c_into_a_cancellation(loop_kind, no_leaked_descriptor
     with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=loop_kind.new) as runner:
         runner.run(main())
     assert cancelled == [True]
+
+
+def test_no_moment_is_without_wakeup_while_a_handler_is_set(mioloop_loop, monkeypatch):
+    """R82, R87: a child that ended just as a run did was never seen, and the next run hung."""
+    loop = mioloop_loop
+    set_wakeup_fd = signal.set_wakeup_fd
+    fds = []
+
+    def recorded(fd, **options):
+        fds.append(fd)
+        return set_wakeup_fd(fd, **options)
+
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    try:
+        monkeypatch.setattr(signal, "set_wakeup_fd", recorded)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert fds and -1 not in fds
+
+        os.kill(os.getpid(), signal.SIGUSR1)  # between two runs: the next one serves it
+        served = []
+        loop._handle_signal = served.append
+        loop.run_until_complete(asyncio.sleep(0.001))
+        assert served == [signal.SIGUSR1]
+    finally:
+        monkeypatch.undo()
+        loop.remove_signal_handler(signal.SIGUSR1)
