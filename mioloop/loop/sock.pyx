@@ -28,7 +28,7 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor, Source, Watcher
+from mioloop.reactor.reactor cimport READ_SIZE, Reactor, Source, Watcher
 from mioloop.transports.sysio cimport *
 
 import errno
@@ -333,13 +333,15 @@ cdef class SockCall:
 
     cdef bint must_queue(self, int fd) except -1:
         """Others came before us; or it was not readiness that woke us."""
+        cdef Source source
+
         if self.watcher is not None:
             return False
         if self.connecting:                 # SO_ERROR says nothing before the socket is ready
             return True
         if self.operation == CONNECT:
             return False
-        cdef Source source = self.loop.source_of(fd)
+        source = self.loop.source_of(fd)
         if type(source) is not SockWatcher:
             return False
         if self.operation >= SENDALL:
