@@ -54,6 +54,8 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
 
+cdef object AF_INET = socket_module.AF_INET
+cdef object AF_INET6 = socket_module.AF_INET6
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef bint server_wants_transport = (
     "transport" in base_events.Server._attach.__code__.co_varnames)
@@ -409,7 +411,8 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
     self.sock = sock
     self.sock_kind = sock_kind
     self.extra = extra
-    self.short_is_all = True
+    # A Unix socket stops short at a message that passes descriptors, with more behind it.
+    self.short_is_all = sock_kind[0] in (AF_INET, AF_INET6)
     if server is not None:
         if server_wants_transport:
             server._attach(self)

@@ -8,6 +8,7 @@ import contextvars
 import gc
 import os
 import socket
+import struct
 import sys
 from asyncio import transports
 
@@ -1304,5 +1305,32 @@ def test_small_buffers_and_tiny_reads_survive(loop, run):
             await asyncio.sleep(0.0005)
         assert await writer.closed() is None
         assert reader.data == data
+
+    run(loop, main())
+
+
+def test_bytes_behind_passed_descriptors_arrive(loop, run):
+    """R53: recv(2) stops at a message with SCM_RIGHTS, though more is waiting (unix(7))."""
+
+    async def main():
+        near, far = socket_pair("unix")
+        received = bytearray()
+        everything = loop.create_future()
+
+        class Receiver(asyncio.Protocol):
+            def data_received(self, data):
+                received.extend(data)
+                if len(received) == 3:
+                    everything.set_result(bytes(received))
+
+        with far:
+            transport, _ = await loop.create_connection(Receiver, sock=near)
+            for data in (b"a", b"b"):
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", far.fileno()))
+                far.sendmsg([data], [rights])
+            far.send(b"c")
+            assert await asyncio.wait_for(everything, 5) == b"abc"
+            transport.abort()
+            await turns()
 
     run(loop, main())
