@@ -304,19 +304,6 @@ cdef class DatagramTransport(WriteFlow):
     def __class__(self):
         return Transport
 
-    def __repr__(self):
-        info = ["DatagramTransport"]
-        if self.fd < 0:
-            info.append("closed")
-        else:
-            if self.closing:
-                info.append("closing")
-            info.append(f"fd={self.fd}")
-            info.append("read=polling" if self.reading() else "read=idle")
-            state = "polling" if self.blocked else "idle"
-            info.append(f"write=<{state}, bufsize={self.buffered_bytes}>")
-        return f"<{' '.join(info)}>"
-
 
 cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protocol, object address,
                                     object waiter, dict extra):

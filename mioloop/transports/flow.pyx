@@ -121,6 +121,19 @@ cdef class WriteFlow(Endpoint):
             self.flush_now()            # only gathered: the system has not been asked yet
         return self.buffered_bytes
 
+    def __repr__(self):
+        info = [type(self).__name__]
+        if self.fd < 0:
+            info.append("closed")
+        else:
+            if self.closing:
+                info.append("closing")
+            info.append(f"fd={self.fd}")
+            info.append("read=polling" if self.reading() else "read=idle")
+            state = "polling" if self.blocked else "idle"
+            info.append(f"write=<{state}, bufsize={self.buffered_bytes}>")
+        return f"<{' '.join(info)}>"
+
 
 cdef class ByteFlow(WriteFlow):
 

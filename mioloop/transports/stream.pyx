@@ -381,19 +381,6 @@ cdef class StreamTransport(ByteFlow):
     def __class__(self):
         return Transport
 
-    def __repr__(self):
-        info = ["StreamTransport"]
-        if self.fd < 0:
-            info.append("closed")
-        else:
-            if self.closing:
-                info.append("closing")
-            info.append(f"fd={self.fd}")
-            info.append("read=polling" if self.reading() else "read=idle")
-            state = "polling" if self.blocked else "idle"
-            info.append(f"write=<{state}, bufsize={self.buffered_bytes}>")
-        return f"<{' '.join(info)}>"
-
 
 cdef int raised() except -1:
     """Turns the C API's current exception into one that Cython sees."""
