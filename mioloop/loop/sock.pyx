@@ -368,9 +368,10 @@ cdef class SockCall:
         return 0
 
     cdef int end(self) except -1:
+        cdef SockWatcher watcher = self.watcher     # leave() drops our reference, maybe the last
         self.finished = True
-        if self.watcher is not None:
-            self.watcher.leave(self)
+        if watcher is not None:
+            watcher.leave(self)
         if self.viewing:
             self.viewing = False
             PyBuffer_Release(&self.view)
