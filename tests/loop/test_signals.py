@@ -187,7 +187,7 @@ def test_storm_of_signals_is_survived(loop):
 def test_ctrl_c_ends_an_idle_poll(loop):
     """R82: without any handler of the loop's, KeyboardInterrupt leaves run_forever()."""
     sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    sender.start()
+    loop.call_soon(sender.start)  # not before the loop runs: the interrupt is for it
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     sender.join(10)
@@ -221,7 +221,7 @@ def test_ctrl_c_ends_a_busy_loop(loop):
         loop.call_soon(spin)
 
     sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    sender.start()
+    loop.call_soon(sender.start)
     loop.call_soon(spin)
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
@@ -249,7 +249,7 @@ def test_removal_of_the_last_handler_keeps_ctrl_c_working(loop):
     async def main():
         loop.remove_signal_handler(signal.SIGUSR1)
         sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-        sender.start()
+        loop.call_soon(sender.start)  # not in a step of this task: the interrupt would end it
         try:
             await asyncio.sleep(10)
         finally:
