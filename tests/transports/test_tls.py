@@ -356,7 +356,6 @@ def test_tls_cannot_be_half_closed(loop, run, tls):
 
 @pytest.mark.known_difference("asyncio", "AttributeError after a second close", strict=False)
 @pytest.mark.known_difference("uvloop", "raises", strict=False)
-@pytest.mark.known_difference("mioloop", "its TLS is the stdlib's: AttributeError", strict=False)
 def test_no_method_raises_after_the_end(loop, run, tls):
     """R71: R47 holds for TLS."""
 
