@@ -278,7 +278,7 @@ cdef class StreamTransport(ByteFlow):
 
     cdef int ended(self) except -1:
         self.remember_addresses()
-        self.data_received = None
+        self.data_received = self.filter = None
         ByteFlow.ended(self)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))

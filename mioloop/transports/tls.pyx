@@ -527,14 +527,16 @@ cdef class TlsProtocol(StreamFilter):
         self.cancel_timeout()
         self.backlog = None
         self.backlog_bytes = self.first_encrypted = 0
+        failure = exc
+        if exc is None and self.state == HANDSHAKE:
+            failure = ConnectionAbortedError("the connection was closed during the TLS handshake")
+        self.state = ENDED
+        self.wake_waiter(failure)
+        protocol = self._app_protocol
+        self._app_protocol = self.app_data_received = self._app_transport = None
         if self.app_connected:
             self.app_connected = False
-            self.reactor.soon(self._app_protocol.connection_lost, (exc,), None)
-        if exc is None and self.state == HANDSHAKE:
-            exc = ConnectionAbortedError("the connection was closed during the TLS handshake")
-        self.state = ENDED
-        self.wake_waiter(exc)
-        self._app_protocol = self.app_data_received = self._app_transport = None
+            protocol.connection_lost(exc)
 
     # -- for TlsTransport -----------------------------------------------------------------------
 
