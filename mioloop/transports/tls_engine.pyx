@@ -480,6 +480,14 @@ def select_engine(name=None):
     return chosen
 
 
+def engine_in_use():
+    """The name of the engine that new sessions get: "openssl" or "memory".
+
+    Raises ValueError, RuntimeError as select_engine(), for what MIOLOOP_TLS_ENGINE says.
+    """
+    return chosen or select_engine(os.environ.get("MIOLOOP_TLS_ENGINE") or None)
+
+
 cdef Engine new_engine(object context, bint server_side, object server_hostname):
     """A session that *context* configures, before its handshake."""
     cdef OpenSslEngine direct
@@ -487,7 +495,7 @@ cdef Engine new_engine(object context, bint server_side, object server_hostname)
     cdef SSL *session
 
     if chosen is None:
-        select_engine(os.environ.get("MIOLOOP_TLS_ENGINE") or None)
+        engine_in_use()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     ssl_object = context.wrap_bio(
         incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
