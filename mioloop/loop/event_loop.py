@@ -246,19 +246,20 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         tls = make_tls(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
+        transport: asyncio.Transport = tls._app_transport
         self._make_socket_transport(rawsock, tls, extra=extra, server=server)
-        return tls._app_transport
+        return transport
 
     async def start_tls(
         self,
-        transport: asyncio.WriteTransport,
+        transport: Any,
         protocol: asyncio.BaseProtocol,
         sslcontext: ssl.SSLContext,
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
-        **timeouts: float | None,
-    ) -> asyncio.Transport:
+        **timeouts: Any,
+    ) -> Any:
         import ssl  # not there in every Python
 
         if not isinstance(sslcontext, ssl.SSLContext):
@@ -275,7 +276,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         transport.pause_reading()  # nothing may reach the session before its connection_made()
         if isinstance(protocol, asyncio.StreamReaderProtocol):
             # What a StreamReader has and nobody has read is the peer's side of the handshake.
-            unread = getattr(protocol._stream_reader, "_buffer", None)
+            unread = getattr(getattr(protocol, "_stream_reader", None), "_buffer", None)
             if unread:
                 tls._read_before(unread)
                 unread.clear()

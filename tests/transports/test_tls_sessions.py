@@ -121,9 +121,8 @@ def test_client_certificate_is_shown_to_the_server(loop, run, tls, version):
             await asyncio.wait_for(server.made, 5)
             shown = server.transport.get_extra_info("peercert")
             assert ("email", "me@example.org") in shown["subjectAltName"]
-            assert server.transport.get_extra_info("ssl_object").version() == transport.get_extra_info(
-                "ssl_object"
-            ).version()
+            session = server.transport.get_extra_info("ssl_object")
+            assert session.version() == transport.get_extra_info("ssl_object").version()
             transport.close()
             await client.closed()
             await server.closed()
