@@ -127,7 +127,8 @@ def test_gone_while_paused(loop, run, protocol_class, go, then):
                 getattr(transport, then)()
             transport.resume_reading()
             exc = await protocol.closed()
-            assert isinstance(exc, type(None) if then in ("close", "abort") else (*GONE, type(None)))
+            asked_to_end = then in ("close", "abort")
+            assert isinstance(exc, type(None) if asked_to_end else (*GONE, type(None)))
             assert_ended_once(protocol)
 
     run(loop, main())
