@@ -318,14 +318,15 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         super()._stop_serving(sock)
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        self._check_sendfile_params(transp._sock, file, offset, count)  # type: ignore[attr-defined]
+        drained = transp._make_empty_waiter()
         reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        transp._lend_fd()
         try:
-            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+            await drained
+            sent: int = await transp._send_file(file, offset, count)
+            return sent
         finally:
-            transp._take_fd_back()
             transp._reset_empty_waiter()
             if reading:
                 transp.resume_reading()

@@ -160,7 +160,7 @@ cdef class ByteFlow(WriteFlow):
     cdef int flush_now(self) except -1:
         cdef Py_ssize_t n, tried = 0
 
-        while self.buffered_bytes and not self._conn_lost and not self.lent:
+        while self.buffered_bytes and not self._conn_lost:
             n = self.send_chunks(&tried)
             if n == -EAGAIN or n == -EWOULDBLOCK:
                 return self.block()
@@ -172,6 +172,10 @@ cdef class ByteFlow(WriteFlow):
             if n < tried and self.short_is_all:
                 self.block()                        # first: resume_writing() may write
                 return self.resume_protocol_if_drained()
+        return self.flush_other()
+
+    cdef int flush_other(self) except -1:
+        """Send what is not in the buffer, once that is empty."""
         return 0
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:

@@ -2,6 +2,7 @@ from cpython.object cimport PyObject
 
 from mioloop.reactor.reactor cimport Reactor
 from mioloop.transports.flow cimport ByteFlow
+from mioloop.transports.sendfile cimport FileSending
 
 
 cdef class StreamFilter:
@@ -25,6 +26,7 @@ cdef class StreamTransport(ByteFlow):
     # writing
     cdef bint eof_written
     cdef object empty_waiter            # sendfile waits for the buffer to drain
+    cdef FileSending file               # and then for this one
 
     cdef Py_ssize_t read_bytes(self) except? -2
     cdef Py_ssize_t read_into_protocol(self) except? -2
@@ -35,6 +37,8 @@ cdef class StreamTransport(ByteFlow):
     cdef int protocol_failed(self, str name) except -1
     cdef int call_protocol(self, str name, object method, object arg) except -1
     cdef int remember_addresses(self) except -1
+    cdef int file_failed(self, exc) except -1
+    cdef int end_file(self) except -1
     cdef int leave_server(self) except -1
     cdef object socket_object(self)
 

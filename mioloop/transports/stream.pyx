@@ -20,6 +20,7 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
+from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
 
 import os
@@ -213,6 +214,9 @@ cdef class StreamTransport(ByteFlow):
             return mio_send(self.fd, iov[0].iov_base, iov[0].iov_len)
         return mio_sendv(self.fd, iov, count)
 
+    cdef bint idle(self) noexcept:
+        return self.file is None and ByteFlow.idle(self)
+
     cdef int all_sent(self) except -1:
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_result(None)
@@ -282,6 +286,8 @@ cdef class StreamTransport(ByteFlow):
         ByteFlow.ended(self)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        if self.file is not None:
+            self.file_failed(ConnectionError("the transport was closed during sendfile()"))
         return self.leave_server()
 
     cdef int close_fd(self) except -1:
@@ -396,18 +402,53 @@ cdef class StreamTransport(ByteFlow):
     def _reset_empty_waiter(self):
         self.empty_waiter = None
 
-    def _lend_fd(self):
-        """sock_sendfile() drives the descriptor until _take_fd_back()."""
-        self.reactor.unregister(self)
-        self.reactor.token_by_fd.pop(self.fd, None)
-        self.armed = 0
-        self.lent = True
+    async def _send_file(self, file, offset, count):
+        """sendfile(2), with reading paused, an empty buffer and an empty waiter in place."""
+        cdef FileSending sending = open_file(file, offset, count)
 
-    def _take_fd_back(self):
-        self.lent = False
-        if self.attached:
-            self.reactor.token_by_fd[self.fd] = self.token
-            self.update_interest()
+        if sending is None:
+            return 0
+        if self._conn_lost:
+            raise ConnectionError("Connection is closed by peer")
+        sending.waiter = self.reactor.create_future()
+        self.file = sending
+        try:
+            self.flush_other()
+            return await sending.waiter
+        finally:
+            if self.file is sending:        # cancelled
+                self.end_file()
+            sending.leave_position()
+
+    cdef int flush_other(self) except -1:
+        cdef FileSending file = self.file
+        cdef Py_ssize_t n
+
+        if file is None or self._conn_lost:
+            return 0
+        n = file.send_part(self.fd)
+        if n == -EAGAIN or n == -EWOULDBLOCK:
+            return self.block()
+        if n > 0:
+            self.blocked = True
+            return self.reactor.serve_again(self, MIO_WRITABLE)
+        if n < 0:
+            return self.file_failed(file.failure(-n))
+        self.end_file()
+        futures._set_result_unless_cancelled(file.waiter, file.sent)
+        return 0
+
+    cdef int file_failed(self, exc) except -1:
+        waiter = self.file.waiter
+        self.end_file()
+        if not waiter.done():
+            waiter.set_exception(exc)
+        return 0
+
+    cdef int end_file(self) except -1:
+        self.file = None
+        self.blocked = False
+        return self.update_interest()
 
     @property
     def _sock(self):
