@@ -17,6 +17,7 @@ from asyncio import base_events, sslproto
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mioloop.loop import signals
 from mioloop.loop.schedule import NativeLoop
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             yield
             return
         ours = self._csock.fileno()
-        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        before = signals.wake_by(ours)
         try:
             yield
         finally:
@@ -287,6 +288,13 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
 
     # -- signals ------------------------------------------------------------------
 
+    def _read_from_self(self) -> None:
+        signals.serve(self)
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        super().add_signal_handler(sig, callback, *args)
+        signals.take_note_of(sig, self._csock.fileno())
+
     def remove_signal_handler(self, sig: int) -> bool:
         removed = super().remove_signal_handler(sig)
         if (
@@ -295,6 +303,6 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             and threading.current_thread() is threading.main_thread()
         ):
             # The last one took the wakeup descriptor with it; Ctrl-C still needs it (R87).
-            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+            signals.wake_by(self._csock.fileno())
         return removed
 
