@@ -17,7 +17,7 @@ from asyncio import base_events, sslproto
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mioloop.loop import signals
+from mioloop.loop import children, signals
 from mioloop.loop.schedule import NativeLoop
 
 if TYPE_CHECKING:
@@ -272,6 +272,16 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listener(sock)
         super()._stop_serving(sock)
+
+    async def _make_subprocess_transport(
+        self, protocol: asyncio.SubprocessProtocol, *args: Any, **kwargs: Any
+    ) -> asyncio.SubprocessTransport:
+        if children.watcher_was_chosen():
+            return await super()._make_subprocess_transport(protocol, *args, **kwargs)
+        waiter = self.create_future()
+        transport = children.SubprocessTransport(self, protocol, *args, waiter=waiter, **kwargs)
+        await transport.until_started(waiter)
+        return transport
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         reading = transp.is_reading()
