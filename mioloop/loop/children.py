@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mioloop.loop.event_loop import EventLoop
 
-# What a program must have replaced or set to have chosen how children are watched, to 3.13.
+# Up to 3.13: a policy whose getter is none of these, or whose watcher is of another class, is one
+# that a program has set up. A policy makes its default watcher by itself, as soon as it is asked.
 _PLAIN_GETTERS = [
     vars(policy)["get_child_watcher"]
     for policy in (
@@ -37,6 +38,9 @@ _PLAIN_GETTERS = [
     )
     if policy is not None and "get_child_watcher" in vars(policy)
 ]
+_DEFAULT_WATCHERS = ["PidfdChildWatcher"]
+if sys.version_info < (3, 12):
+    _DEFAULT_WATCHERS.append("ThreadedChildWatcher")
 
 
 def watcher_was_chosen() -> bool:
@@ -50,7 +54,8 @@ def watcher_was_chosen() -> bool:
     if type(policy).get_child_watcher not in _PLAIN_GETTERS:
         return True
     watcher = getattr(policy, "_watcher", None)
-    return watcher is not None and type(watcher) is not asyncio.PidfdChildWatcher
+    defaults = (getattr(asyncio, name) for name in _DEFAULT_WATCHERS)
+    return watcher is not None and type(watcher) not in defaults
 
 
 def exit_status(process: subprocess.Popen[bytes]) -> int:
@@ -153,9 +158,10 @@ class UnawaitedExec:
             raise subprocess.SubprocessError(message.decode())
 
 
-class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined,misc]
+class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined]
     """A child of a mioloop loop."""
 
+    _closed: bool
     _unawaited_exec: UnawaitedExec | None = None
 
     def _start(self, **popen: Any) -> None:

@@ -301,7 +301,9 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     def _read_from_self(self) -> None:
         signals.serve(self)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
         super().add_signal_handler(sig, callback, *args)
         signals.take_note_of(sig, self._csock.fileno())
 
