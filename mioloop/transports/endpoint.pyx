@@ -49,7 +49,7 @@ cdef class Endpoint(Source):
 
     cdef int read(self, uint32_t ready) except -1:
         cdef Py_ssize_t n
-        cdef bint edge = self.reactor.trigger_mode == EDGE
+        cdef bint returned = False
         cdef object context
 
         if not self.reading():
@@ -57,14 +57,14 @@ cdef class Endpoint(Source):
             return 0
         context = self.context          # resume_reading() in a callback replaces ours
         PyContext_Enter(context)
-        try:
+        try:                            # without an `except`: entering that has a price
             n = self.receive()
-        except BaseException:           # KeyboardInterrupt: the loop may be run again
-            self.reactor.serve_again(self, ready)
-            raise
+            returned = True
         finally:
             PyContext_Exit(context)
-        if not edge or n <= 0:
+            if not returned:            # KeyboardInterrupt: the loop may be run again
+                self.reactor.serve_again(self, ready)
+        if n <= 0 or self.reactor.trigger_mode != EDGE:
             return 0
         if (n < READ_SIZE and self.short_is_all
                 and not ready & (MIO_READ_CLOSED | MIO_HUP | MIO_ERROR | MIO_PRIORITY)):

@@ -168,10 +168,13 @@ cdef class StreamTransport(ByteFlow):
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
-        cdef Py_ssize_t count = self.gather(iov, tried)
+        cdef Py_ssize_t count
 
-        if count == 1:
-            return mio_send(self.fd, iov[0].iov_base, iov[0].iov_len)
+        if len(self.chunks) == 1:
+            chunk = self.chunks[0]
+            tried[0] = PyBytes_GET_SIZE(chunk) - self.first_sent
+            return mio_send(self.fd, PyBytes_AS_STRING(chunk) + self.first_sent, tried[0])
+        count = self.gather(iov, tried)
         return mio_sendv(self.fd, iov, count)
 
     cdef int all_sent(self) except -1:
