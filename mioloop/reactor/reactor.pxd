@@ -81,6 +81,8 @@ cdef class Reactor(Host):
     cdef int64_t polled_ns              # when the last poll returned
 
     cdef bytes read_buffer              # of READ_SIZE bytes, for whoever reads; None if lent
+    cdef bytes spare                    # the last small read; nobody's, if only we refer to it
+    cdef Py_ssize_t spare_room          # bytes that it was made for
 
     cdef uint64_t turns, polls, event_total, callback_total, timer_total
 
