@@ -8,8 +8,7 @@ Ownership  the socket object, once made, owns the descriptor; before that the tr
 """
 
 cimport cython
-from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
-                             PyObject_GetBuffer)
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
                             PyBytes_GET_SIZE)
 from cpython.object cimport PyObject
@@ -52,6 +51,8 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
+    int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
+    void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
 
@@ -60,6 +61,7 @@ cdef enum:
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
+cdef object ANY_SIZE = -1               # what get_buffer() is asked for
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef bint server_wants_transport = (
     "transport" in base_events.Server._attach.__code__.co_varnames)
@@ -117,23 +119,36 @@ cdef class StreamTransport(ByteFlow):
         cdef Py_buffer view
         cdef Py_ssize_t n, capacity
 
-        try:
-            buffer = self._protocol.get_buffer(-1)
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.fatal(exc, "Fatal error: protocol.get_buffer() call failed.")
+        if not self.view_buffer(&view):
             return 0
         capacity = view.len
         n = mio_recv(self.fd, view.buf, capacity) if self.fd >= 0 else -EAGAIN
         PyBuffer_Release(&view)
         if n <= 0:
             return self.read_ended(n)
-        self.call_protocol("buffer_updated", self._protocol.buffer_updated, n)
+        self.call_protocol("buffer_updated", self.buffer_updated, n)
         return READ_SIZE if n == capacity else n
+
+    cdef bint view_buffer(self, Py_buffer *view) except -1:
+        """Of the protocol's buffer; False if there is none to read into: the end."""
+        cdef PyObject *buffer
+
+        if self.get_buffer is None:
+            self.get_buffer = getattr(self._protocol, "get_buffer", None)
+            self.buffer_updated = getattr(self._protocol, "buffer_updated", None)
+        buffer = PyObject_CallOneArg(<PyObject *>self.get_buffer, <PyObject *>ANY_SIZE)
+        if buffer == NULL:
+            self.protocol_failed("get_buffer")
+            return False
+        if mio_get_buffer(buffer, view, PyBUF_WRITABLE) == 0:
+            if view.len > 0:
+                Py_DECREF(buffer)           # the view holds it
+                return True
+            PyBuffer_Release(view)
+        refused = <object>buffer
+        Py_DECREF(buffer)
+        self.buffer_refused(refused)
+        return False
 
     cdef int call_protocol(self, str name, object method, object arg) except -1:
         cdef PyObject *result = PyObject_CallOneArg(<PyObject *>method, <PyObject *>arg)
@@ -238,6 +253,23 @@ cdef class StreamTransport(ByteFlow):
             self.fatal(exc, f"Fatal error: protocol.{name}() call failed.")
         return 0
 
+    cdef int buffer_refused(self, buffer) except -1:
+        """Neither empty nor read-only will do."""
+        cdef Py_buffer view
+
+        PyErr_Clear()
+        try:
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+            PyBuffer_Release(&view)
+            raise BufferError(f"get_buffer() returned {buffer!r}, which has no room")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal(exc, "Fatal error: protocol.get_buffer() call failed.")
+        return 0
+
     cdef int write_failed(self, exc) except -1:
         self.fatal(exc, "Fatal write error on socket transport")
         if self.empty_waiter is not None and not self.empty_waiter.done():
@@ -246,7 +278,7 @@ cdef class StreamTransport(ByteFlow):
 
     cdef int ended(self) except -1:
         self.remember_addresses()
-        self.data_received = None
+        self.data_received = self.get_buffer = self.buffer_updated = None
         ByteFlow.ended(self)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
@@ -317,7 +349,7 @@ cdef class StreamTransport(ByteFlow):
     def set_protocol(self, protocol):
         self._protocol = protocol
         self.buffered_protocol = isinstance(protocol, BufferedProtocol)
-        self.data_received = None       # bound at the first read
+        self.data_received = self.get_buffer = self.buffer_updated = None  # until the next read
 
     def get_extra_info(self, name, default=None):
         if name == "socket" and "socket" not in self.extra:
