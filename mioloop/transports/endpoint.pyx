@@ -5,7 +5,9 @@ reactor's slab owns a transport from start() until connection_lost() has been ca
 the times when it is paused and idle.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
@@ -15,7 +17,11 @@ import warnings
 from asyncio import constants, futures
 from asyncio.log import logger
 
+cdef enum:
+    PYMALLOC_MOST = 512 - 33    # of a bytes object's 512 bytes; its allocator is the faster one
+
 cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object)
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
@@ -82,6 +88,25 @@ cdef class Endpoint(Source):
         if there was nothing and the reactor has been told so.
         """
         return 0
+
+    cdef bytes copy(self, const char *data, Py_ssize_t size):
+        """bytes of *data*: those of the last time, if whoever got them has let them go.
+
+        malloc() is slow where pymalloc ends. What someone keeps has at most twice its size.
+        """
+        cdef Reactor reactor = self.reactor
+        cdef bytes spare = reactor.spare
+
+        if size <= PYMALLOC_MOST:
+            return PyBytes_FromStringAndSize(data, size)
+        if (spare is None or Py_REFCNT(spare) > 2 or size > reactor.spare_room
+                or size < reactor.spare_room // 2):
+            spare = reactor.spare = PyBytes_FromStringAndSize(data, size)
+            reactor.spare_room = size
+            return spare
+        mio_bytes_set_size(spare, size)
+        memcpy(PyBytes_AS_STRING(spare), data, size)
+        return spare
 
     # -- the registration -------------------------------------------------------
 

@@ -14,11 +14,11 @@ from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromString
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
-from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
+from mioloop.transports.endpoint cimport mio_bytes_set_size
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
 
@@ -28,36 +28,12 @@ import warnings
 from asyncio import base_events, constants, futures, protocols, transports, trsock
 from asyncio.log import logger
 
-cdef extern from *:
-    """
-    /* The buffer of a large read is handed to the protocol as it is, with its length set to
-     * what was read, and taken back if nobody kept it. A bytes object may be changed only
-     * while it has one reference, and its cached hash goes with its contents. */
-    static void mio_bytes_set_size(PyObject *bytes, Py_ssize_t size)
-    {
-        Py_SET_SIZE(bytes, size);
-        PyBytes_AS_STRING(bytes)[size] = 0;
-    #if defined(__GNUC__)
-    #pragma GCC diagnostic push
-    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    #endif
-        ((PyBytesObject *)bytes)->ob_shash = -1;
-    #if defined(__GNUC__)
-    #pragma GCC diagnostic pop
-    #endif
-    }
-    """
-    void mio_bytes_set_size(object bytes, Py_ssize_t size)
-
 cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
     int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
-
-cdef enum:
-    PYMALLOC_MOST = 512 - 33    # of a bytes object's 512 bytes; its allocator is the faster one
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
@@ -101,7 +77,7 @@ cdef class StreamTransport(ByteFlow):
             reactor.read_buffer = buffer
             return self.read_ended(n)
         if n < COPY_BELOW or self.keeps_data:
-            data = copy(reactor, PyBytes_AS_STRING(buffer), n)
+            data = self.copy(PyBytes_AS_STRING(buffer), n)
             reactor.read_buffer = buffer
             self.call_protocol("data_received", self.data_received, data)
         else:
@@ -419,25 +395,6 @@ cdef class StreamTransport(ByteFlow):
     @property
     def __class__(self):
         return Transport
-
-
-cdef bytes copy(Reactor reactor, const char *data, Py_ssize_t size):
-    """bytes of *data*: those of the last time, if whoever got them has let them go.
-
-    malloc() is slow where pymalloc ends. What someone keeps has at most twice its size.
-    """
-    cdef bytes spare = reactor.spare
-
-    if size <= PYMALLOC_MOST:
-        return PyBytes_FromStringAndSize(data, size)
-    if (spare is None or Py_REFCNT(spare) > 2 or size > reactor.spare_room
-            or size < reactor.spare_room // 2):
-        spare = reactor.spare = PyBytes_FromStringAndSize(data, size)
-        reactor.spare_room = size
-        return spare
-    mio_bytes_set_size(spare, size)
-    memcpy(PyBytes_AS_STRING(spare), data, size)
-    return spare
 
 
 cdef int raised() except -1:
