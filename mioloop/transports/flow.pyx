@@ -16,6 +16,24 @@ from mioloop.transports.sysio cimport *
 
 import os
 
+cdef extern from *:
+    """
+    /* As list.clear(), but one that had a single item keeps its room: the next write finds it. */
+    static inline void mio_list_clear(PyObject *list)
+    {
+        PyObject *only;
+
+        if (PyList_GET_SIZE(list) != 1 || ((PyListObject *)list)->allocated > 4) {
+            if (PyList_SetSlice(list, 0, PY_SSIZE_T_MAX, NULL) < 0) PyErr_Clear();
+            return;
+        }
+        only = PyList_GET_ITEM(list, 0);
+        Py_SET_SIZE(list, 0);
+        Py_DECREF(only);
+    }
+    """
+    void mio_list_clear(list chunks)
+
 cdef enum:
     DEFAULT_HIGH_BYTES = 65536              # low is a quarter of high (asyncio-contract R52)
     FLUSH_BYTES = 65536
@@ -201,8 +219,8 @@ cdef class ByteFlow(WriteFlow):
 
         self.buffered_bytes -= sent
         if self.buffered_bytes == 0:
-            self.chunks.clear()
             self.first_sent = 0
+            mio_list_clear(self.chunks)
             return 0
         sent += self.first_sent
         while True:

@@ -19,6 +19,8 @@ cdef class StreamTransport(ByteFlow):
     # reading
     cdef object data_received           # bound once, not looked up per read
     cdef StreamFilter filter            # the protocol, if it is one
+    cdef object get_buffer              # likewise, of a BufferedProtocol
+    cdef object buffer_updated
     cdef bint buffered_protocol
     cdef bint eof_seen
     cdef bint keeps_data                # the protocol holds on to what it receives
@@ -32,6 +34,8 @@ cdef class StreamTransport(ByteFlow):
     cdef Py_ssize_t read_into_protocol(self) except? -2
     cdef Py_ssize_t read_into_filter(self) except? -2
     cdef int send(self, bytes data) except -1
+    cdef bint view_buffer(self, Py_buffer *view) except -1
+    cdef int buffer_refused(self, buffer) except -1
     cdef int read_ended(self, Py_ssize_t n) except -1
     cdef int on_eof(self) except -1
     cdef int protocol_failed(self, str name) except -1
