@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """What parse_args() returns; it ends the process with status 2 on a mistake."""
-        found, unknown = self.parse_known_args(arguments)
+        found, unknown = self.parse_known_intermixed_args(arguments)
         for argument in unknown:
             if argument.startswith("-"):
                 self.refuse("option", argument.partition("=")[0], self.options())

@@ -118,7 +118,7 @@ def make_parser() -> Parser:
         "--rounds", type=_positive(int), help="default: 7, fewer of what is slow; with --quick: 6"
     )
     how.add_argument(
-        "--seconds", type=_positive(float), help="of each round; default: 0.35; with --quick: 0.08"
+        "--seconds", type=_positive(float), help="of each round; default: 0.3; with --quick: 0.08"
     )
     how.add_argument("--timeout", type=_positive(float), default=5.0, help="of a request")
     how.add_argument("--syscalls", action="store_true", help="count system calls, by strace")

@@ -120,7 +120,7 @@ def expected_s(cell: Cell, options: Options, seconds: float) -> float:
     """What a sample takes altogether, roughly: for the progress bar."""
     side = cell.workload.side
     if side == "idle":      # a server is started for each, and all the connections made
-        return 0.6 + cell.connections * (4e-4 if cell.workload.tls else 1e-4)
+        return 0.5 + cell.connections * (7e-4 if cell.workload.tls else 5e-5)
     if side == "local":
         return max(seconds, cell.timers * 3e-6)
     return seconds + options.warm_s + cell.connections * 1e-4

@@ -18,6 +18,7 @@ LATENCIES = ("p50_s", "p99_s", "p999_s", "max_s")
 OUTCOMES = ("faster", "even", "slower", "undecided", "failed")
 BUSY = 0.95             # of a processor: whoever uses that much has no more to give
 ENOUGH_ROUNDS = 6       # for the interval of a ratio to be one of 95 %
+DIVISIBLE_S = 0.2       # of processor time: the least that ticks of 10 ms divide by mode
 DISTURBED = 0.05        # of the time of a round in which others had the processor
 
 
@@ -77,14 +78,14 @@ def _median(samples: Sequence[Sample], name: str) -> float | None:
 
 
 def _user_share(samples: Sequence[Sample]) -> float | None:
-    """Of all rounds together: in one the ticks may be few."""
+    """Of all rounds together; None if that is too little time to be divided by ticks."""
     split = [
         (sample["user_s"] * sample["requests"], sample["system_s"] * sample["requests"])
         for sample in samples
         if sample.get("user_s") is not None and sample.get("system_s") is not None
     ]
     user_s, both_s = sum(user for user, _ in split), sum(map(sum, split))
-    return user_s / both_s if both_s > 0 else None
+    return user_s / both_s if both_s >= DIVISIBLE_S else None
 
 
 def _ratio(ours: Result, base: Result, name: str) -> Spread | None:

@@ -44,7 +44,7 @@ class Workload:
     judged_by: str = "rate"                     # the field of a sample that is compared
     unit: str = "request"
     rounds: int = 7
-    seconds: float = 0.35                       # of each round
+    seconds: float = 0.3                       # of each round
     family: str = ""
 
     @property
