@@ -16,7 +16,7 @@ BENCH_ARGS  ?= --scaling --spin 0.0001 --report docs/benchmarks --goals docs/per
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help require build run test test-core test-python test-all test-stdlib bench lint clean
+.PHONY: help require build run test test-core test-python test-long test-all test-stdlib bench lint clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := build/venv/$(TAG)
@@ -90,6 +90,9 @@ test-core: require $(VENV)/.tools   ## the C core alone, with sanitizers and no 
 
 test-python: build $(VENV)/.extra-test   ## the Python tests alone
 	@$(PY) -m pytest $(TESTS) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-long: build $(VENV)/.extra-test   ## the tests that are marked `long`, which the others leave out
+	@$(PY) -m pytest -m long $(TESTS) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-stdlib: build $(VENV)/.extra-test   ## CPython's own test.test_asyncio on mioloop
 	@$(PY) tests/stdlib/run.py $(STDLIB_ARGS)

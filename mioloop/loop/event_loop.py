@@ -13,14 +13,16 @@ import errno
 import selectors
 import signal
 import threading
-from asyncio import base_events, sslproto
+from asyncio import base_events
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mioloop.loop.schedule import NativeLoop
+from mioloop.transports.tls import make_tls
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from mioloop import mio
     from mioloop.mio.poll import BorrowedPoll
@@ -241,11 +243,54 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         server: Any = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
-        tls = sslproto.SSLProtocol(
+        tls = make_tls(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
+        transport: asyncio.Transport = tls._app_transport
         self._make_socket_transport(rawsock, tls, extra=extra, server=server)
-        return tls._app_transport
+        return transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        **timeouts: Any,
+    ) -> Any:
+        import ssl  # not there in every Python
+
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(
+                f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+            )
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        handshake = self.create_future()
+        tls = make_tls(
+            self, protocol, sslcontext, handshake, server_side, server_hostname, False, **timeouts
+        )
+        app_transport = tls._app_transport
+        transport.pause_reading()  # nothing may reach the session before its connection_made()
+        if isinstance(protocol, asyncio.StreamReaderProtocol):
+            # What a StreamReader has and nobody has read is the peer's side of the handshake.
+            unread = getattr(getattr(protocol, "_stream_reader", None), "_buffer", None)
+            if unread:
+                tls._read_before(unread)
+                unread.clear()
+        transport.set_protocol(tls)
+        connected = self.call_soon(tls.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await handshake
+        except BaseException:
+            transport.close()
+            connected.cancel()
+            resumed.cancel()
+            raise
+        return app_transport
 
     def _start_serving(
         self,

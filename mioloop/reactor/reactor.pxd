@@ -79,6 +79,7 @@ cdef class Reactor(Host):
     cdef int64_t polled_ns              # when the last poll returned
 
     cdef bytes read_buffer              # of READ_SIZE bytes, for whoever reads; None if lent
+    cdef bytes plain_buffer             # the same, for what was decrypted
 
     cdef uint64_t turns, polls, event_total, callback_total, timer_total
 

@@ -168,7 +168,7 @@ cdef class Reactor(Host):
         self.again = []
         self.unflushed = []
         self.token_by_fd = {}
-        self.read_buffer = None
+        self.read_buffer = self.plain_buffer = None
         return 0
 
     # -- the ready queue ---------------------------------------------------

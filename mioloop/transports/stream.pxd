@@ -4,6 +4,11 @@ from mioloop.reactor.reactor cimport Reactor
 from mioloop.transports.flow cimport ByteFlow
 
 
+cdef class StreamFilter:
+    """A protocol in native code: it sees what was read where it lies."""
+    cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1
+
+
 cdef class StreamTransport(ByteFlow):
     # the descriptor: `sock` owns it once there is one, until then we do
     cdef object sock                    # socket.socket, or None: made when asked for
@@ -12,6 +17,7 @@ cdef class StreamTransport(ByteFlow):
 
     # reading
     cdef object data_received           # bound once, not looked up per read
+    cdef StreamFilter filter            # the protocol, if it is one
     cdef bint buffered_protocol
     cdef bint eof_seen
     cdef bint keeps_data                # the protocol holds on to what it receives
@@ -22,6 +28,8 @@ cdef class StreamTransport(ByteFlow):
 
     cdef Py_ssize_t read_bytes(self) except? -2
     cdef Py_ssize_t read_into_protocol(self) except? -2
+    cdef Py_ssize_t read_into_filter(self) except? -2
+    cdef int send(self, bytes data) except -1
     cdef int read_ended(self, Py_ssize_t n) except -1
     cdef int on_eof(self) except -1
     cdef int protocol_failed(self, str name) except -1

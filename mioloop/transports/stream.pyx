@@ -51,6 +51,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
+    bint PyObject_TypeCheck(object, type)           # not by `__class__`
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
 
@@ -67,6 +68,12 @@ class Transport(transports._FlowControlMixin, transports.Transport):
     __slots__ = ()
 
 
+cdef class StreamFilter:
+
+    cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
+        return 0
+
+
 cdef class StreamTransport(ByteFlow):
 
     _start_tls_compatible = True
@@ -78,6 +85,8 @@ cdef class StreamTransport(ByteFlow):
         return not (self.paused or self.closing or self.eof_seen) and self.started
 
     cdef Py_ssize_t receive(self) except? -2:
+        if self.filter is not None:
+            return self.read_into_filter()
         return self.read_into_protocol() if self.buffered_protocol else self.read_bytes()
 
     cdef Py_ssize_t read_bytes(self) except? -2:
@@ -131,6 +140,28 @@ cdef class StreamTransport(ByteFlow):
         self.call_protocol("buffer_updated", self._protocol.buffer_updated, n)
         return READ_SIZE if n == capacity else n
 
+    cdef Py_ssize_t read_into_filter(self) except? -2:
+        cdef Reactor reactor = self.reactor
+        cdef bytes buffer = reactor.read_buffer
+        cdef StreamFilter filter = self.filter      # it may be replaced
+        cdef Py_ssize_t n
+
+        reactor.read_buffer = None
+        if buffer is None:
+            buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
+        try:
+            if n <= 0:
+                return self.read_ended(n)
+            filter.bytes_received(PyBytes_AS_STRING(buffer), n)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        finally:
+            reactor.read_buffer = buffer
+        return n
+
     cdef int call_protocol(self, str name, object method, object arg) except -1:
         cdef PyObject *result = PyObject_CallOneArg(<PyObject *>method, <PyObject *>arg)
         if result == NULL:
@@ -165,6 +196,14 @@ cdef class StreamTransport(ByteFlow):
         self.chunks.append(data)
         self.buffered_bytes += size
         self.written()
+
+    cdef int send(self, bytes data) except -1:
+        """write() for a StreamFilter: bytes, not empty; nothing happens after the end."""
+        if not self._conn_lost:
+            self.chunks.append(data)
+            self.buffered_bytes += PyBytes_GET_SIZE(data)
+            self.written()
+        return 0
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
@@ -239,7 +278,7 @@ cdef class StreamTransport(ByteFlow):
 
     cdef int ended(self) except -1:
         self.remember_addresses()
-        self.data_received = None
+        self.data_received = self.filter = None
         ByteFlow.ended(self)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
@@ -309,7 +348,8 @@ cdef class StreamTransport(ByteFlow):
 
     def set_protocol(self, protocol):
         self._protocol = protocol
-        self.buffered_protocol = isinstance(protocol, BufferedProtocol)
+        self.filter = <StreamFilter>protocol if PyObject_TypeCheck(protocol, StreamFilter) else None
+        self.buffered_protocol = self.filter is None and isinstance(protocol, BufferedProtocol)
         self.data_received = None       # bound at the first read
 
     def get_extra_info(self, name, default=None):
