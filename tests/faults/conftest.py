@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.transports.conftest import TLSContexts, tls
+from tests.transports.conftest import TLSContexts, certificates, tls
 
-__all__ = ["TLSContexts", "tls"]
+__all__ = ["TLSContexts", "certificates", "tls"]
