@@ -11,7 +11,8 @@ JOBS       ?= 2
 PYTEST_ARGS ?=
 STDLIB_ARGS ?=
 RUN_ARGS    ?=
-BENCH_ARGS  ?=
+# What is measured and written: `make bench BENCH_ARGS=--quick` shows the table alone.
+BENCH_ARGS  ?= --scaling --spin 0.0001 --report docs/benchmarks --goals docs/performance.md
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -74,7 +75,7 @@ $(VENV)/.extra-%: pyproject.toml | build
 run: build $(VENV)/.extra-examples   ## one aiohttp program on mioloop, uvloop and asyncio, compared
 	@$(PY) -m examples.compare_loops $(RUN_ARGS)
 
-bench: build $(VENV)/.extra-compare   ## the loops measured against each other: python -m mioloop compare
+bench: build $(VENV)/.extra-compare   ## the loops measured against each other, in full: docs/benchmarks (25 minutes)
 	@$(PY) -m mioloop compare $(BENCH_ARGS)
 
 # -- tests --------------------------------------------------------------------------------
