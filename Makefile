@@ -24,7 +24,7 @@ PY   := $(VENV)/bin/python
 PIP  := $(PY) -m pip --disable-pip-version-check -qq
 
 help:         ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 # -- set-up -------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ $(SANITIZED)/.tools: pyproject.toml | require
 	@$(SANITIZED)/bin/python -m pip --disable-pip-version-check -qq install --group build
 	@touch $@
 
-test-sanitize: $(SANITIZED)/.tools   ## the Python tests on modules with address and undefined-behaviour sanitizers
+test-sanitize: $(SANITIZED)/.tools   ## the Python tests on modules built with ASan and UBSan
 	@$(SANITIZED)/bin/python -m pip --disable-pip-version-check -qq install --no-build-isolation \
 	  --editable '.[test]' --config-settings=cmake.define.MIO_ASAN=ON \
 	  --config-settings=cmake.build-type=Debug \
