@@ -126,6 +126,8 @@ cdef class WriteFlow(Endpoint):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        if self.buffered_bytes and not self.blocked:
+            self.flush_now()            # only gathered: the system has not been asked yet
         self.high_bytes = high
         self.low_bytes = low
         self.pause_protocol_if_full()
@@ -235,7 +237,14 @@ cdef class ByteFlow(WriteFlow):
 
     # -- cold path ---------------------------------------------------------------
 
+    def _force_close(self, exc):
+        """Close at once. What is only gathered was written before, and still leaves (R59)."""
+        if not self.blocked:
+            self.flush_now()
+        WriteFlow._force_close(self, exc)
+
     cdef int write_failed(self, exc) except -1:
+        self.discard()                  # fatal() would send it
         return self.fatal(exc, "Fatal write error on transport")
 
     cdef int discard(self) except -1:

@@ -290,6 +290,7 @@ cdef class StreamTransport(ByteFlow):
         return 0
 
     cdef int write_failed(self, exc) except -1:
+        self.discard()                  # fatal() would send it
         self.fatal(exc, "Fatal write error on socket transport")
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(exc)
