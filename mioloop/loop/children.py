@@ -105,6 +105,21 @@ def _wait(loop: EventLoop, process: subprocess.Popen[bytes], callback: Callable[
         logger.warning("Loop %r that handles pid %r is closed", loop, process.pid)
 
 
+class _ReportReader(asyncio.Protocol):
+    """All that comes, as one. The loop owns it, unlike a StreamReader, and so who waits for it."""
+
+    def __init__(self, report: asyncio.Future[bytes]) -> None:
+        self.report = report
+        self._data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.report.done():
+            self.report.set_result(self._data)
+
+
 class UnawaitedExec:
     """A preexec_fn for Popen that lets it return as soon as the child is there.
 
@@ -142,12 +157,10 @@ class UnawaitedExec:
 
     async def outcome(self, loop: asyncio.AbstractEventLoop, program: Any) -> None:
         """Return once *program* runs, or raise what Popen would have raised."""
-        reader = asyncio.StreamReader(loop=loop)
-        pipe, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), self._report
-        )
+        reader = _ReportReader(loop.create_future())
+        pipe, _ = await loop.connect_read_pipe(lambda: reader, self._report)
         try:
-            report = await reader.read()
+            report = await reader.report
         finally:
             pipe.close()
         if report:
