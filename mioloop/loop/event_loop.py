@@ -270,7 +270,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listener(sock)
-        super()._stop_serving(sock)
+        if sock.fileno() >= 0:  # not closed already, by whoever gave it to us
+            super()._stop_serving(sock)
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         self._check_sendfile_params(transp._sock, file, offset, count)  # type: ignore[attr-defined]

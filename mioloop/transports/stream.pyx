@@ -113,9 +113,10 @@ cdef class StreamTransport(ByteFlow):
         """For a BufferedProtocol: READ_SIZE also if its buffer was filled."""
         cdef Py_buffer view
         cdef Py_ssize_t n, capacity
+        protocol = self._protocol       # whose buffer it is, if get_buffer() replaces it
 
         try:
-            buffer = self._protocol.get_buffer(-1)
+            buffer = protocol.get_buffer(-1)
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
             PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
@@ -129,7 +130,7 @@ cdef class StreamTransport(ByteFlow):
         PyBuffer_Release(&view)
         if n <= 0:
             return self.read_ended(n)
-        self.call_protocol("buffer_updated", self._protocol.buffer_updated, n)
+        self.call_protocol("buffer_updated", protocol.buffer_updated, n)
         return READ_SIZE if n == capacity else n
 
     cdef int call_protocol(self, str name, object method, object arg) except -1:
