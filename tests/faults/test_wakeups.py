@@ -61,11 +61,9 @@ def post_all(loop, count):
     return arrived
 
 
-@pytest.mark.known_difference("uvloop", "too slow for this", run=False)
-@pytest.mark.known_difference("asyncio", "too slow for this", run=False)
-def test_no_wake_up_is_lost_in_a_million_posts(loop):
+def test_no_wake_up_is_lost_in_a_million_posts(mioloop_loop):
     """R86: from 8 threads."""
-    assert post_all(loop, 1_000_000) == 1_000_000
+    assert post_all(mioloop_loop, 1_000_000) == 1_000_000
 
 
 @pytest.mark.long
