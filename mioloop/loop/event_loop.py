@@ -316,7 +316,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listener(sock)
-        super()._stop_serving(sock)
+        if sock.fileno() >= 0:  # not closed already, by whoever gave it to us
+            super()._stop_serving(sock)
 
     async def _make_subprocess_transport(
         self, protocol: asyncio.SubprocessProtocol, *args: Any, **kwargs: Any

@@ -276,9 +276,11 @@ cdef class NativeLoop(SockReactor):
         listener.start()
 
     def _stop_listener(self, sock):
-        source = self.source_of(sock.fileno())
-        if isinstance(source, Listener):
-            (<Listener>source).stop()
+        fd = sock.fileno()
+        for number in [fd] if fd >= 0 else list(self.token_by_fd):      # closed by its owner
+            source = self.source_of(number)
+            if isinstance(source, Listener) and (<Listener>source).sock is sock:
+                (<Listener>source).stop()
 
     def _watch_process(self, int pidfd, callback):
         """Run callback() once the process of *pidfd* has ended; the descriptor is ours then."""

@@ -12,7 +12,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.errno cimport EBADF, EINTR, ENOENT
+from libc.errno cimport EBADF, EINTR, ENOENT, EPERM
 from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -503,7 +503,8 @@ cdef class Reactor(Host):
         if self.fork_generation != forks:
             return 0
         rc = mio_poll_deregister(self.poll, source.fd)
-        if rc == -ENOENT or rc == -EBADF:   # closed by its owner: gone already
+        # Closed by its owner, and so gone already; EPERM: the number is a plain file's now.
+        if rc == -ENOENT or rc == -EBADF or rc == -EPERM:
             return 0
         return check(rc)
 

@@ -253,8 +253,8 @@ cdef class Endpoint(Source):
         """Schedule connection_lost(): once, and never inside the call that caused it."""
         if self._conn_lost == 0:
             self._conn_lost = 1
-            self.update_interest()
             self.reactor.soon(self._call_connection_lost, (exc,), None)
+            self.update_interest()      # may fail; connection_lost() comes all the same
         return 0
 
     cdef int count_lost_write(self) except -1:

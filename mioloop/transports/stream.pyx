@@ -105,6 +105,10 @@ cdef class StreamTransport(ByteFlow):
         cdef Py_buffer view
         cdef Py_ssize_t n, capacity
 
+        if self.get_buffer is None:
+            self.get_buffer = getattr(self._protocol, "get_buffer", None)
+            self.buffer_updated = getattr(self._protocol, "buffer_updated", None)
+        buffer_updated = self.buffer_updated    # whose buffer it is, if get_buffer() replaces it
         if not self.view_buffer(&view):
             return 0
         capacity = view.len
@@ -112,7 +116,7 @@ cdef class StreamTransport(ByteFlow):
         PyBuffer_Release(&view)
         if n <= 0:
             return self.read_ended(n)
-        self.call_protocol("buffer_updated", self.buffer_updated, n)
+        self.call_protocol("buffer_updated", buffer_updated, n)
         return READ_SIZE if n == capacity else n
 
     cdef Py_ssize_t read_into_filter(self) except? -2:
@@ -140,11 +144,9 @@ cdef class StreamTransport(ByteFlow):
     cdef bint view_buffer(self, Py_buffer *view) except -1:
         """Of the protocol's buffer; False if there is none to read into: the end."""
         cdef PyObject *buffer
+        get_buffer = self.get_buffer    # set_protocol() in it drops ours
 
-        if self.get_buffer is None:
-            self.get_buffer = getattr(self._protocol, "get_buffer", None)
-            self.buffer_updated = getattr(self._protocol, "buffer_updated", None)
-        buffer = PyObject_CallOneArg(<PyObject *>self.get_buffer, <PyObject *>ANY_SIZE)
+        buffer = PyObject_CallOneArg(<PyObject *>get_buffer, <PyObject *>ANY_SIZE)
         if buffer == NULL:
             self.protocol_failed("get_buffer")
             return False

@@ -1,4 +1,7 @@
-"""Every method of a stream transport works inside every callback of its protocol: R60."""
+"""Every method of a stream transport works inside every callback of its protocol: R60.
+
+What callbacks do to the loop is in tests/faults/test_callbacks.py.
+"""
 
 from __future__ import annotations
 
@@ -229,49 +232,6 @@ def test_close_in_connection_made(loop, run):
             assert protocol.calls == ["connection_made", "connection_lost"]
 
     run(loop, main())
-
-
-@pytest.mark.parametrize("callback", ["connection_made", "data_received", "connection_lost"])
-def test_loop_can_be_stopped_in_a_callback(loop, callback):
-    """R60: loop.stop(), and the connection goes on in the next run."""
-    near, far = socket_pair("tcp")
-    protocol = Recorder(loop, **{callback: lambda p, *args: loop.stop()})
-    with far:
-        creating = loop.create_task(loop.create_connection(lambda: protocol, sock=near))
-        far.sendall(b"x")
-        loop.call_soon(lambda: protocol.made.add_done_callback(lambda _: far.close()))
-        for _ in range(3):
-            if protocol.lost.done():
-                break
-            guard = loop.call_later(0.2, loop.stop)
-            loop.run_forever()
-            guard.cancel()
-    loop.run_until_complete(creating)
-    assert loop.run_until_complete(protocol.closed()) is None
-    assert protocol.data == b"x"
-
-
-@pytest.mark.parametrize("callback", ["data_received", "eof_received", "connection_lost"])
-def test_loop_cannot_be_closed_in_a_callback(loop, run, callback):
-    """R60: RuntimeError, and nothing else happens."""
-    errors = []
-
-    def hook(protocol, *args):
-        try:
-            loop.close()
-        except RuntimeError as error:
-            errors.append(str(error))
-
-    async def main():
-        protocol = Recorder(loop, **{callback: hook})
-        async with connection(loop, protocol) as (_, far):
-            await send(far, b"x")
-            far.close()
-            await protocol.closed()
-            await turns()
-
-    run(loop, main())
-    assert errors == ["Cannot close a running event loop"]
 
 
 def test_protocol_replaced_in_data_received_gets_the_rest(loop, run):
