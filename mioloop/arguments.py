@@ -9,6 +9,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 
+def unknown(what: str, name: str, valid: Sequence[str]) -> str:
+    """What to say about a name that is none of *valid*: the one probably meant, and all."""
+    close = difflib.get_close_matches(name, valid, 1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"there is no {what} {name!r}{meant}\nthe {what}s are {', '.join(valid)}"
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that takes options only in full, and names the ones there are."""
 
@@ -17,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """What parse_args() returns; it ends the process with status 2 on a mistake."""
-        found, unknown = self.parse_known_args(arguments)
+        found, unknown = self.parse_known_intermixed_args(arguments)
         for argument in unknown:
             if argument.startswith("-"):
                 self.refuse("option", argument.partition("=")[0], self.options())
@@ -30,9 +37,7 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, what: str, name: str, valid: Sequence[str]) -> NoReturn:
         """End with an error that says which names are valid, and which was probably meant."""
-        close = difflib.get_close_matches(name, valid, 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        self.error(f"there is no {what} {name!r}{meant}\nthe {what}s are {', '.join(valid)}")
+        self.error(unknown(what, name, valid))
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}", file=sys.stderr)

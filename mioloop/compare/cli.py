@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
+import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from mioloop.arguments import Parser
-from mioloop.compare import cpu, environment, loops, report, runner, summary, workloads
+from mioloop.compare import (
+    contestants,
+    cpu,
+    environment,
+    goals,
+    loops,
+    report,
+    runner,
+    summary,
+    workloads,
+)
 from mioloop.compare.loops import FLOOR, Loop
+from mioloop.compare.progress import Progress
 
-QUICK_S = 100.0         # after which --quick begins no cell; none takes long
+QUICK_S = 95.0         # after which --quick begins no cell; none takes long
+OTHER_FILES = 250       # besides the connections, at most
 DEFAULT_LOOPS = "asyncio,uvloop,mioloop"
 
 DESCRIPTION = """\
@@ -24,7 +36,7 @@ own, under a load generator in C; rounds go loop by loop, and each ratio is take
 round. "C floor" is a plain C server doing the same work: what no loop can do without."""
 
 EPILOG = f"""\
-loops: {loops.NAMES}
+loops: {', '.join(loops.NAMES)}
 workloads: {', '.join(workloads.BY_NAME)}
 
 your own program:
@@ -88,14 +100,25 @@ def make_parser() -> Parser:
     what.add_argument("--no-floor", action="store_true", help="without the plain C server")
     what.add_argument("--sizes", type=_sizes, default=[], help="e.g. 1k,100k")
     what.add_argument("--connections", type=_counts, default=[], help="e.g. 1,64,512")
+    what.add_argument("--timers", type=_counts, default=[], help="of scale-*, e.g. 1,1000")
+    what.add_argument(
+        "--scaling", action="store_true",
+        help="also what one costs among many: 1 to 10,000 connections, 1 to 1,000,000 timers",
+    )
+    what.add_argument(
+        "--spin", type=_positive(float), metavar="SECONDS",
+        help="also latency, and idle processor time, with mioloop:spin=SECONDS beside the others",
+    )
     what.add_argument("--app", metavar="MODULE:NAME", help="your own web application")
     what.add_argument("--path", default="/", help="what is requested from your own program")
     what.add_argument("--port", type=int, help="where a command listens that takes no {port}")
     how = parser.add_argument_group("how")
     how.add_argument("--quick", action="store_true", help="end in two minutes")
-    how.add_argument("--rounds", type=_positive(int), help="default: 7; with --quick: 6")
     how.add_argument(
-        "--seconds", type=_positive(float), help="of each round; default: 1; with --quick: 0.08"
+        "--rounds", type=_positive(int), help="default: 7, fewer of what is slow; with --quick: 6"
+    )
+    how.add_argument(
+        "--seconds", type=_positive(float), help="of each round; default: 0.3; with --quick: 0.08"
     )
     how.add_argument("--timeout", type=_positive(float), default=5.0, help="of a request")
     how.add_argument("--syscalls", action="store_true", help="count system calls, by strace")
@@ -107,6 +130,13 @@ def make_parser() -> Parser:
     results = parser.add_argument_group("results")
     results.add_argument("--json", type=Path, metavar="FILE", help="figures and samples")
     results.add_argument("--plot", type=Path, metavar="FILE", help="a chart, as .svg and .png")
+    results.add_argument(
+        "--report", type=Path, metavar="DIRECTORY", help="README.md, charts, page and figures"
+    )
+    results.add_argument(
+        "--goals", type=Path, metavar="FILE",
+        help="a Markdown file whose table of goals is filled in, between its markers",
+    )
     results.add_argument("--html", type=Path, metavar="FILE", help="one self-contained page")
     return parser
 
@@ -116,7 +146,7 @@ def chosen_loops(options: argparse.Namespace, parser: Parser) -> tuple[list[Loop
     try:
         wanted = loops.parse(options.loops)
         if options.triggers:
-            wanted += [Loop(f"mioloop-{trigger}") for trigger in loops.TRIGGERS]
+            wanted += [Loop(f"mioloop:{trigger}") for trigger in loops.TRIGGERS]
         if options.base:
             wanted.append(Loop(options.base))
     except ValueError as exc:
@@ -131,8 +161,18 @@ def chosen_loops(options: argparse.Namespace, parser: Parser) -> tuple[list[Loop
         else:
             parser.error(f"loop {loop.name!r} cannot be had: {problem}")
     if not found:
-        parser.error(f"--loops names none; the loops are {loops.NAMES}")
+        parser.error(f"--loops names none; the loops are {', '.join(loops.NAMES)}")
     return found, warnings
+
+
+def chosen_spin(options: argparse.Namespace, parser: Parser) -> list[Loop]:
+    """The loop that --spin adds."""
+    if not options.spin:
+        return []
+    loop = Loop(f"mioloop:spin={options.spin:g}")
+    if problem := loop.problem():
+        parser.error(f"--spin: loop {loop.name!r} cannot be had: {problem}")
+    return [loop]
 
 
 def chosen_cells(
@@ -140,19 +180,37 @@ def chosen_cells(
 ) -> tuple[list[workloads.Cell], list[str]]:
     """The cells that can be measured, and warnings about those that cannot."""
     try:
-        selected = workloads.select(options.workload or ["*"])
+        selected = workloads.select(options.workload, families_of(options))
     except ValueError as exc:
         parser.error(str(exc))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if files == resource.RLIM_INFINITY:
+        files = sys.maxsize
     cells, warnings = [], []
     for workload in selected:
         if workload.missing:
             missing = ", ".join(workload.missing)
             warnings.append(f"{workload.name} is left out: {missing} is not installed")
             continue
-        cells += workloads.cells_of(workload, options.quick, options.sizes, options.connections)
+        if workload.side in ("idle", "quiet") and not cpu.LINUX:
+            warnings.append(f"{workload.name} is left out: it can be measured on Linux only")
+            continue
+        for cell in workloads.cells_of(
+            workload, options.quick, options.sizes, options.connections, options.timers
+        ):
+            if cell.connections + OTHER_FILES > files:
+                warnings.append(
+                    f"{cell.name} is left out: a process may open {files:,} files here (ulimit -n)"
+                )
+            else:
+                cells.append(cell)
     if options.workload and not cells:
         parser.error("; ".join(warnings) or "--quick has none of these workloads")
     return cells, warnings
+
+
+def families_of(options: argparse.Namespace) -> list[str]:
+    return [workloads.SCALING] * options.scaling + [workloads.SPIN] * bool(options.spin)
 
 
 def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -173,73 +231,103 @@ def console_or_none() -> Any:
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
+def check(options: argparse.Namespace, command: list[str], parser: Parser) -> None:
+    """Ends with what is wrong about options that do not go together."""
+    if options.app and command:
+        parser.error("--app and a command exclude each other")
+    if options.app or command:
+        if options.workload:
+            parser.error("a program of your own is measured by itself, not with workloads")
+        if families_of(options):
+            parser.error("--scaling and --spin are for workloads, not for a program of your own")
+    if options.quick and families_of(options):
+        parser.error("--quick leaves no time for --scaling and --spin")
+    if options.port and not command:
+        parser.error("--port is for a command: -- COMMAND ...")
+    if (options.plot or options.report) and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot and --report need matplotlib: pip install 'mioloop[compare]'")
+    if options.cpus and not set(options.cpus) <= (usable := cpu.pinned_to()):
+        names = ", ".join(map(str, sorted(usable))) or "not known on this system"
+        parser.error(f"--cpus {options.cpus[0]},{options.cpus[1]}: the processors are {names}")
+    for path in (options.json, options.plot, options.html, options.report):
+        if path is not None and not path.absolute().parent.is_dir():
+            parser.error(f"there is no directory {path.absolute().parent}")
+    if options.goals:
+        from mioloop.compare import markdown
+
+        try:
+            markdown.check(options.goals)
+        except (OSError, ValueError) as exc:
+            parser.error(f"--goals: {exc}")
+
+
+def how_to_measure(options: argparse.Namespace) -> contestants.Options:
+    measuring = contestants.Options(
+        seconds=options.seconds or (0.08 if options.quick else None),
+        rounds=options.rounds or (6 if options.quick else None),
+        warm_s=0.03 if options.quick else min(0.1, options.seconds or 0.1),
+        timeout_s=options.timeout,
+        syscalls=options.syscalls,
+    )
+    if options.quick:
+        measuring.deadline = time.monotonic() + QUICK_S
+    pinned = options.cpus or cpu.two_cores()
+    if pinned is not None:
+        measuring.server_cpu, measuring.client_cpu = pinned
+    return measuring
+
+
 def main(arguments: Sequence[str]) -> int:
     """0: all figures were taken; 1: a cell failed; 2: the arguments make no sense."""
     parser = make_parser()
     own, command = split_command(arguments)
     options = parser.parse(own)
-    if options.app and command:
-        parser.error("--app and a command exclude each other")
-    if (options.app or command) and options.workload:
-        parser.error("a program of your own is measured by itself, not with workloads")
-    if options.port and not command:
-        parser.error("--port is for a command: -- COMMAND ...")
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install 'mioloop[compare]'")
-    for path in (options.json, options.plot, options.html):
-        if path is not None and not path.absolute().parent.is_dir():
-            parser.error(f"there is no directory {path.absolute().parent}")
-    contestants, warnings = chosen_loops(options, parser)
+    check(options, command, parser)
+    chosen, warnings = chosen_loops(options, parser)
     base = options.base or next(
-        (loop.name for loop in contestants if loop.name == "uvloop"), contestants[0].name
+        (loop.name for loop in chosen if loop.name == "uvloop"), chosen[0].name
     )
     # The base first, so that every table reads from it.
-    contestants.sort(key=lambda loop: loop.name != base)
+    chosen.sort(key=lambda loop: loop.name != base)
+    spinning = chosen_spin(options, parser)
 
-    pinned = options.cpus or cpu.two_cores()
-    measuring = runner.Options(
-        seconds=options.seconds or (0.08 if options.quick else 1.0),
-        rounds=options.rounds or (6 if options.quick else 7),
-        timeout_s=options.timeout,
-        syscalls=options.syscalls,
-    )
-    measuring.warm_s = 0.03 if options.quick else min(0.2, measuring.seconds)
-    if options.quick:
-        measuring.deadline = time.monotonic() + QUICK_S
-    if pinned is not None:
-        measuring.server_cpu, measuring.client_cpu = pinned
+    measuring = how_to_measure(options)
     where = environment.describe(
-        ["python", "-m", "mioloop", "compare", *arguments], [loop.module for loop in contestants]
+        ["python", "-m", "mioloop", "compare", *arguments], [loop.module for loop in chosen]
     )
     where["server_cpu"], where["client_cpu"] = measuring.server_cpu, measuring.client_cpu
-    warnings += environment.warnings_of(where, pinned)
+    warnings += environment.warnings_of(where, measuring.server_cpu is not None)
 
-    bench = runner.Bench(measuring, options.path)
-    names = [loop.name for loop in contestants]
+    bench = contestants.Bench(measuring, options.path)
+    Chosen = tuple[list[str], contestants.Makers]
     if options.app or command:
         from mioloop.compare import program
 
         try:
-            cells, makers = program.prepare(options, command, contestants, measuring, bench)
+            cells, makers = program.prepare(options, command, chosen, measuring, bench)
         except ValueError as exc:
             bench.close()
             parser.error(str(exc))
 
-        def contestants_of(workload: workloads.Workload) -> tuple[list[str], runner.Makers]:
-            return names, makers
+        def contestants_of(workload: workloads.Workload) -> Chosen:
+            return [loop.name for loop in chosen], makers
     else:
         cells, more = chosen_cells(options, parser)
         warnings += more
 
-        def contestants_of(workload: workloads.Workload) -> tuple[list[str], runner.Makers]:
-            made = runner.contestants_of(
-                workload, contestants, not options.no_floor, measuring, bench
+        def contestants_of(workload: workloads.Workload) -> Chosen:
+            extra = spinning if workload.family == workloads.SPIN else []
+            loops_here = list(dict.fromkeys([*chosen, *extra]))
+            made = contestants.contestants_of(
+                workload, loops_here, not options.no_floor, measuring, bench
             )
+            names = [loop.name for loop in loops_here]
             return names + [FLOOR] * (len(made) - len(names)), made
 
     console = console_or_none()
+    counted = [(cell, len(contestants_of(cell.workload)[0])) for cell in cells]
     try:
-        with Progress(console, cells, len(names), measuring) as progress:
+        with Progress(console, counted, measuring) as progress:
             found = runner.run(cells, contestants_of, measuring, progress.step)
     except KeyboardInterrupt:
         print("mioloop compare: interrupted, nothing was written", file=sys.stderr)
@@ -249,64 +337,45 @@ def main(arguments: Sequence[str]) -> int:
 
     summaries = [summary.summarize(each, base, options.max_spread) for each in found]
     standing = summary.standings(summaries, base)
-    report.show(console, sys.stdout, summaries, standing, warnings, base)
+    outcomes = goals.compare(summaries) if goals.are_comparable(base, summaries) else []
+    is_full = not (options.workload or options.quick)
+    report.show(
+        console, sys.stdout, summaries, standing, warnings, base, outcomes if is_full else []
+    )
     everything = summary.as_json(
         where,
         {
             "base": base, "rounds": measuring.rounds, "seconds": measuring.seconds,
             "warm_s": measuring.warm_s, "max_spread": options.max_spread,
         },
-        list(zip(found, summaries)), standing, warnings,
+        list(zip(found, summaries)), standing, warnings, outcomes,
     )
+    write(options, everything, summaries, base)
+    return int(any(line.failed for cell in summaries for line in cell.lines))
+
+
+def write(
+    options: argparse.Namespace,
+    everything: dict[str, Any],
+    summaries: Sequence[summary.CellSummary],
+    base: str,
+) -> None:
+    """The files that were asked for."""
     if options.json:
-        options.json.write_text(json.dumps(everything, indent=1) + "\n")
+        options.json.write_text(summary.dump(everything))
     if options.plot:
         from mioloop.compare import chart
 
-        chart.write(options.plot, summaries, base, where)
+        chart.write(options.plot, summaries, base, everything["environment"], (".svg", ".png"))
     if options.html:
         from mioloop.compare import page
 
         options.html.write_text(page.render(everything), encoding="utf-8")
-    return int(any(line.failed for cell in summaries for line in cell.lines))
+    if options.report:
+        from mioloop.compare import markdown
 
+        markdown.write_report(options.report, everything, summaries, base)
+    if options.goals:
+        from mioloop.compare import markdown
 
-class Progress:
-    """What is being measured, on standard error, drawn between the samples and never during
-    one: the terminal would take time from what is measured."""
-
-    def __init__(
-        self, console: Any, cells: Sequence[workloads.Cell], loops: int, options: runner.Options
-    ) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._total = 0
-        each = options.rounds + options.syscalls
-        for cell in cells:
-            side = cell.workload.side
-            floor = side in ("server", "client", "idle")
-            self._total += (loops + floor) * (each + (side in ("local", "client")))
-        if console is None or not sys.stderr.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True), auto_refresh=False, transient=True,
-        )
-
-    def __enter__(self) -> Progress:
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task("starting", total=self._total)
-        return self
-
-    def step(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, advance=1, description=text, refresh=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        markdown.fill_goals(options.goals, everything)

@@ -1,22 +1,26 @@
 """What a process, and the machine, have used: processor time, memory, processors.
 
 Processor time of another process is read from its clock; its split into user and system, and
-its memory, from /proc. Where there is no such clock or no /proc (macOS), the figures are None.
+its memory, from /proc. Only Linux has such a clock and such a /proc: elsewhere the figures are
+None.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+LINUX = sys.platform.startswith("linux")
 
 
 def cpu_s(pid: int) -> float | None:
     """Processor time of all threads of a process: clock_getcpuclockid(3), of any process."""
-    if not Path("/proc/self/stat").exists():
+    if not LINUX:
         return None
     try:
         return time.clock_gettime_ns((~pid << 3) | 2) * 1e-9
@@ -26,6 +30,8 @@ def cpu_s(pid: int) -> float | None:
 
 def user_and_system_s(pid: int) -> tuple[float, float] | None:
     """The same, split by mode, in whole ticks of 10 ms."""
+    if not LINUX:
+        return None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -94,22 +100,50 @@ class Meter:
         return used
 
 
+class Stolen:
+    """Processor time that the host of a virtual machine gave to others, from now on."""
+
+    def __init__(self, processors: Iterable[int | None]) -> None:
+        self._names = {f"cpu{each}" for each in processors if each is not None} or {"cpu"}
+        self._before_s = self._read_s()
+
+    def _read_s(self) -> float:
+        try:
+            lines = Path("/proc/stat").read_text().splitlines() if LINUX else []
+        except OSError:
+            return 0.0
+        fields = [line.split() for line in lines]
+        return sum(int(each[8]) for each in fields if each[:1] and each[0] in self._names) * TICK_S
+
+    def share(self, elapsed_s: float) -> float:
+        """Of the time of these processors; only known in ticks of 10 ms."""
+        return (self._read_s() - self._before_s) / elapsed_s / len(self._names)
+
+
+def _kib(path: str, name: str) -> int | None:
+    """A line of a file of "Name:  123 kB", in bytes."""
+    try:
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
 def resident_bytes(pid: int) -> int | None:
     """Memory of a process that is in RAM."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Rss:"):
-                return int(line.split()[1]) * 1024
-        return None
-    except OSError:
-        return None
+    return _kib(f"/proc/{pid}/smaps_rollup", "Rss") if LINUX else None
+
+
+def available_bytes() -> int | None:
+    """Memory that can be had without taking it from somebody."""
+    return _kib("/proc/meminfo", "MemAvailable") if LINUX else None
 
 
 def two_cores() -> tuple[int, int] | None:
     """Two processors that we may use and that are not threads of one core; None without two."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    allowed = sorted(os.sched_getaffinity(0))
+    allowed = sorted(pinned_to())
     if len(allowed) < 2:
         return None
     for other in allowed[1:]:
@@ -130,6 +164,11 @@ def _threads_of_core(cpu: int) -> set[int]:
         first, _, last = part.partition("-")
         threads.update(range(int(first), int(last or first) + 1))
     return threads
+
+
+def pinned_to() -> set[int]:
+    """The processors that we may use; none where that is not known."""
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
 
 def pin(cpu: int | None) -> None:

@@ -40,7 +40,7 @@ def describe(command: Sequence[str], modules: Iterable[str]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": processor(),
         "processors": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
+        "load_average": round(os.getloadavg()[0], 2),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "compiler": platform.python_compiler(),
         "openssl": ssl.OPENSSL_VERSION,
@@ -51,7 +51,7 @@ def describe(command: Sequence[str], modules: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def warnings_of(environment: dict[str, Any], pinned: tuple[int, int] | None) -> list[str]:
+def warnings_of(environment: dict[str, Any], pinned: bool) -> list[str]:
     """What makes the figures of this machine less certain."""
     found = []
     if environment["load_average"] > 0.5:
@@ -59,7 +59,7 @@ def warnings_of(environment: dict[str, Any], pinned: tuple[int, int] | None) -> 
             f"this machine was busy before the comparison began (load average"
             f" {environment['load_average']:.1f}): expect wide spreads"
         )
-    if pinned is None:
+    if not pinned:
         found.append(
             "server and client share their processors: there are not two to keep them apart"
             if hasattr(os, "sched_setaffinity")

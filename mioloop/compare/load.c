@@ -59,6 +59,7 @@ struct mio_load {
     int lost;                       /* failed, not opened again */
     int busy;
     int running;                    /* an answer is followed by the next request */
+    int last;                       /* connection that began a request, where not all are active */
     uint64_t opened;
     uint64_t requests;
     uint64_t failures;
@@ -291,6 +292,37 @@ static void begin(mio_load *load, connection *conn, int64_t now)
     if (conn->state == CLOSED && conn->busy) fail(load, conn, "connect: the backlog is full");
 }
 
+/* The connection whose turn it is when conn, which rests now, has had its own: all of them in
+ * a circle, so that each is used as often. */
+static connection *next_to_begin(mio_load *load, connection *conn)
+{
+    int i;
+
+    if (load->options.active == load->options.connections) return conn;
+    for (i = 0; i < load->options.connections; i++) {
+        load->last = (load->last + 1) % load->options.connections;
+        if (load->connections[load->last].state == IDLE) return &load->connections[load->last];
+    }
+    return conn;        /* it has been closed, and so have those that rest */
+}
+
+/* Requests that are due by interval_ns. Returns when the next one is, INT64_MAX if none waits. */
+static int64_t begin_due(mio_load *load, int64_t now)
+{
+    int64_t first_ns = INT64_MAX, due_ns;
+    int i;
+
+    for (i = 0; i < load->options.connections; i++) {
+        connection *conn = &load->connections[i];
+
+        if (conn->busy || conn->state != IDLE) continue;
+        due_ns = conn->started_ns + load->options.interval_ns;
+        if (due_ns <= now) begin(load, conn, now);
+        else if (due_ns < first_ns) first_ns = due_ns;
+    }
+    return first_ns;
+}
+
 static void on_answer(mio_load *load, connection *conn)
 {
     int64_t now = mio_clock_now();
@@ -304,7 +336,8 @@ static void on_answer(mio_load *load, connection *conn)
     conn->state = IDLE;
     if (load->options.protocol == MIO_LOAD_HTTP && conn->http.close) again = 1;
     if (again) close_connection(load, conn);
-    if (load->running) begin(load, conn, now);
+    if (load->running && load->options.interval_ns == 0)
+        begin(load, next_to_begin(load, conn), now);
 }
 
 /* Nonzero if `data`, which begins `at` bytes into the answer, is not the echo. */
@@ -446,13 +479,17 @@ int mio_load_open(const mio_load_options *options, mio_load **out)
     int err;
 
     *out = NULL;
-    if (options->connections < 1 || options->request_size < 1) return -EINVAL;
+    if (options->connections < 1 || options->request_size < 1 || options->active < 0
+        || options->active > options->connections || options->interval_ns < 0)
+        return -EINVAL;
     load = calloc(1, sizeof *load);
     if (load == NULL) return -ENOMEM;
     *out = load;
     load->options = *options;
     load->options.address = NULL;
     load->options.request = NULL;
+    if (options->active == 0) load->options.active = options->connections;
+    load->last = load->options.active - 1;
     load->answer_size = options->head_size + options->request_size;
     load->connections = calloc((size_t)options->connections, sizeof *load->connections);
     load->request = malloc(options->request_size);
@@ -504,27 +541,33 @@ int mio_load_connect(mio_load *load)
 
 int mio_load_run(mio_load *load, int64_t duration_ns, mio_load_result *result)
 {
-    int64_t started_ns = mio_clock_now(), now = started_ns, checked_ns = started_ns, left_ns;
-    int i, err = 0;
+    int64_t started_ns = mio_clock_now(), now = started_ns, checked_ns = started_ns;
+    int64_t left_ns, wait_ns, due_ns;
+    int i, begun = 0, err = 0;
 
     memset(load->latencies, 0, sizeof load->latencies);
     load->requests = 0;
     load->max_ns = 0;
     load->running = 1;
-    for (i = 0; i < load->options.connections; i++) {
-        if (load->lost == 0 || load->connections[i].state == IDLE)
-            begin(load, &load->connections[i], now);
+    for (i = 0; i < load->options.connections && begun < load->options.active; i++) {
+        if (load->lost > 0 && load->connections[i].state != IDLE) continue;
+        begin(load, &load->connections[i], now);
+        begun++;
     }
     for (;;) {
         now = mio_clock_now();
         left_ns = started_ns + duration_ns - now;
         if (left_ns <= 0) load->running = 0;
-        if (load->busy == 0) break;         /* also when none is left */
+        wait_ns = load->running && left_ns < TICK_NS ? left_ns : TICK_NS;
+        due_ns = INT64_MAX;
+        if (load->running && load->options.interval_ns > 0) due_ns = begin_due(load, now);
+        if (due_ns - now < wait_ns) wait_ns = due_ns - now;
+        if (load->busy == 0 && due_ns == INT64_MAX) break;      /* also when none is left */
         if (now - checked_ns > TICK_NS) {
             fail_overdue(load, now);
             checked_ns = now;
         }
-        err = turn(load, load->running && left_ns < TICK_NS ? left_ns : TICK_NS);
+        err = turn(load, wait_ns);
         if (err < 0) break;
     }
     load->running = 0;

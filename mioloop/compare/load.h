@@ -2,9 +2,11 @@
  * and the plain server that is its floor, both on the Poll core.
  *
  * The generator is a closed loop: every connection has one request under way
- * and sends the next when the answer has come back whole and right. One that
- * has not come after timeout_ns, or is wrong, has failed, and so has its
- * connection, which is not opened again.
+ * and sends the next when the answer has come back whole and right. With
+ * `active` only so many do, and the next request is of the next connection that
+ * rests; with `interval_ns` a connection sends no sooner than that after its
+ * last request. An answer that has not come after timeout_ns, or is wrong, has
+ * failed, and so has its connection, which is not opened again.
  *
  * Results  0 or a count on success, -errno on failure.
  * Time     int64_t nanoseconds, CLOCK_MONOTONIC.
@@ -53,6 +55,8 @@ typedef struct {
     const char *address;
     int port;
     int connections;
+    int active;                 /* with a request under way at any time; 0: all of them */
+    int64_t interval_ns;        /* between two requests of a connection, at least */
     int reconnect;              /* a new connection for each request */
     const char *request;        /* HTTP; an echo makes its own */
     size_t request_size;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import random
 import resource
 import shutil
 import socket
@@ -15,6 +16,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 Latencies = list[float]
@@ -65,8 +67,8 @@ async def _return() -> None:
 
 async def task_create(count: int) -> None:
     loop = asyncio.get_running_loop()
-    for _ in range(count):
-        await loop.create_task(_return())
+    for _ in range(count // 100):
+        await asyncio.gather(*[loop.create_task(_return()) for _ in range(100)])
 
 
 async def task_switch(count: int) -> None:
@@ -187,7 +189,7 @@ async def subprocess(count: int) -> Latencies:
 
 Batch = Callable[[int], Coroutine[Any, Any, "Latencies | None"]]
 
-# Each with a count that takes a few milliseconds.
+# Each with a count that takes a few milliseconds; 0: the cell says how many.
 BATCHES: dict[str, tuple[Batch, int]] = {
     "call-soon-chain": (call_soon_chain, 5000),
     "call-soon-batch": (call_soon_batch, 1000),
@@ -196,6 +198,7 @@ BATCHES: dict[str, tuple[Batch, int]] = {
     "task-switch": (task_switch, 5000),
     "timers-cancelled": (timers_cancelled, 2000),
     "timers-fired": (timers_fired, 1000),
+    "scale-timers": (timers_fired, 0),
     "timer-accuracy": (timer_accuracy, 20),
     "wait-for": (wait_for, 500),
     "queue": (through_queue, 1000),
@@ -204,6 +207,10 @@ BATCHES: dict[str, tuple[Batch, int]] = {
     "socketpair": (socketpair, 500),
     "subprocess": (subprocess, 2),
 }
+
+
+# Their own threads and children make them wait for the processor.
+WAIT_FOR_THEMSELVES = ("call-soon-threadsafe", "executor", "subprocess")
 
 
 # -- what runs them ----------------------------------------------------------------------
@@ -238,8 +245,12 @@ def _with_cpu(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
     }
 
 
-def run(loop: asyncio.AbstractEventLoop, workload: str, seconds: float) -> dict[str, float]:
-    """Batches of a workload for *seconds* seconds."""
+def run(
+    loop: asyncio.AbstractEventLoop, workload: str, seconds: float, timers: int = 0
+) -> dict[str, float]:
+    """Batches of a workload for *seconds* seconds; *timers*: of those that are about how many."""
+    if workload == "scale-pending":
+        return _run_beside(loop, timers, partial(run, loop, "timers-cancelled", seconds))
     batch, count = BATCHES[workload]
     latencies = array("d")
 
@@ -247,13 +258,27 @@ def run(loop: asyncio.AbstractEventLoop, workload: str, seconds: float) -> dict[
         requests = 0
         started = now = time.perf_counter()
         while now < started + seconds:
-            latencies.extend(await batch(count) or ())
-            requests += count
+            latencies.extend(await batch(timers or count) or ())
+            requests += timers or count
             now = time.perf_counter()
         made = accuracy_figures if workload == "timer-accuracy" else figures
         return made(requests, now - started, latencies)
 
     return _with_cpu(lambda: loop.run_until_complete(repeat()))
+
+
+def _run_beside(
+    loop: asyncio.AbstractEventLoop, timers: int, measure: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """With as many timers pending: in no order, and none of them due before the hour is over."""
+    chance = random.Random(1)
+    pending = [loop.call_later(3600 + chance.random(), _nothing) for _ in range(timers)]
+    try:
+        return measure()
+    finally:
+        for timer in pending:
+            timer.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
 
 
 def make_loops(

@@ -7,14 +7,22 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from mioloop.arguments import unknown
 
 TRIGGERS = ("edge", "level", "oneshot")
 SELECTORS = ("epoll", "kqueue", "poll")
 FLOOR = "C floor"       # not a loop: the plain C server that does the same work
 
+OPTIONS = (*TRIGGERS, *SELECTORS, "spin=SECONDS")
 NAMES = (
-    "asyncio, uvloop, mioloop, mioloop-TRIGGER, mioloop-TRIGGER-SELECTOR"
-    " (edge, level, oneshot; epoll, kqueue, poll) or MODULE:FACTORY"
+    "asyncio",
+    "uvloop",
+    "mioloop",
+    *(f"mioloop:{option}" for option in OPTIONS),
+    "mioloop:OPTION:OPTION",
+    "MODULE:FACTORY",
 )
 
 
@@ -29,55 +37,74 @@ class Loop:
     name: str
 
     def __post_init__(self) -> None:
-        if ":" in self.name:
-            module, _, factory = self.name.partition(":")
-            if all(part.isidentifier() for part in [*module.split("."), *factory.split(".")]):
-                return
-        elif self.name in ("asyncio", "uvloop", "mioloop"):
-            return
-        elif self.name.startswith("mioloop-"):
-            trigger, _, selector = self.name[len("mioloop-") :].partition("-")
-            if trigger in TRIGGERS and (not selector or selector in SELECTORS):
-                return
-        raise ValueError(f"there is no loop {self.name!r}; the loops are {NAMES}")
+        module, colon, rest = self.name.partition(":")
+        if module == "mioloop" and colon:
+            self._options_of(rest)
+        elif colon:
+            if not all(part.isidentifier() for part in [*module.split("."), *rest.split(".")]):
+                raise ValueError(unknown("loop", self.name, NAMES))
+        elif self.name not in ("asyncio", "uvloop", "mioloop"):
+            raise ValueError(unknown("loop", self.name, NAMES))
+
+    def _options_of(self, text: str) -> dict[str, Any]:
+        """``level:poll:spin=0.0001`` as keywords."""
+        found: dict[str, Any] = {}
+        for part in text.split(":"):
+            option, _, value = part.partition("=")
+            if part in TRIGGERS:
+                found["trigger"] = part
+            elif part in SELECTORS:
+                found["selector"] = part
+            elif option == "spin":
+                found["spin"] = self._spin_of(value)
+            else:
+                raise ValueError(unknown("loop", self.name, NAMES))
+        if len(found) != len(text.split(":")):
+            raise ValueError(f"loop {self.name!r} has the same option twice")
+        return found
+
+    def _spin_of(self, text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(
+                f"loop {self.name!r}: {text!r} is not a number of seconds, e.g. spin=0.0001"
+            )
+        return seconds
 
     @property
     def module(self) -> str:
         """The top-level module that has to be installed."""
-        return self.name.partition(":")[0].partition(".")[0].partition("-")[0]
+        return self.name.partition(":")[0].partition(".")[0]
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """The keywords of `mioloop.new_event_loop`; empty for MODULE:FACTORY."""
-        if ":" in self.name:
-            return {}
-        backend, _, rest = self.name.partition("-")
-        trigger, _, selector = rest.partition("-")
-        options = {
-            "backend": "mio" if backend == "mioloop" else backend,
-            "trigger": trigger,
-            "selector": selector,
-        }
-        return {key: value for key, value in options.items() if value}
+        module, colon, rest = self.name.partition(":")
+        if module == "mioloop":
+            return {"backend": "mio", **(self._options_of(rest) if colon else {})}
+        return {} if colon else {"backend": module}
 
     @property
     def environment(self) -> dict[str, str]:
         """What makes a program of its own choose this loop."""
-        variables = {f"MIOLOOP_{key.upper()}": value for key, value in self.options.items()}
+        variables = {f"MIOLOOP_{key.upper()}": str(value) for key, value in self.options.items()}
         return variables | {"MIOLOOP_COMPARE_LOOP": self.name}
 
     def factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """Raises ImportError or AttributeError if there is no such factory."""
-        if ":" in self.name:
-            module, _, path = self.name.partition(":")
-            made: object = importlib.import_module(module)
-            for name in path.split("."):
-                made = getattr(made, name)
-            return made  # type: ignore[return-value]
-        from mioloop.policy import new_event_loop
+        module, _, path = self.name.partition(":")
+        if self.options:
+            from mioloop.policy import new_event_loop
 
-        options = self.options
-        return lambda: new_event_loop(**options)
+            options = self.options
+            return lambda: new_event_loop(**options)
+        made: object = importlib.import_module(module)
+        for name in path.split("."):
+            made = getattr(made, name)
+        return made  # type: ignore[return-value]
 
     def problem(self) -> str | None:
         """Why this loop cannot be had here; None if it can."""
@@ -96,9 +123,7 @@ class Loop:
 
     def is_kind(self, class_name: str) -> bool:
         """Whether a loop of this class (module and name) is what this name asks for."""
-        if ":" in self.name:
-            return True
-        return class_name.startswith(f"{self.module}.")
+        return not self.options or class_name.startswith(f"{self.module}.")
 
 
 def parse(names: str) -> list[Loop]:

@@ -84,6 +84,8 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 class HttpProtocol(asyncio.Protocol):
     """What a small HTTP server does for a request: find its end, split it, answer."""
 
+    answer: tuple[bytes, ...] = (HTTP_RESPONSE,)
+
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.unparsed = b""
@@ -95,11 +97,16 @@ class HttpProtocol(asyncio.Protocol):
             method, path, _ = first.split(b" ")
             headers = dict(line.split(b": ", 1) for line in lines)
             if method == b"GET" and path == b"/" and b"Host" in headers:
-                self.transport.write(HTTP_RESPONSE)
+                for part in self.answer:
+                    self.transport.write(part)
             else:
                 self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             data = data[end + 4 :]
         self.unparsed = data
+
+
+class SplitHttpProtocol(HttpProtocol):
+    answer = (HTTP_RESPONSE[: -len(BODY)], BODY)
 
 
 # -- how each begins to listen; what they return is the port ------------------------------
@@ -216,8 +223,13 @@ _PROTOCOLS: dict[str, Callable[[], Any]] = {
     "split-writes": SplitEcho,
     "connect": Echo,
     "http": HttpProtocol,
+    "http-split": SplitHttpProtocol,
     "idle": Echo,
     "idle-tls": Echo,
+    "ping-pong": Echo,
+    "trickle": Echo,
+    "quiet": Echo,
+    "scale-connections": Echo,
 }
 _OTHERS = {
     "echo-streams": serve_streams,

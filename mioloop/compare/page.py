@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from html import escape
-from math import log2
+from math import ceil, floor, log2, log10
 from typing import Any
 
-from mioloop.compare.chart import COLOURS
+from mioloop.compare.chart import COLOURS, FLOOR_COLOUR
 from mioloop.compare.loops import FLOOR
-from mioloop.compare.report import LEGEND, number, seconds
+from mioloop.compare.report import GOAL_HEADINGS, LEGEND, number, seconds
+from mioloop.compare.workloads import SCALING
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -22,8 +23,10 @@ thead th { position: sticky; top: 0; background: Canvas; border-bottom: 2px soli
 tr.cell th { text-align: left; padding-top: 1rem; border-bottom: 1px solid #8884; }
 tr.cell small { font-weight: normal; opacity: .7; }
 .scroll { overflow-x: auto; }
-.faster, .less { color: #059669; } .slower, .more, .failed { color: #dc2626; }
-.undecided { color: #b45309; } .floor, .skipped { opacity: .6; }
+.faster, .less, .reached { color: #059669; }
+.slower, .more, .failed, .missed { color: #dc2626; }
+.undecided { color: #b45309; } .floor, .skipped, .unmeasured { opacity: .6; }
+.goals th, .goals td { text-align: left; white-space: normal; }
 .note, .environment dd { overflow-wrap: anywhere; }
 dl.environment { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dt { opacity: .7; } dd { margin: 0; }
@@ -45,6 +48,7 @@ def _chart(cells: list[dict[str, Any]], base: str) -> str:
     rows = [
         (cell["name"], [each for each in cell["lines"] if each["ratio"] and each["loop"] != FLOOR])
         for cell in cells
+        if cell["family"] != SCALING
     ]
     rows = [(name, lines) for name, lines in rows if lines]
     if not rows:
@@ -97,6 +101,86 @@ def _chart(cells: list[dict[str, Any]], base: str) -> str:
         f'<svg viewBox="0 0 {WIDTH + 10} {y + 20:.0f}" role="img"'
         f' aria-label="Ratios to {escape(base)}">{"".join(scale)}{"".join(parts)}'
         f'<text x="{LEFT}" y="{y + 14:.1f}">{keys}</text></svg>'
+    )
+
+
+SIDE, MARGIN, LINE = 290, 46, 14        # of a scaling chart, in pixels
+
+
+def _scaling(cells: list[dict[str, Any]]) -> str:
+    """For each scaling workload, what one costs among how many; both axes are logarithmic."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        if cell["family"] == SCALING:
+            groups.setdefault(cell["workload"], []).append(cell)
+    return "".join(_scaling_chart(name, group) for name, group in groups.items())
+
+
+def _scaling_chart(name: str, cells: list[dict[str, Any]]) -> str:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for cell in cells:
+        for line in cell["lines"]:
+            cost_s = line["cpu_s"] or (1 / line["rate"] if line["rate"] else None)
+            if cost_s:
+                count = cell["timers"] or cell["connections"]
+                points.setdefault(line["loop"], []).append((log10(count), log10(cost_s)))
+    if not points:
+        return ""
+    counts = [count for each in points.values() for count, _ in each]
+    costs = [cost for each in points.values() for _, cost in each]
+    left, right = floor(min(counts)), max(ceil(max(counts)), floor(min(counts)) + 1)
+    low, high = floor(min(costs)), max(ceil(max(costs)), floor(min(costs)) + 1)
+
+    def x(count: float) -> float:
+        return MARGIN + (count - left) / (right - left) * SIDE
+
+    def y(cost: float) -> float:
+        return MARGIN + (high - cost) / (high - low) * SIDE
+
+    parts = [f'<text x="{MARGIN}" y="{LINE}">{escape(name)}: {escape(cells[0]["text"])}</text>']
+    for power in range(left, right + 1):
+        parts.append(
+            f'<line x1="{x(power):.1f}" x2="{x(power):.1f}" y1="{MARGIN}" y2="{MARGIN + SIDE}"'
+            f' stroke="currentColor" stroke-width="0.2"/><text x="{x(power):.1f}"'
+            f' y="{MARGIN + SIDE + LINE}" text-anchor="middle">{10**power:,}</text>'
+        )
+    for power in range(low, high + 1):
+        parts.append(
+            f'<line x1="{MARGIN}" x2="{MARGIN + SIDE}" y1="{y(power):.1f}" y2="{y(power):.1f}"'
+            f' stroke="currentColor" stroke-width="0.2"/><text x="{MARGIN - 4}"'
+            f' y="{y(power) + 4:.1f}" text-anchor="end">{seconds(10.0**power)}</text>'
+        )
+    for index, (loop, found) in enumerate(points.items()):
+        colour = FLOOR_COLOUR if loop == FLOOR else COLOURS[index % len(COLOURS)]
+        path = " ".join(f"{x(count):.1f},{y(cost):.1f}" for count, cost in found)
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<text x="{MARGIN + SIDE + 6}" y="{y(found[-1][1]) + 4:.1f}" style="fill: {colour}">'
+            f"{escape(loop)}</text>"
+        )
+    size = 2 * MARGIN + SIDE
+    return (
+        f'<svg viewBox="0 0 {size + 30} {size}" width="{size + 30}" role="img">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _goals(goals: list[dict[str, str]]) -> str:
+    if not goals:
+        return ""
+    rows = "".join(
+        f'<tr class="{escape(each["verdict"].replace("not measured", "unmeasured"))}">'
+        + "".join(
+            f"<td>{escape(each[name])}</td>"
+            for name in ("text", "wanted", "measured", "verdict", "best")
+        )
+        + "</tr>"
+        for each in goals
+    )
+    headings = "".join(f"<th>{escape(heading)}</th>" for heading in GOAL_HEADINGS)
+    return (
+        f'<h2>Goals</h2><div class="scroll"><table class="goals"><thead><tr>{headings}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -167,6 +251,7 @@ def render(everything: dict[str, Any]) -> str:
             f" <small>{escape(cell['text'])}</small></th></tr>"
         )
         table += [_row(line, syscalls) for line in cell["lines"]]
+    scaling = _scaling(cells)
     warnings = "".join(
         f'<li class="note failed">{escape(text)}</li>' for text in everything["warnings"]
     )
@@ -187,6 +272,8 @@ def render(everything: dict[str, Any]) -> str:
 <thead><tr>{"".join(f"<th>{escape(heading)}</th>" for heading in headings)}</tr></thead>
 <tbody>{"".join(table)}</tbody>
 </table></div>
+{_goals(everything["goals"])}
+{f"<h2>Scaling</h2><p>CPU for one.</p>{scaling}" if scaling else ""}
 <h2>Notes</h2>
 <ul>{_notes(cells)}</ul>
 <h2>Environment</h2>

@@ -21,9 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mioloop.compare import cpu, network, runner
+from mioloop.compare import contestants, cpu, network
+from mioloop.compare.contestants import Bench, Options, Sample
 from mioloop.compare.loops import Loop
-from mioloop.compare.runner import Bench, Failure, Options, Sample
+from mioloop.compare.processes import Failure, Worker
 from mioloop.compare.workloads import Cell, Workload, cells_of
 
 HOOK = Path(__file__).parent / "hook"
@@ -98,7 +99,7 @@ class Program:
         self._loop, self._bench, self._options = loop, bench, options
         self._command, self._fixed_port = command, port
         self._address, self._port = "127.0.0.1", 0
-        self._worker: runner.Worker | None = None
+        self._worker: Worker | None = None
         self._seen = Path(bench.new_path()).with_suffix(".loops")
         if port is None:
             self._start()
@@ -115,7 +116,7 @@ class Program:
             | {"PORT": str(self._port), "PYTHONPATH": path}
             | {"MIOLOOP_COMPARE_SEEN": str(self._seen)},
         }
-        self._worker = runner.Worker("execute", config, self._options.server_cpu)
+        self._worker = Worker("execute", config, self._options.server_cpu)
 
     def ready(self) -> None:
         if self._worker is not None:
@@ -123,13 +124,15 @@ class Program:
 
     def _wait(self) -> None:
         assert self._worker is not None
-        deadline = time.monotonic() + runner.START_S
+        deadline = time.monotonic() + contestants.START_S
         while not self._answers():
             if self._worker.process.poll() is not None:
                 code = self._worker.process.returncode
                 raise Failure(self._worker.complaint() or f"it ended with exit code {code}")
             if time.monotonic() > deadline:
-                raise Failure(f"nothing listens on port {self._port} after {runner.START_S:g} s")
+                raise Failure(
+                    f"nothing listens on port {self._port} after {contestants.START_S:g} s"
+                )
             time.sleep(0.05)
 
     def _answers(self) -> bool:
@@ -144,27 +147,30 @@ class Program:
     def pid(self) -> int:
         return self._worker.pid if self._worker is not None else 0
 
-    def sample(self, cell: Cell, options: Options, seconds: float) -> Sample:
+    def sample(
+        self, cell: Cell, options: Options, seconds: float, count: bool = False
+    ) -> Sample:
         if self._fixed_port is not None:
             self._start()
             self.ready()
         try:
-            return self._sample(cell, options, seconds)
+            return self._sample(cell, options, seconds, count)
         finally:
             if self._fixed_port is not None:
                 self.stop()
 
-    def _sample(self, cell: Cell, options: Options, seconds: float) -> Sample:
+    def _sample(self, cell: Cell, options: Options, seconds: float, count: bool) -> Sample:
         assert self._worker is not None
-        job = runner.load_job(
+        job = contestants.load_job(
             cell.workload, cell, options, seconds, self._address, self._port, self._bench.path
         )
         try:
             sample = self._bench.generator.ask(
-                {**job, "pid": self.pid}, seconds + options.timeout_s * 2 + runner.GRACE_S
+                {**job, "pid": self.pid, "purpose": "server", "count": count},
+                seconds + options.timeout_s * 2 + contestants.GRACE_S,
             )
         except Failure as exc:
-            raise Failure(runner.explain(str(exc), self._worker)) from None
+            raise Failure(contestants.explain(str(exc), self._worker)) from None
         self._check_loop()
         return sample
 
@@ -213,7 +219,7 @@ def prepare(
     loops: Sequence[Loop],
     measuring: Options,
     bench: Bench,
-) -> tuple[list[Cell], runner.Makers]:
+) -> tuple[list[Cell], contestants.Makers]:
     """The cells and contestants of the user's own program.
 
     Raises ValueError if it cannot be one.
@@ -230,7 +236,7 @@ def prepare(
         if not module or not attribute:
             raise ValueError(f"--app {options.app!r} is not MODULE:NAME")
         return cells, [
-            partial(runner.Server, loop, workload, measuring, bench, options.app)
+            partial(contestants.Server, loop, workload, measuring, bench, options.app)
             for loop in loops
         ]
     if shutil.which(command[0]) is None:

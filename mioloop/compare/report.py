@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mioloop.compare.spread import Spread
 from mioloop.compare.summary import OUTCOMES, CellSummary, Line, Standing
+
+if TYPE_CHECKING:
+    from mioloop.compare.goals import Outcome
 
 STYLES = {
     "faster": "green", "slower": "red", "less CPU": "green", "more CPU": "red",
     "failed": "bold red", "undecided": "yellow",
     "floor": "dim", "skipped": "dim",
 }
+GOAL_STYLES = {"reached": "green", "missed": "red", "failed": "bold red", "not measured": "dim"}
+GOAL_HEADINGS = ("workload", "goal", "measured", "", "best other loop")
 
 
 def seconds(value: float | None) -> str:
@@ -73,7 +78,9 @@ def verdict(line: Line) -> str:
 
 
 def title(cell: CellSummary) -> str:
-    judged = {"rate": "", "p50_s": ", judged by p50", "bytes": ", judged by bytes"}
+    judged = {
+        "rate": "", "": "", "p50_s": ", judged by p50", "bytes": ", judged by bytes",
+    }
     return f"{cell.name}: {cell.text}{judged[cell.judged_by]}"
 
 
@@ -114,6 +121,10 @@ def standing_text(standing: Standing, base: str) -> str:
     return text
 
 
+def goal_rows(goals: Sequence[Outcome]) -> list[list[str]]:
+    return [[each.text, each.wanted, each.measured, each.verdict, each.best] for each in goals]
+
+
 LEGEND = (
     "A ratio above 1 is better than the base: its median over the rounds, pair by pair, and the"
     " interval that holds it at 95 % (of fewer than 6 rounds: all of them). Latencies are of a"
@@ -128,6 +139,7 @@ def show(
     standing: Sequence[Standing],
     warnings: Sequence[str],
     base: str,
+    goals: Sequence[Outcome] = (),
 ) -> None:
     """Print it all. `console` is of rich, or None."""
     syscalls = any(line.syscalls is not None for cell in cells for line in cell.lines)
@@ -136,6 +148,10 @@ def show(
     tail += [f"warning: {text}" for text in warnings]
     if console is None:
         _plain(out, cells, base, syscalls)
+        if goals:
+            print("\nGoals\n", file=out)
+            for texts in goal_rows(goals):
+                print("  ".join(texts), file=out)
         print("\n".join(["", LEGEND, "", *tail]), file=out, flush=True)
         return
     from rich import box
@@ -152,6 +168,13 @@ def show(
             cells_of_row = [Text(text) for text in row(line, base, syscalls)]
             table.add_row(*cells_of_row, style=STYLES.get(verdict(line)))
     console.print(table)
+    if goals:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for heading in GOAL_HEADINGS:
+            table.add_column(heading)
+        for texts, goal in zip(goal_rows(goals), goals):
+            table.add_row(*[Text(text) for text in texts], style=GOAL_STYLES[goal.verdict])
+        console.print(table)
     console.print(LEGEND, style="dim", highlight=False)
     for text in tail:
         bad = text.startswith(("note: FAILED", "warning"))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from math import exp, log
 from statistics import median
 from typing import Any
 
+from mioloop.compare.contestants import Sample
 from mioloop.compare.loops import FLOOR
-from mioloop.compare.runner import CellResult, Result, Sample
+from mioloop.compare.runner import CellResult, Result
 from mioloop.compare.spread import Spread, ratios, spread
 
 LATENCIES = ("p50_s", "p99_s", "p999_s", "max_s")
 OUTCOMES = ("faster", "even", "slower", "undecided", "failed")
 BUSY = 0.95             # of a processor: whoever uses that much has no more to give
 ENOUGH_ROUNDS = 6       # for the interval of a ratio to be one of 95 %
-WAITED = 0.05           # of the time, for a processor: others use it too
+DIVISIBLE_S = 0.2       # of processor time: the least that ticks of 10 ms divide by mode
+DISTURBED = 0.05        # of the time of a round in which others had the processor
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Line:
     syscalls: float | None = None           # for each request
     ratio: Spread | None = None             # of what the workload is judged by
     cpu_ratio: Spread | None = None
+    over_floor: Spread | None = None        # CPU for each, by that of the C floor
+    early: float | None = None              # of timers, the share
     verdict: str = ""           # faster, slower, even, undecided, base, floor, failed, skipped
     cpu_verdict: str = ""                   # less, more, even, undecided
     failed: str = ""
@@ -56,6 +61,8 @@ class CellSummary:
     text: str
     size: int
     connections: int
+    timers: int
+    family: str
     unit: str
     judged_by: str
     lines: list[Line]
@@ -71,14 +78,14 @@ def _median(samples: Sequence[Sample], name: str) -> float | None:
 
 
 def _user_share(samples: Sequence[Sample]) -> float | None:
-    """Of all rounds together: in one the ticks may be few."""
+    """Of all rounds together; None if that is too little time to be divided by ticks."""
     split = [
         (sample["user_s"] * sample["requests"], sample["system_s"] * sample["requests"])
         for sample in samples
         if sample.get("user_s") is not None and sample.get("system_s") is not None
     ]
     user_s, both_s = sum(user for user, _ in split), sum(map(sum, split))
-    return user_s / both_s if both_s > 0 else None
+    return user_s / both_s if both_s >= DIVISIBLE_S else None
 
 
 def _ratio(ours: Result, base: Result, name: str) -> Spread | None:
@@ -88,11 +95,16 @@ def _ratio(ours: Result, base: Result, name: str) -> Spread | None:
     return spread(found) if found else None
 
 
+def _find(results: Sequence[Result], loop: str) -> Result | None:
+    """The result of a loop that has one."""
+    return next((each for each in results if each.loop == loop and not each.failed), None)
+
+
 def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
     """The figures of a cell. *max_spread* is how wide the interval of a ratio may be, as
     a share of it, before it is said to be too wide."""
     workload = found.cell.workload
-    base_result = next((result for result in found.results if result.loop == base), None)
+    base_result, floor = _find(found.results, base), _find(found.results, FLOOR)
     lines = []
     for result in found.results:
         line = Line(
@@ -108,7 +120,7 @@ def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
             line.verdict = "failed" if result.failed else "skipped"
             continue
         samples = result.samples
-        line.rate = _median(samples, "rate")
+        line.rate = _median(samples, "rate") if workload.judged_by else None
         line.cpu_s = _median(samples, "cpu_s")
         if line.cpu_s is not None and (share := _user_share(samples)) is not None:
             line.user_s, line.system_s = line.cpu_s * share, line.cpu_s * (1 - share)
@@ -116,10 +128,13 @@ def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
         for name in LATENCIES:
             if (value := _median(samples, name)) is not None:
                 line.latencies_s[name] = value
-        if base_result is not None and not base_result.failed and result is not base_result:
+        line.early = _median(samples, "early")
+        if base_result is not None and result is not base_result and workload.judged_by:
             line.ratio = _ratio(result, base_result, workload.judged_by)
             if workload.judged_by == "rate":
                 line.cpu_ratio = _ratio(result, base_result, "cpu_s")
+        if floor is not None and result is not floor:
+            line.over_floor = _ratio(floor, result, "cpu_s")
         if result.loop in (base, FLOOR):
             line.verdict = "base" if result.loop == base else "floor"
         else:
@@ -128,7 +143,7 @@ def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
         line.notes += _notes(line, samples, max_spread)
     return CellSummary(
         found.cell.name, workload.name, workload.text, found.cell.size, found.cell.connections,
-        workload.unit, workload.judged_by, lines,
+        found.cell.timers, workload.family, workload.unit, workload.judged_by, lines,
     )
 
 
@@ -159,11 +174,15 @@ def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Not
     client, ours = _median(samples, "client_busy"), _median(samples, "busy")
     if client is not None and client > BUSY and (ours is None or ours < BUSY):
         notes.append(Note("the load generator limits the rate: go by the CPU for each"))
-    waited = _median(samples, "waited")
-    if waited is not None and waited > WAITED:
-        notes.append(Note("it waited for a processor that others used", f"{waited:.0%}"))
-    if early := _median(samples, "early"):
-        notes.append(Note("timers fired early", f"{early:.0%}"))
+    disturbed = sum(
+        max(sample.get(name) or 0 for name in ("waited", "client_waited", "stolen")) > DISTURBED
+        for sample in samples
+    )
+    if disturbed:
+        amount = f"{disturbed} of {len(samples)} rounds"
+        notes.append(Note("others had the processor for a part of the time", amount))
+    if line.early:
+        notes.append(Note("timers fired early", f"{line.early:.0%}"))
     return notes
 
 
@@ -184,12 +203,13 @@ class Standing:
 
 
 def standings(cells: Iterable[CellSummary], base: str) -> list[Standing]:
-    """How often each loop is better than the base, and by how much on the whole."""
+    """How often each loop is better than the base, and by how much on the whole. What is about
+    scaling or latency is left out: it asks something else."""
     found: dict[str, Standing] = {}
     rates: dict[str, list[float]] = {}
     cpus: dict[str, list[float]] = {}
     for cell in cells:
-        for line in cell.lines:
+        for line in cell.lines if not cell.family else ():
             if line.loop in (base, FLOOR):
                 continue
             standing = found.setdefault(line.loop, Standing(line.loop))
@@ -210,26 +230,49 @@ def _geometric_mean(values: Sequence[float]) -> float | None:
     return exp(sum(map(log, values)) / len(values)) if values else None
 
 
+def _rounded(value: Any) -> Any:
+    """Six digits: more are not known, and not worth their bytes."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list) else value
+
+
 def as_json(
     environment: dict[str, Any],
     options: dict[str, Any],
     cells: Sequence[tuple[CellResult, CellSummary]],
     standing: Sequence[Standing],
     warnings: Sequence[str],
+    goals: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """All of it: figures, and the samples they were made from."""
     made = []
     for found, summary in cells:
-        cell = asdict(summary)
+        cell = _rounded(asdict(summary))
         for line, result in zip(cell["lines"], found.results):
-            line["samples"] = result.samples
-            line["syscall_counts"] = result.syscall_counts
+            line["samples"] = _rounded(result.samples)
+            line["syscall_counts"] = _rounded(result.syscall_counts)
         made.append(cell)
     return {
         "version": 1,
         "environment": environment,
         "options": options,
         "cells": made,
-        "standings": [asdict(each) for each in standing],
+        "standings": [_rounded(asdict(each)) for each in standing],
+        "goals": [asdict(each) for each in goals],
         "warnings": list(warnings),
     }
+
+
+def dump(everything: dict[str, Any]) -> str:
+    """As text: a line for each loop of a cell, with its samples, so that a diff says something."""
+    cells = []
+    for cell in everything["cells"]:
+        head = json.dumps({name: value for name, value in cell.items() if name != "lines"})
+        lines = ",\n   ".join(map(json.dumps, cell["lines"]))
+        cells.append(f'{head[:-1]}, "lines": [\n   {lines}\n  ]}}')
+    rest = {name: value for name, value in everything.items() if name != "cells"}
+    text = ",\n  ".join(cells)
+    return f'{json.dumps(rest, indent=1)[:-2]},\n "cells": [\n  {text}\n ]\n}}\n'

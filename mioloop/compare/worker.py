@@ -19,13 +19,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from mioloop.compare import client, cpu, local, network
+from mioloop.compare import client, cpu, local, network, syscalls
 from mioloop.compare.loops import FLOOR, Loop
 from mioloop.compare.workloads import BY_NAME
 
 Job = dict[str, Any]
 
-IDLE_BATCH = 100
+IDLE_BATCH = 100        # connections made at a time
+IDLE_CHECK = 1000       # after so many it is known how much memory all will take
+SETTLE_S = 0.05
 
 
 def class_of(loop: object) -> str:
@@ -92,7 +94,7 @@ def execute(wire: Wire, config: Job) -> None:
 
 
 def generate(wire: Wire, config: Job) -> None:
-    """Jobs are the keywords of `client.open_load`, with `warm_s`, `seconds` and `pid`."""
+    """Jobs are the keywords of `client.open_load`, and what is to be measured of which process."""
     for job in wire.jobs():
         try:
             wire.say(**_measure(job))
@@ -102,43 +104,97 @@ def generate(wire: Wire, config: Job) -> None:
 
 def _measure(job: Job) -> Job:
     pid, warm_s, seconds = job.pop("pid"), job.pop("warm_s"), job.pop("seconds")
-    ours = job.pop("measure_client", False)
-    idle = job.pop("idle", False)
+    purpose, count, server_cpu = job.pop("purpose"), job.pop("count", False), job.pop("server_cpu")
     job["request"] = job["request"].encode()
-    if idle:
+    if purpose == "idle":
         return _measure_memory(job, pid)
-    with client.open_load(**job) as load:
+    if purpose == "quiet":
+        return _measure_quiet(job, pid, seconds)
+    ours = purpose == "client"
+    with client.open_load(**job) as load, contextlib.ExitStack() as stack:
         if warm_s:
             load.run(warm_s)
-        meter, before_s = cpu.Meter(os.getpid() if ours else pid), time.process_time()
+        added: Job = {}
+        if count:
+            try:
+                added["syscalls"] = stack.enter_context(syscalls.counted(pid))
+            except syscalls.NotCounted as exc:
+                added["not_counted"] = str(exc)
+        measured, ourselves = cpu.Meter(os.getpid() if ours else pid), cpu.Meter(os.getpid())
+        machine, before_s = cpu.Stolen({server_cpu} | cpu.pinned_to()), time.process_time()
         found: Job = dict(load.run(seconds))
-        used, ours_s = meter.read(), time.process_time() - before_s
-    found["client_busy"] = 0.0 if ours else ours_s / found["elapsed_s"]
+        used, ours_s = measured.read(), time.process_time() - before_s
+        found |= _disturbances(ourselves, found["elapsed_s"], "client_waited")
+        found["stolen"] = machine.share(found["elapsed_s"])
+    if not ours:
+        found["client_busy"] = ours_s / found["elapsed_s"]
+    return found | added | _used(used, found["elapsed_s"])
+
+
+def _used(used: cpu.Used, elapsed_s: float) -> Job:
+    found: Job = {}
     if used.total_s is not None:
         found |= {"cpu_s": used.total_s, "user_s": used.user_s, "system_s": used.system_s}
     if used.waited_s is not None:
-        found["waited"] = used.waited_s / found["elapsed_s"]
+        found["waited"] = used.waited_s / elapsed_s
     return found
+
+
+def _measure_quiet(job: Job, pid: int, seconds: float) -> Job:
+    """The processor time of a server whose connections are open and say nothing."""
+    with client.open_load(**job) as load:
+        load.run(0)
+        time.sleep(SETTLE_S)
+        meter, started = cpu.Meter(pid), time.perf_counter()
+        time.sleep(seconds)
+        used, elapsed_s = meter.read(), time.perf_counter() - started
+    return {"requests": elapsed_s, "elapsed_s": elapsed_s, "cpu_s": used.total_s}
+
+
+def _disturbances(ourselves: cpu.Meter, elapsed_s: float, name: str) -> Job:
+    waited_s = ourselves.read().waited_s
+    return {} if waited_s is None else {name: waited_s / elapsed_s}
 
 
 def _measure_memory(job: Job, pid: int) -> Job:
     """One echo on each connection, so that all are in use; then what each has added."""
     connections = job.pop("connections")
     with contextlib.ExitStack() as loads:
+
+        def open_more(count: int) -> None:
+            loads.enter_context(client.open_load(**job, connections=count)).run(0)
+
         # What the server allocates once; and as many at a time as its backlog can take.
-        loads.enter_context(client.open_load(**job, connections=IDLE_BATCH)).run(0)
-        before = cpu.resident_bytes(pid)
+        open_more(IDLE_BATCH)
+        before = _settled_bytes(pid)
         started = time.perf_counter()
         for first in range(0, connections, IDLE_BATCH):
-            count = min(IDLE_BATCH, connections - first)
-            loads.enter_context(client.open_load(**job, connections=count)).run(0)
+            open_more(min(IDLE_BATCH, connections - first))
+            if first == IDLE_CHECK:
+                _check_memory((cpu.resident_bytes(pid) or 0) - before, first, connections)
         elapsed_s = time.perf_counter() - started
-        after = cpu.resident_bytes(pid)
-    if before is None or after is None:
-        raise OSError("the memory of a process is read from /proc, which this system has not")
+        after = _settled_bytes(pid)
     return {
         "requests": connections, "elapsed_s": elapsed_s, "bytes": (after - before) / connections
     }
+
+
+def _settled_bytes(pid: int) -> int:
+    time.sleep(SETTLE_S)        # the answer has come, but the server may not have done with it
+    found = cpu.resident_bytes(pid)
+    if found is None:
+        raise OSError("the memory of a process is read from /proc, which this system has not")
+    return found
+
+
+def _check_memory(used: int, made: int, connections: int) -> None:
+    """Rather no figure than a machine that has no memory left."""
+    needed, free = used / made * (connections - made), cpu.available_bytes()
+    if free is not None and needed > free * 0.8:
+        raise OSError(
+            f"{connections:,} connections would need another {needed / 2**30:.1f} GiB of memory,"
+            f" and {free / 2**30:.1f} GiB are free: try fewer, by --connections"
+        )
 
 
 # -- in one process ---------------------------------------------------------------------------
@@ -151,7 +207,7 @@ def work(wire: Wire, config: Job) -> None:
     asyncio.set_event_loop(loop)
     wire.say(port=0, loop=class_of(loop))
     for job in wire.jobs():
-        meter = cpu.Meter(os.getpid())
+        meter, machine = cpu.Meter(os.getpid()), cpu.Stolen(cpu.pinned_to())
         try:
             if job["workload"] == "loop-creation":
                 found = local.make_loops(factory, job["seconds"])
@@ -160,14 +216,13 @@ def work(wire: Wire, config: Job) -> None:
                     loop, job["port"], job["connections"], job["seconds"], network.BODY
                 )
             else:
-                found = local.run(loop, job["workload"], job["seconds"])
+                found = local.run(loop, job["workload"], job["seconds"], job["timers"])
         except Exception as exc:
             wire.say(error=f"{type(exc).__name__}: {exc}")
         else:
-            used = meter.read()
-            if used.waited_s is not None:
-                found["waited"] = used.waited_s / found["elapsed_s"]
-            wire.say(**found)
+            if job["workload"] not in local.WAIT_FOR_THEMSELVES:
+                found |= _disturbances(meter, found["elapsed_s"], "waited")
+            wire.say(**found, stolen=machine.share(found["elapsed_s"]))
 
 
 ROLES = {

@@ -7,8 +7,14 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mioloop.arguments import unknown
+
 KIB = 1024
 SPLIT_HEAD = 64         # bytes that `split-writes` puts before each echo, in a write of its own
+
+# Families: the others of a run, unless they are named, are left out of it.
+SCALING = "scaling"     # --scaling: does the cost of one grow with how many there are?
+SPIN = "spin"           # --spin: latency, and what it costs; beside all the others too
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,8 @@ class Workload:
     """One thing that programs do with a loop.
 
     `side` says who is measured: "server" (under the C load generator), "client" (of the C
-    floor), "local" (nobody else), "idle" (memory of a server) or "import".
+    floor), "local" (nobody else), "idle" (memory of a server), "quiet" (processor time of a
+    server that nobody asks for anything) or "import".
     """
 
     name: str
@@ -27,12 +34,18 @@ class Workload:
     tls: bool = False
     head_size: int = 0
     reconnect: bool = False
+    active: int = 0             # connections that have a request under way; 0: all
+    interval_s: float = 0.0     # between two requests of a connection, at least
     sizes: tuple[int, ...] = (0,)
     connections: tuple[int, ...] = (0,)
+    timers: tuple[int, ...] = (0,)
     quick: tuple[int, int] | None = (0, 0)      # size and connections; None: not in --quick
     requires: tuple[str, ...] = ()
     judged_by: str = "rate"                     # the field of a sample that is compared
     unit: str = "request"
+    rounds: int = 7
+    seconds: float = 0.3                       # of each round
+    family: str = ""
 
     @property
     def missing(self) -> list[str]:
@@ -46,20 +59,22 @@ class Cell:
     workload: Workload
     size: int = 0
     connections: int = 0
+    timers: int = 0
 
     @property
     def name(self) -> str:
         parts = [self.workload.name]
         if self.size:
             parts.append(f"{self.size // KIB} KiB" if self.size % KIB == 0 else f"{self.size} B")
-        if self.connections:
-            parts.append(f"x {self.connections:,}")
+        if self.connections or self.timers:
+            parts.append(f"x {self.connections or self.timers:,}")
         return " ".join(parts)
 
 
 _SIZES = (KIB, 10 * KIB, 100 * KIB)
 _CONNECTIONS = (1, 64, 512)
 _ECHO = {"sizes": _SIZES, "connections": _CONNECTIONS, "quick": (KIB, 64)}
+_TIMERS = tuple(10**power for power in range(7))
 
 
 def _local(name: str, text: str, unit: str, **more: object) -> Workload:
@@ -77,14 +92,14 @@ WORKLOADS = (
     ),
     Workload(
         "udp", "echo by asyncio.DatagramProtocol",
-        transport="udp", sizes=(KIB,), connections=(1, 16), quick=(KIB, 16), unit="datagram",
+        transport="udp", sizes=(KIB,), connections=(1, 64), quick=(KIB, 64), unit="datagram",
     ),
     Workload(
         "tls", "echo by asyncio.Protocol under TLS",
         tls=True, sizes=_SIZES, connections=(64,), quick=(KIB, 64),
     ),
     Workload(
-        "split-writes", "header and body in two writes for each answer",
+        "split-writes", "echo with a header: two writes for each answer",
         head_size=SPLIT_HEAD, sizes=(KIB,), connections=(1, 64), quick=(KIB, 64),
     ),
     Workload(
@@ -94,6 +109,10 @@ WORKLOADS = (
     Workload(
         "http", "an HTTP/1.1 asyncio.Protocol",
         protocol="http", connections=(1, 64, 512), quick=(0, 64),
+    ),
+    Workload(
+        "http-split", "the same, header and body in two writes",
+        protocol="http", connections=(64,), quick=(0, 64),
     ),
     Workload(
         "aiohttp-server", "aiohttp.web, a short text",
@@ -110,7 +129,7 @@ WORKLOADS = (
     _local("call-soon-chain", "each callback schedules the next", "callback"),
     _local("call-soon-batch", "1000 callbacks scheduled at once", "callback"),
     _local("sleep-0", "await asyncio.sleep(0)", "sleep"),
-    _local("task-create", "a task made, run and awaited", "task"),
+    _local("task-create", "100 tasks made and gathered", "task"),
     _local("task-switch", "100 tasks that take turns by sleep(0)", "switch"),
     _local("timers-cancelled", "call_later(60) and cancel()", "timer"),
     _local("timers-fired", "1000 timers that are due at once", "timer"),
@@ -127,25 +146,55 @@ WORKLOADS = (
     Workload(
         "idle", "resident bytes for each idle connection", side="idle", sizes=(KIB,),
         connections=(10_000,), quick=(KIB, 2000), judged_by="bytes", unit="connection",
+        rounds=6,
     ),
     Workload(
         "idle-tls", "resident bytes for each idle TLS connection", side="idle", tls=True,
         sizes=(KIB,), connections=(10_000,), quick=None, judged_by="bytes", unit="connection",
+        rounds=6,
+    ),
+    Workload(
+        "ping-pong", "latency: one connection, one echo after the other", sizes=(KIB,),
+        connections=(1,), quick=None, judged_by="p50_s", family=SPIN,
+    ),
+    Workload(
+        "trickle", "latency: an echo each millisecond", sizes=(KIB,), connections=(1,),
+        interval_s=0.001, quick=None, judged_by="p50_s", family=SPIN,
+    ),
+    Workload(
+        "quiet", "share of a processor for 100 connections that say nothing", side="quiet",
+        sizes=(KIB,), connections=(100,), quick=None, judged_by="", unit="second", family=SPIN,
+    ),
+    Workload(
+        "scale-connections", "echo on 64 connections at a time, of so many in turn", active=64,
+        sizes=(KIB,), connections=(1, 10, 100, 1000, 10_000), quick=None, rounds=5,
+        family=SCALING,
+    ),
+    _local(
+        "scale-timers", "so many timers made, all due, and run", "timer", timers=_TIMERS,
+        quick=None, rounds=5, family=SCALING,
+    ),
+    _local(
+        "scale-pending", "call_later() and cancel() while so many timers wait", "timer",
+        timers=_TIMERS, quick=None, rounds=5, family=SCALING,
     ),
 )
 
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 
-def select(patterns: Sequence[str]) -> list[Workload]:
-    """The workloads that any of the patterns (as of the shell) names, in their own order.
+def select(patterns: Sequence[str], families: Sequence[str] = ()) -> list[Workload]:
+    """The workloads that any of the patterns (as of the shell) names, in their own order; if
+    there are none, all but those of families that are not among *families*.
 
     Raises:
         ValueError: a pattern that names none.
     """
+    if not patterns:
+        return [each for each in WORKLOADS if each.family in ("", *families)]
     for pattern in patterns:
         if not fnmatch.filter(BY_NAME, pattern):
-            raise ValueError(f"there is no workload {pattern!r}; they are {', '.join(BY_NAME)}")
+            raise ValueError(unknown("workload", pattern, list(BY_NAME)))
     return [
         workload
         for workload in WORKLOADS
@@ -158,8 +207,9 @@ def cells_of(
     quick: bool = False,
     sizes: Sequence[int] = (),
     connections: Sequence[int] = (),
+    timers: Sequence[int] = (),
 ) -> list[Cell]:
-    """The cells of a workload; *sizes* and *connections* replace its own, where it has any."""
+    """The cells of a workload; the sequences replace its own, where it has any."""
     own_sizes, own_connections = workload.sizes, workload.connections
     if quick:
         if workload.quick is None and not sizes and not connections:
@@ -170,4 +220,10 @@ def cells_of(
         own_sizes = tuple(sizes)
     if connections and own_connections != (0,):
         own_connections = tuple(connections)
-    return [Cell(workload, size, count) for size in own_sizes for count in own_connections]
+    own_timers = tuple(timers) if timers and workload.timers != (0,) else workload.timers
+    return [
+        Cell(workload, size, count, waiting)
+        for size in own_sizes
+        for count in own_connections
+        for waiting in own_timers
+    ]

@@ -13,14 +13,17 @@ import errno
 import selectors
 import signal
 import threading
-from asyncio import base_events, sslproto
+from asyncio import base_events
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mioloop.loop import children, signals
 from mioloop.loop.schedule import NativeLoop
+from mioloop.transports.tls import make_tls
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from mioloop import mio
     from mioloop.mio.poll import BorrowedPoll
@@ -118,7 +121,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             yield
             return
         ours = self._csock.fileno()
-        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        before = signals.wake_by(ours)
         try:
             yield
         finally:
@@ -241,11 +244,54 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         server: Any = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
-        tls = sslproto.SSLProtocol(
+        tls = make_tls(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
+        transport: asyncio.Transport = tls._app_transport
         self._make_socket_transport(rawsock, tls, extra=extra, server=server)
-        return tls._app_transport
+        return transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        **timeouts: Any,
+    ) -> Any:
+        import ssl  # not there in every Python
+
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(
+                f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+            )
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        handshake = self.create_future()
+        tls = make_tls(
+            self, protocol, sslcontext, handshake, server_side, server_hostname, False, **timeouts
+        )
+        app_transport = tls._app_transport
+        transport.pause_reading()  # nothing may reach the session before its connection_made()
+        if isinstance(protocol, asyncio.StreamReaderProtocol):
+            # What a StreamReader has and nobody has read is the peer's side of the handshake.
+            unread = getattr(getattr(protocol, "_stream_reader", None), "_buffer", None)
+            if unread:
+                tls._read_before(unread)
+                unread.clear()
+        transport.set_protocol(tls)
+        connected = self.call_soon(tls.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await handshake
+        except BaseException:
+            transport.close()
+            connected.cancel()
+            resumed.cancel()
+            raise
+        return app_transport
 
     def _start_serving(
         self,
@@ -272,20 +318,40 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         self._stop_listener(sock)
         super()._stop_serving(sock)
 
+    async def _make_subprocess_transport(
+        self, protocol: asyncio.SubprocessProtocol, *args: Any, **kwargs: Any
+    ) -> asyncio.SubprocessTransport:
+        if children.watcher_was_chosen():
+            return await super()._make_subprocess_transport(protocol, *args, **kwargs)
+        waiter = self.create_future()
+        transport = children.SubprocessTransport(self, protocol, *args, waiter=waiter, **kwargs)
+        await transport.until_started(waiter)
+        return transport
+
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        self._check_sendfile_params(transp._sock, file, offset, count)  # type: ignore[attr-defined]
+        drained = transp._make_empty_waiter()
         reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        transp._lend_fd()
         try:
-            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+            await drained
+            sent: int = await transp._send_file(file, offset, count)
+            return sent
         finally:
-            transp._take_fd_back()
             transp._reset_empty_waiter()
             if reading:
                 transp.resume_reading()
 
     # -- signals ------------------------------------------------------------------
+
+    def _read_from_self(self) -> None:
+        signals.serve(self)
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
+        super().add_signal_handler(sig, callback, *args)
+        signals.take_note_of(sig, self._csock.fileno())
 
     def remove_signal_handler(self, sig: int) -> bool:
         removed = super().remove_signal_handler(sig)
@@ -295,6 +361,6 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             and threading.current_thread() is threading.main_thread()
         ):
             # The last one took the wakeup descriptor with it; Ctrl-C still needs it (R87).
-            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+            signals.wake_by(self._csock.fileno())
         return removed
 

@@ -81,6 +81,7 @@ cdef class Reactor(Host):
     cdef int64_t polled_ns              # when the last poll returned
 
     cdef bytes read_buffer              # of READ_SIZE bytes, for whoever reads; None if lent
+    cdef bytes plain_buffer             # the same, for what was decrypted
     cdef bytes spare                    # the last small read; nobody's, if only we refer to it
     cdef Py_ssize_t spare_room          # bytes that it was made for
 

@@ -166,7 +166,7 @@ cdef class Reactor(Host):
         self.ring_capacity = 0
         self.again = []
         self.token_by_fd = {}
-        self.read_buffer = self.spare = None
+        self.read_buffer = self.plain_buffer = self.spare = None
         return 0
 
     # -- the ready queue ---------------------------------------------------

@@ -37,7 +37,6 @@ cdef class Endpoint(Source):
     # the registration
     cdef uint32_t armed                 # interest that the poll has
     cdef bint blocked                   # the system is full: wait until writable
-    cdef bint lent                      # sendfile drives the descriptor itself
     cdef bint short_is_all              # a short read or write means: no more now
 
     # reading

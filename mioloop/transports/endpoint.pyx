@@ -150,7 +150,7 @@ cdef class Endpoint(Source):
         """
         cdef uint32_t want
 
-        if not self.attached or self.lent:
+        if not self.attached:
             return 0
         if self.idle():
             self.reactor.let_go(self)   # whoever forgets it now gets a ResourceWarning

@@ -127,6 +127,8 @@ cdef class WriteFlow(Endpoint):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        if self.buffered_bytes and not self.blocked:
+            self.flush_now()            # only gathered: the system has not been asked yet
         self.high_bytes = high
         self.low_bytes = low
         self.pause_protocol_if_full()
@@ -180,7 +182,7 @@ cdef class ByteFlow(WriteFlow):
     cdef int flush_now(self) except -1:
         cdef Py_ssize_t n, tried = 0
 
-        while self.buffered_bytes and not self._conn_lost and not self.lent:
+        while self.buffered_bytes and not self._conn_lost:
             n = self.send_chunks(&tried)
             if n == -EAGAIN or n == -EWOULDBLOCK:
                 return self.block()
@@ -192,6 +194,10 @@ cdef class ByteFlow(WriteFlow):
             if n < tried and self.short_is_all:
                 self.block()                        # first: resume_writing() may write
                 return self.resume_protocol_if_drained()
+        return self.flush_other()
+
+    cdef int flush_other(self) except -1:
+        """Send what is not in the buffer, once that is empty."""
         return 0
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
@@ -233,7 +239,14 @@ cdef class ByteFlow(WriteFlow):
 
     # -- cold path ---------------------------------------------------------------
 
+    def _force_close(self, exc):
+        """Close at once. What is only gathered was written before, and still leaves (R59)."""
+        if not self.blocked:
+            self.flush_now()
+        WriteFlow._force_close(self, exc)
+
     cdef int write_failed(self, exc) except -1:
+        self.discard()                  # fatal() would send it
         return self.fatal(exc, "Fatal write error on transport")
 
     cdef int discard(self) except -1:

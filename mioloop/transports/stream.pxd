@@ -2,6 +2,12 @@ from cpython.object cimport PyObject
 
 from mioloop.reactor.reactor cimport Reactor
 from mioloop.transports.flow cimport ByteFlow
+from mioloop.transports.sendfile cimport FileSending
+
+
+cdef class StreamFilter:
+    """A protocol in native code: it sees what was read where it lies."""
+    cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1
 
 
 cdef class StreamTransport(ByteFlow):
@@ -12,6 +18,7 @@ cdef class StreamTransport(ByteFlow):
 
     # reading
     cdef object data_received           # bound once, not looked up per read
+    cdef StreamFilter filter            # the protocol, if it is one
     cdef object get_buffer              # likewise, of a BufferedProtocol
     cdef object buffer_updated
     cdef bint buffered_protocol
@@ -21,9 +28,12 @@ cdef class StreamTransport(ByteFlow):
     # writing
     cdef bint eof_written
     cdef object empty_waiter            # sendfile waits for the buffer to drain
+    cdef FileSending file               # and then for this one
 
     cdef Py_ssize_t read_bytes(self) except? -2
     cdef Py_ssize_t read_into_protocol(self) except? -2
+    cdef Py_ssize_t read_into_filter(self) except? -2
+    cdef int send(self, bytes data) except -1
     cdef bint view_buffer(self, Py_buffer *view) except -1
     cdef int buffer_refused(self, buffer) except -1
     cdef int read_ended(self, Py_ssize_t n) except -1
@@ -31,6 +41,8 @@ cdef class StreamTransport(ByteFlow):
     cdef int protocol_failed(self, str name) except -1
     cdef int call_protocol(self, str name, object method, object arg) except -1
     cdef int remember_addresses(self) except -1
+    cdef int file_failed(self, exc) except -1
+    cdef int end_file(self) except -1
     cdef int leave_server(self) except -1
     cdef object socket_object(self)
 

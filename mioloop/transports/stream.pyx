@@ -20,6 +20,7 @@ from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
 from mioloop.transports.endpoint cimport mio_bytes_set_size
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
+from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
 
 import os
@@ -36,6 +37,7 @@ cdef extern from "Python.h":
     bint PyMethod_Check(object)
     PyObject *PyMethod_GET_FUNCTION(object)
     PyObject *PyMethod_GET_SELF(object)
+    bint PyObject_TypeCheck(object, type)           # not by `__class__`
     int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
@@ -55,6 +57,12 @@ class Transport(transports._FlowControlMixin, transports.Transport):
     __slots__ = ()
 
 
+cdef class StreamFilter:
+
+    cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
+        return 0
+
+
 cdef class StreamTransport(ByteFlow):
 
     _start_tls_compatible = True
@@ -66,6 +74,8 @@ cdef class StreamTransport(ByteFlow):
         return not (self.paused or self.closing or self.eof_seen) and self.started
 
     cdef Py_ssize_t receive(self) except? -2:
+        if self.filter is not None:
+            return self.read_into_filter()
         return self.read_into_protocol() if self.buffered_protocol else self.read_bytes()
 
     cdef Py_ssize_t read_bytes(self) except? -2:
@@ -110,6 +120,28 @@ cdef class StreamTransport(ByteFlow):
             return self.read_ended(n)
         self.call_protocol("buffer_updated", self.buffer_updated, n)
         return READ_SIZE if n == capacity else n
+
+    cdef Py_ssize_t read_into_filter(self) except? -2:
+        cdef Reactor reactor = self.reactor
+        cdef bytes buffer = reactor.read_buffer
+        cdef StreamFilter filter = self.filter      # it may be replaced
+        cdef Py_ssize_t n
+
+        reactor.read_buffer = None
+        if buffer is None:
+            buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
+        try:
+            if n <= 0:
+                return self.read_ended(n)
+            filter.bytes_received(PyBytes_AS_STRING(buffer), n)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        finally:
+            reactor.read_buffer = buffer
+        return n
 
     cdef bint view_buffer(self, Py_buffer *view) except -1:
         """Of the protocol's buffer; False if there is none to read into: the end."""
@@ -176,6 +208,14 @@ cdef class StreamTransport(ByteFlow):
         self.buffered_bytes += size
         self.written()
 
+    cdef int send(self, bytes data) except -1:
+        """write() for a StreamFilter: bytes, not empty; nothing happens after the end."""
+        if not self._conn_lost:
+            self.chunks.append(data)
+            self.buffered_bytes += PyBytes_GET_SIZE(data)
+            self.written()
+        return 0
+
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
         cdef Py_ssize_t count
@@ -186,6 +226,9 @@ cdef class StreamTransport(ByteFlow):
             return mio_send(self.fd, PyBytes_AS_STRING(chunk) + self.first_sent, tried[0])
         count = self.gather(iov, tried)
         return mio_sendv(self.fd, iov, count)
+
+    cdef bint idle(self) noexcept:
+        return self.file is None and ByteFlow.idle(self)
 
     cdef int all_sent(self) except -1:
         if self.empty_waiter is not None and not self.empty_waiter.done():
@@ -262,6 +305,7 @@ cdef class StreamTransport(ByteFlow):
         return 0
 
     cdef int write_failed(self, exc) except -1:
+        self.discard()                  # fatal() would send it
         self.fatal(exc, "Fatal write error on socket transport")
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(exc)
@@ -269,10 +313,12 @@ cdef class StreamTransport(ByteFlow):
 
     cdef int ended(self) except -1:
         self.remember_addresses()
-        self.data_received = self.get_buffer = self.buffer_updated = None
+        self.data_received = self.get_buffer = self.buffer_updated = self.filter = None
         ByteFlow.ended(self)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        if self.file is not None:
+            self.file_failed(ConnectionError("the transport was closed during sendfile()"))
         return self.leave_server()
 
     cdef int close_fd(self) except -1:
@@ -339,7 +385,8 @@ cdef class StreamTransport(ByteFlow):
 
     def set_protocol(self, protocol):
         self._protocol = protocol
-        self.buffered_protocol = isinstance(protocol, BufferedProtocol)
+        self.filter = <StreamFilter>protocol if PyObject_TypeCheck(protocol, StreamFilter) else None
+        self.buffered_protocol = self.filter is None and isinstance(protocol, BufferedProtocol)
         self.data_received = self.get_buffer = self.buffer_updated = None  # until the next read
 
     def get_extra_info(self, name, default=None):
@@ -386,18 +433,53 @@ cdef class StreamTransport(ByteFlow):
     def _reset_empty_waiter(self):
         self.empty_waiter = None
 
-    def _lend_fd(self):
-        """sock_sendfile() drives the descriptor until _take_fd_back()."""
-        self.reactor.unregister(self)
-        self.reactor.token_by_fd.pop(self.fd, None)
-        self.armed = 0
-        self.lent = True
+    async def _send_file(self, file, offset, count):
+        """sendfile(2), with reading paused, an empty buffer and an empty waiter in place."""
+        cdef FileSending sending = open_file(file, offset, count)
 
-    def _take_fd_back(self):
-        self.lent = False
-        if self.attached:
-            self.reactor.token_by_fd[self.fd] = self.token
-            self.update_interest()
+        if sending is None:
+            return 0
+        if self._conn_lost:
+            raise ConnectionError("Connection is closed by peer")
+        sending.waiter = self.reactor.create_future()
+        self.file = sending
+        try:
+            self.flush_other()
+            return await sending.waiter
+        finally:
+            if self.file is sending:        # cancelled
+                self.end_file()
+            sending.leave_position()
+
+    cdef int flush_other(self) except -1:
+        cdef FileSending file = self.file
+        cdef Py_ssize_t n
+
+        if file is None or self._conn_lost:
+            return 0
+        n = file.send_part(self.fd)
+        if n == -EAGAIN or n == -EWOULDBLOCK:
+            return self.block()
+        if n > 0:
+            self.blocked = True
+            return self.reactor.serve_again(self, MIO_WRITABLE)
+        if n < 0:
+            return self.file_failed(file.failure(-n))
+        self.end_file()
+        futures._set_result_unless_cancelled(file.waiter, file.sent)
+        return 0
+
+    cdef int file_failed(self, exc) except -1:
+        waiter = self.file.waiter
+        self.end_file()
+        if not waiter.done():
+            waiter.set_exception(exc)
+        return 0
+
+    cdef int end_file(self) except -1:
+        self.file = None
+        self.blocked = False
+        return self.update_interest()
 
     @property
     def _sock(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import subprocess
 import sys
@@ -88,6 +89,68 @@ def test_http_answers_are_read_to_their_end() -> None:
         **shared, port=port, request=HTTP_REQUEST % b"/", connections=4
     ) as load:
         assert load.run(0.02)["requests"] >= 4
+
+
+def test_only_as_many_requests_are_under_way_as_are_active_and_all_connections_have_their_turn(
+) -> None:
+    """Of 5 connections 2 at a time: the first answers come only when 2 requests are there."""
+    seen: list[int] = []
+
+    def answer_in_pairs(listener: socket.socket) -> None:
+        conns = [listener.accept()[0] for _ in range(5)]
+        waiting: list[tuple[socket.socket, bytes]] = []
+        with selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
+            for conn in conns:
+                selector.register(conn, selectors.EVENT_READ)
+            while selector.get_map():
+                ready = [key.fileobj for key, _ in selector.select()]
+                for conn in ready:
+                    data = conn.recv(16)
+                    if not data:
+                        selector.unregister(conn)
+                        continue
+                    waiting.append((conn, data))
+                    seen.append(conns.index(conn))
+                assert len(waiting) <= 2
+                if len(waiting) == 2:
+                    for conn, data in waiting:
+                        conn.sendall(data)
+                    waiting = []
+        for conn in conns:
+            conn.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_in_pairs, args=(listener,))
+        thread.start()
+        with client.open_load(
+            transport="tcp", protocol="echo", address="127.0.0.1",
+            port=listener.getsockname()[1], size=16, connections=5, active=2, timeout_s=5,
+        ) as load:
+            requests = load.run(0.05)["requests"]
+        thread.join(10)
+    assert not thread.is_alive()
+    assert len(seen) == requests
+    uses = [seen.count(conn) for conn in range(5)]
+    assert max(uses) - min(uses) <= 2
+
+
+def test_interval_keeps_requests_of_a_connection_apart() -> None:
+    shared = {"transport": "tcp", "protocol": "echo", "address": "127.0.0.1"}
+    with floor(**shared) as port, client.open_load(
+        **shared, port=port, size=1024, connections=2, interval_s=0.05
+    ) as load:
+        found = load.run(0.12)
+
+    # At 0, 50 and 100 ms; less often only if the machine stands still.
+    assert 2 <= found["requests"] <= 2 * 3
+
+
+@pytest.mark.parametrize("wrong", [{"connections": 0}, {"active": -1}, {"interval_s": -1.0}])
+def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(OSError, match="load generator: Invalid argument"), client.open_load(
+        transport="tcp", protocol="echo", address="127.0.0.1", port=1, size=1, **wrong
+    ):
+        pass
 
 
 def test_certificate_is_private_and_never_overwrites(tmp_path: Path) -> None:

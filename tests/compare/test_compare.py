@@ -2,110 +2,87 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import xml.dom.minidom
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from tests.compare.conftest import Compare
+
+pytest.importorskip("matplotlib")
 pytest.importorskip("rich")
 
-WAIT_S = 110
-SMALL = ("--rounds", "2", "--seconds", "0.02")
-
-
-def compare(
-    *arguments: str, directory: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mioloop", "compare", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=WAIT_S,
-        cwd=directory,
-    )
-
-
-def figures(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
-def lines_of(found: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    return {
-        (cell["workload"], line["loop"]): line for cell in found["cells"] for line in cell["lines"]
-    }
+ONE_CELL = ("echo-protocol", "--sizes", "1k", "--connections", "2")
 
 
 # -- all workloads ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], Path]:
-    """One run of every workload on every loop, with all its files."""
+def everything(compare_once: Compare) -> tuple[str, Compare]:
+    """One run of every workload, with all its files. On two loops: asyncio can do what they
+    need by definition, and stands in other tests."""
     for name in ("uvloop", "aiohttp", "uvicorn"):
         pytest.importorskip(name)
-    directory = tmp_path_factory.mktemp("compare")
-    done = compare(
-        "--rounds", "1", "--seconds", "0.01", "--sizes", "1k", "--connections", "2",
-        "--json", str(directory / "figures.json"), "--html", str(directory / "page.html"),
+    (compare_once.directory / "goals.md").write_text(
+        "Before.\n<!-- goals: filled in by `make bench` -->\nold\n<!-- end of goals -->\nAfter.\n"
+    )
+    done = compare_once(
+        "--loops", "uvloop,mioloop", "--rounds", "1", "--seconds", "0.01", "--sizes", "1k",
+        "--connections", "2", "--timers", "1,10", "--scaling", "*",
+        "--json", "figures", "--report", "report", "--goals", "goals.md",
     )
     assert done.returncode == 0, done.stdout
-    return done.stdout, figures(directory / "figures.json"), directory
+    return done.stdout, compare_once
 
 
-@pytest.mark.timeout(WAIT_S + 10)
-def test_every_workload_runs_on_every_loop(everything: tuple[str, dict[str, Any], Path]) -> None:
+def test_every_workload_runs(everything: tuple[str, Compare]) -> None:
     from mioloop.compare.workloads import BY_NAME
 
-    lines = lines_of(everything[1])
+    lines = everything[1].lines
     assert {workload for workload, _ in lines} == set(BY_NAME)
     for (workload, _), line in lines.items():
         assert not line["failed"]
         assert line["samples"], workload
-        figure = line["bytes"] if workload.startswith("idle") else line["rate"]
-        assert figure is not None
+        figure = {"idle": "bytes", "idle-tls": "bytes", "quiet": "cpu_s"}.get(workload, "rate")
+        assert line[figure] is not None
 
 
-def test_floor_stands_beside_servers_and_clients(
-    everything: tuple[str, dict[str, Any], Path]
-) -> None:
-    lines = lines_of(everything[1])
-    with_floor = {workload for workload, loop in lines if loop == "C floor"}
+def test_floor_stands_beside_servers_and_clients(everything: tuple[str, Compare]) -> None:
+    with_floor = {workload for workload, loop in everything[1].lines if loop == "C floor"}
 
     assert {"echo-protocol", "unix", "udp", "tls", "http", "aiohttp-client", "idle"} <= with_floor
-    assert not {"call-soon-chain", "import"} & with_floor
+    assert {"quiet", "trickle", "scale-connections"} <= with_floor
+    assert not {"call-soon-chain", "import", "scale-timers"} & with_floor
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processor time is Linux only")
-def test_requests_have_latencies_and_processor_time(
-    everything: tuple[str, dict[str, Any], Path]
-) -> None:
-    for loop in ("asyncio", "uvloop", "mioloop"):
-        line = lines_of(everything[1])["echo-protocol", loop]
+def test_requests_have_latencies_and_processor_time(everything: tuple[str, Compare]) -> None:
+    for loop in ("uvloop", "mioloop"):
+        line = everything[1].lines["echo-protocol", loop]
         assert line["cpu_s"] > 0
+        assert line["over_floor"]["median"] > 0
         assert set(line["latencies_s"]) == {"p50_s", "p99_s", "p999_s", "max_s"}
-        assert {"requests", "elapsed_s", "rate", "client_busy"} <= set(line["samples"][0])
+        assert {"requests", "elapsed_s", "rate", "client_busy", "waited", "client_waited"} <= set(
+            line["samples"][0]
+        )
 
 
-def test_environment_and_command_are_in_the_files(
-    everything: tuple[str, dict[str, Any], Path]
-) -> None:
-    _, found, directory = everything
-    page = (directory / "page.html").read_text()
-
+def test_environment_and_command_are_in_the_files(everything: tuple[str, Compare]) -> None:
+    found, report = everything[1].figures, everything[1].directory / "report"
     assert found["environment"]["command"][:4] == ["python", "-m", "mioloop", "compare"]
-    for text in (found["environment"]["python"], "--sizes 1k", "uvloop", "echo-protocol 1 KiB"):
-        assert text in page
+    for name in ("index.html", "README.md"):
+        page = (report / name).read_text()
+        for text in (found["environment"]["python"], "--sizes 1k", "uvloop", "echo-protocol 1 KiB"):
+            assert text in page
+    assert (report / "figures.json").read_text() == (report.parent / "figures").read_text()
 
 
-def test_page_needs_nothing_from_outside(everything: tuple[str, dict[str, Any], Path]) -> None:
-    page = (everything[2] / "page.html").read_text()
+def test_page_needs_nothing_from_outside(everything: tuple[str, Compare]) -> None:
+    page = (everything[1].directory / "report" / "index.html").read_text()
     outside: list[str] = []
     opened: list[str] = []
 
@@ -117,14 +94,37 @@ def test_page_needs_nothing_from_outside(everything: tuple[str, dict[str, Any], 
     Reader().feed(page)
     assert outside == []
     assert {"svg", "table", "dl"} <= set(opened)
-    start, end = page.index("<svg"), page.index("</svg>") + len("</svg>")
-    xml.dom.minidom.parseString(page[start:end])
+    assert opened.count("svg") == 1 + 3         # the ratios; connections, timers, pending
+    for part in page.split("<svg")[1:]:
+        xml.dom.minidom.parseString("<svg" + part[: part.index("</svg>") + len("</svg>")])
 
 
-def test_table_names_every_cell_and_the_base(everything: tuple[str, dict[str, Any], Path]) -> None:
-    output, found, _ = everything
+def test_report_shows_its_charts(everything: tuple[str, Compare]) -> None:
+    report = everything[1].directory / "report"
+    text = (report / "README.md").read_text()
 
-    for cell in found["cells"]:
+    for name in ("chart.svg", "chart-scaling.svg"):
+        assert f"]({name})" in text
+        xml.dom.minidom.parse(str(report / name))
+    assert "scale-timers" in (report / "chart-scaling.svg").read_text()
+    assert "scale-timers" not in (report / "chart.svg").read_text()
+
+
+def test_goals_stand_beside_what_was_measured(everything: tuple[str, Compare]) -> None:
+    text = (everything[1].directory / "goals.md").read_text()
+
+    assert text.startswith("Before.\n<!-- goals")
+    assert text.endswith("<!-- end of goals -->\nAfter.\n")
+    assert "old" not in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| `call_soon` chain |"))
+    assert "| 4.50x |" in row and " by CPU |" in row
+    (row,) = (line for line in text.splitlines() if line.startswith("| Protocol echo 100 KiB |"))
+    assert "| not measured |" in row
+
+
+def test_table_names_every_cell_and_the_base(everything: tuple[str, Compare]) -> None:
+    output, run = everything
+    for cell in run.figures["cells"]:
         assert cell["name"] in output
     assert "against uvloop" in output
     assert "fewer than 6 rounds decide nothing" in output
@@ -133,33 +133,26 @@ def test_table_names_every_cell_and_the_base(everything: tuple[str, dict[str, An
 # -- loops ------------------------------------------------------------------------------------
 
 
-def test_every_trigger_and_selector_can_be_compared(tmp_path: Path) -> None:
-    names = ["mioloop", "mioloop-edge-poll", "mioloop-edge", "mioloop-level", "mioloop-oneshot"]
-    done = compare(
-        *SMALL, "echo-protocol", "--sizes", "1k", "--connections", "2", "--triggers",
-        "--loops", "mioloop,mioloop-edge-poll", "--base", "mioloop", "--json",
-        str(tmp_path / "figures"),
-    )
+def test_every_trigger_and_selector_can_be_compared(compare: Compare) -> None:
+    names = ["mioloop", "mioloop:edge:poll", "mioloop:edge", "mioloop:level", "mioloop:oneshot"]
+    done = compare.small(*ONE_CELL, "--triggers", "--loops", "mioloop,mioloop:edge:poll")
 
     assert done.returncode == 0, done.stdout
-    (cell,) = figures(tmp_path / "figures")["cells"]
-    assert [line["loop"] for line in cell["lines"]] == [*names, "C floor"]
+    assert [loop for _, loop in compare.lines] == [*names, "C floor"]
 
 
-def test_loop_of_any_module_can_be_compared(tmp_path: Path) -> None:
-    (tmp_path / "other.py").write_text("import asyncio\nmake = asyncio.SelectorEventLoop\n")
-    done = compare(
-        *SMALL, "sleep-0", "--loops", "other:make,mioloop", "--json", "figures", directory=tmp_path
-    )
+def test_loop_of_any_module_can_be_compared(compare: Compare) -> None:
+    program = "import asyncio\nmake = asyncio.SelectorEventLoop\n"
+    (compare.directory / "other.py").write_text(program)
+    done = compare.small("sleep-0", "import", "--loops", "other:make,mioloop")
 
     assert done.returncode == 0, done.stdout
-    (cell,) = figures(tmp_path / "figures")["cells"]
-    assert [line["loop"] for line in cell["lines"]] == ["other:make", "mioloop"]
+    assert [loop for _, loop in compare.lines] == ["other:make", "mioloop"] * 2
 
 
-def test_failed_request_fails_the_cell_and_the_run(tmp_path: Path) -> None:
+def test_failed_request_fails_the_cell_and_the_run(compare: Compare) -> None:
     """A loop whose transports drop a byte is not fast, it is wrong."""
-    (tmp_path / "lossy.py").write_text(
+    (compare.directory / "lossy.py").write_text(
         "import asyncio\n"
         "from asyncio import selector_events\n"
         "class Lossy(selector_events._SelectorSocketTransport):\n"
@@ -170,192 +163,69 @@ def test_failed_request_fails_the_cell_and_the_run(tmp_path: Path) -> None:
         " server=None):\n"
         "        return Lossy(self, sock, protocol, waiter, extra, server)\n"
     )
-    done = compare(
-        *SMALL, "echo-protocol", "--sizes", "1k", "--connections", "2",
-        "--loops", "asyncio,lossy:Loop", "--json", "figures", directory=tmp_path,
-    )
+    done = compare.small(*ONE_CELL, "--loops", "asyncio,lossy:Loop")
 
     assert done.returncode == 1, done.stdout
-    lines = lines_of(figures(tmp_path / "figures"))
+    lines = compare.lines
     assert "wrong bytes in the answer" in lines["echo-protocol", "lossy:Loop"]["failed"]
     assert not lines["echo-protocol", "asyncio"]["failed"]
     assert "FAILED echo-protocol 1 KiB x 2, lossy:Loop" in done.stdout
 
 
-def test_system_calls_are_counted_or_said_not_to_be(tmp_path: Path) -> None:
-    done = compare(
-        *SMALL, "echo-protocol", "--sizes", "1k", "--connections", "1", "--loops", "mioloop",
-        "--syscalls", "--json", str(tmp_path / "figures"),
+def test_system_calls_are_counted_or_said_not_to_be(compare: Compare) -> None:
+    done = compare.small(*ONE_CELL, "sleep-0", "--loops", "mioloop", "--syscalls")
+
+    assert done.returncode == 0, done.stdout
+    lines = compare.lines
+    for loop in ("mioloop", "C floor"):
+        line = lines["echo-protocol", loop]
+        if line["syscalls"] is None:
+            assert "system calls are not counted" in done.stdout
+        else:
+            # One recv, one send, a share of a poll: how the connections were made is not in it.
+            assert 2 <= line["syscalls"] < 3.5
+            assert line["syscall_counts"]["sendto"] == pytest.approx(1, abs=0.1)
+
+
+def test_plot_writes_a_vector_and_a_bitmap(compare: Compare) -> None:
+    done = compare.small("sleep-0", "queue", "--loops", "asyncio,mioloop", "--plot", "chart")
+
+    assert done.returncode == 0, done.stdout
+    assert (compare.directory / "chart.png").read_bytes().startswith(b"\x89PNG")
+    xml.dom.minidom.parse(str(compare.directory / "chart.svg"))
+    assert "sleep-0" in (compare.directory / "chart.svg").read_text()
+    assert not list(compare.directory.glob("chart-scaling*"))
+
+
+# -- machines that are not this one ------------------------------------------------------------
+
+
+def test_without_linux_the_processor_time_is_left_out_and_said_to_be(compare: Compare) -> None:
+    """No /proc, no processor clock of others, no way to pin: as on macOS."""
+    (compare.directory / "sitecustomize.py").write_text(
+        "import os\n"
+        "del os.sched_getaffinity, os.sched_setaffinity\n"
+        "from mioloop.compare import cpu\n"
+        "cpu.LINUX = False\n"
+    )
+    done = compare.small(
+        *ONE_CELL, "sleep-0", "idle", "quiet", "--loops", "asyncio,mioloop",
+        PYTHONPATH=str(compare.directory),
     )
 
     assert done.returncode == 0, done.stdout
-    line = lines_of(figures(tmp_path / "figures"))["echo-protocol", "mioloop"]
-    if line["syscalls"] is None:
-        assert "system calls are not counted" in done.stdout
-    else:
-        assert 2 <= line["syscalls"] < 10       # one recv, one send, a share of a poll
+    assert {workload for workload, _ in compare.lines} == {"echo-protocol", "sleep-0"}
+    line = compare.lines["echo-protocol", "mioloop"]
+    assert line["rate"] > 0 and line["cpu_s"] is None and line["cpu_ratio"] is None
+    assert "idle is left out: it can be measured on Linux only" in done.stdout
+    assert "not kept on processors of their own: this system cannot" in done.stdout
 
 
-def test_plot_writes_a_vector_and_a_bitmap(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    done = compare(
-        *SMALL, "sleep-0", "queue", "--loops", "asyncio,mioloop", "--plot", str(tmp_path / "chart")
+def test_without_rich_the_table_is_plain(compare: Compare) -> None:
+    (compare.directory / "sitecustomize.py").write_text("import sys\nsys.modules['rich'] = None\n")
+    done = compare.small(
+        "sleep-0", "--loops", "asyncio,mioloop", PYTHONPATH=str(compare.directory)
     )
 
     assert done.returncode == 0, done.stdout
-    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
-    assert "sleep-0" in (tmp_path / "chart.svg").read_text() or xml.dom.minidom.parse(
-        str(tmp_path / "chart.svg")
-    )
-
-
-# -- mistakes ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--quik"], "there is no option '--quik'; did you mean --quick?"),
-        (["ech"], "there is no workload 'ech'; they are echo-protocol,"),
-        (["--loops", "uvlop"], "there is no loop 'uvlop'; the loops are asyncio, uvloop,"),
-        (["--loops", ","], "--loops names none"),
-        (["--loops", "no_such_module:make"], "no_such_module is not installed"),
-        (["--loops", "json:nothing"], "AttributeError: module 'json' has no attribute 'nothing'"),
-        (["--loops", "builtins:dict"], "which is not an event loop"),
-        (["--rounds", "0"], "'0' is not a number above 0"),
-        (["--seconds", "nan"], "'nan' is not a number above 0"),
-        (["--sizes", "1x"], "'1x' is not a number of bytes"),
-        (["--connections", "1,,2"], "'1,,2' is not a list of numbers"),
-        (["--cpus", "1"], "'1' is not SERVER,CLIENT"),
-        (["--json", "/no/such/file"], "there is no directory /no/such"),
-        (["--app", "nothing"], "--app 'nothing' is not MODULE:NAME"),
-        (["--app", "a:b", "--", "python"], "--app and a command exclude each other"),
-        (["--app", "a:b", "http"], "a program of your own is measured by itself"),
-        (["--", "python", "server.py"], "the command names no {port}"),
-        (["--", "no-such-command", "{port}"], "there is no command 'no-such-command'"),
-        (["--path", "x", "--app", "a:b"], "--path 'x' does not begin with /"),
-    ],
-)
-def test_mistake_is_answered_with_what_would_be_right(arguments: list[str], message: str) -> None:
-    done = compare("--loops", "asyncio", *arguments)
-
-    assert done.returncode == 2, done.stdout
-    assert message in done.stdout
-    assert "Traceback" not in done.stdout
-
-
-# -- the user's own program ---------------------------------------------------------------------
-
-PROGRAM = """\
-import asyncio
-import sys
-from aiohttp import web
-
-
-async def hello(request):
-    return web.Response(text="hello")
-
-
-def make():
-    app = web.Application()
-    app.router.add_get("/hello", hello)
-    return app
-
-
-app = make()
-
-
-async def asgi(scope, receive, send):
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"hello"})
-
-
-async def answer(reader, writer):
-    while await reader.readuntil(b"\\r\\n\\r\\n"):
-        writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
-
-
-async def serve(host, port):
-    return await asyncio.start_server(answer, host, port)
-
-
-number = 3
-
-if __name__ == "__main__":
-    if "--own-loop" in sys.argv:
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(web._run_app(make(), host="127.0.0.1", port=int(sys.argv[1])))
-    web.run_app(make(), host="127.0.0.1", port=int(sys.argv[1]), print=None)
-"""
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    pytest.importorskip("aiohttp")
-    (tmp_path / "program.py").write_text(PROGRAM)
-    return tmp_path
-
-
-OWN = (*SMALL, "--connections", "2", "--json", "figures")
-
-
-@pytest.mark.parametrize("name", ["app", "make", "asgi", "serve"])
-def test_app_is_measured_on_each_loop(program: Path, name: str) -> None:
-    if name == "asgi":
-        pytest.importorskip("uvicorn")
-    done = compare(*OWN, "--path", "/hello", "--app", f"program:{name}", directory=program)
-
-    assert done.returncode == 0, done.stdout
-    (cell,) = figures(program / "figures")["cells"]
-    assert all(line["rate"] > 0 for line in cell["lines"])
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("number", "what can be measured is an aiohttp.web.Application"), ("no", "has no attribute")],
-)
-def test_app_that_is_none_fails(program: Path, name: str, message: str) -> None:
-    done = compare(*OWN, "--loops", "mioloop", "--app", f"program:{name}", directory=program)
-
-    assert done.returncode == 1, done.stdout
-    assert message in figures(program / "figures")["cells"][0]["lines"][0]["failed"]
-
-
-def test_command_is_measured_on_each_loop_by_its_environment(program: Path) -> None:
-    done = compare(
-        *OWN, "--path", "/hello", "--", sys.executable, "program.py", "{port}", directory=program
-    )
-
-    assert done.returncode == 0, done.stdout
-    (cell,) = figures(program / "figures")["cells"]
-    assert all(line["rate"] > 0 for line in cell["lines"])
-
-
-def failure_of(program: Path, *arguments: str) -> str:
-    done = compare(*OWN, "--loops", "mioloop", *arguments, directory=program)
-    assert done.returncode == 1, done.stdout
-    failed: str = figures(program / "figures")["cells"][0]["lines"][0]["failed"]
-    return failed
-
-
-def test_wrong_answer_of_a_command_fails(program: Path) -> None:
-    failed = failure_of(program, "--path", "/no", "--", sys.executable, "program.py", "{port}")
-
-    assert "answered with status 404" in failed
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.Runner came with 3.11")
-def test_command_that_makes_its_own_loop_fails(program: Path) -> None:
-    failed = failure_of(
-        program, "--path", "/hello",
-        *("--", sys.executable, "program.py", "{port}", "--own-loop"),
-    )
-
-    assert "it makes its loop by itself" in failed
-
-
-def test_command_that_ends_fails_with_what_it_said(program: Path) -> None:
-    failed = failure_of(program, "--", sys.executable, "-c", "raise SystemExit('{port}: no more')")
-
-    assert failed.endswith(": no more")
+    assert "\nsleep-0: await asyncio.sleep(0)\nasyncio " in done.stdout

@@ -7,7 +7,6 @@ from statistics import median
 
 import pytest
 
-from mioloop.compare.loops import Loop
 from mioloop.compare.runner import CellResult, Result
 from mioloop.compare.spread import ratios, spread
 from mioloop.compare.summary import standings, summarize
@@ -99,7 +98,24 @@ def test_busy_load_generator_and_shared_processor_are_noted() -> None:
     line = summary_of(result("base", STEADY, client_busy=0.99, busy=0.5, waited=0.2)).lines[0]
 
     assert "the load generator limits the rate" in notes_of(line)
-    assert "waited for a processor that others used" in notes_of(line)
+    assert "others had the processor for a part of the time" in notes_of(line)
+    assert line.notes[-1].amount == "7 of 7 rounds"
+
+
+def test_disturbance_of_the_client_or_by_the_host_counts_too() -> None:
+    samples = [{"client_waited": 0.2}, {"stolen": 0.2}, {"waited": 0.01, "client_waited": 0.01}]
+    base = Result("base", [{"requests": 1, "rate": 1.0} | more for more in samples])
+
+    assert summary_of(base).lines[0].notes[-1].amount == "2 of 3 rounds"
+
+
+def test_processor_time_is_divided_by_mode_only_if_ticks_can_divide_it() -> None:
+    split = {"user_s": 0.03, "system_s": 0.01}
+    (short,) = summary_of(result("base", STEADY[:2], **split)).lines
+    (long,) = summary_of(result("base", STEADY, **split)).lines
+
+    assert short.user_s is None
+    assert long.user_s == pytest.approx(long.cpu_s * 0.75)
 
 
 @pytest.mark.parametrize("workload", ["idle", "timer-accuracy"])
@@ -129,23 +145,3 @@ def test_standings_count_the_verdicts_and_average_the_ratios() -> None:
 
     assert (standing.loop, standing.faster, standing.slower) == ("ours", 1, 1)
     assert standing.mean_ratio == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("asyncio", {"backend": "asyncio"}),
-        ("mioloop", {"backend": "mio"}),
-        ("mioloop-level", {"backend": "mio", "trigger": "level"}),
-        ("mioloop-edge-poll", {"backend": "mio", "trigger": "edge", "selector": "poll"}),
-        ("package.module:make.loop", {}),
-    ],
-)
-def test_loop_names(name: str, options: dict[str, str]) -> None:
-    assert Loop(name).options == options
-
-
-@pytest.mark.parametrize("name", ["", "uv", "mioloop-fast", "mioloop-edge-select", "a:", "a:b c"])
-def test_unknown_loop_is_refused_with_the_ones_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match=r"there is no loop .*the loops are asyncio, uvloop"):
-        Loop(name)

@@ -1,4 +1,4 @@
-"""TLS: the stdlib's protocol over our stream transport. R66 to R73."""
+"""TLS over streams: R66 to R73. Sessions themselves are in test_tls_sessions.py."""
 
 from __future__ import annotations
 
@@ -6,92 +6,18 @@ import asyncio
 import contextlib
 import gc
 import os
+import pathlib
 import socket
 import ssl
+import subprocess
 import sys
 import time
 
 import pytest
 from recording import Recorder, receive_all, reset, socket_pair, turns
+from tls_peers import BlockingPeer, tls_pair, tls_to_peer
 
 MIB = 1 << 20
-
-
-@contextlib.asynccontextmanager
-async def tls_pair(loop, tls, server_protocol=None, client_protocol=None, **keywords):
-    """Both ends of a TLS connection through a real server, on one loop."""
-    server_protocol = server_protocol or Recorder(loop)
-    client_protocol = client_protocol or Recorder(loop)
-    server = await loop.create_server(
-        lambda: server_protocol, "127.0.0.1", 0, ssl=tls.server, **keywords
-    )
-    transport, _ = await loop.create_connection(
-        lambda: client_protocol,
-        *server.sockets[0].getsockname(),
-        ssl=tls.client,
-        server_hostname="localhost",
-        **keywords,
-    )
-    try:
-        await asyncio.wait_for(server_protocol.made, 5)
-        yield client_protocol, server_protocol
-    finally:
-        for protocol in (client_protocol, server_protocol):
-            if not protocol.lost.done():
-                protocol.transport.abort()
-            await protocol.closed()
-        server.close()
-        await server.wait_closed()
-        await turns()
-
-
-class BlockingPeer:
-    """The far end: an ssl socket in a thread."""
-
-    def __init__(self, loop, sock, context, server_side=False):
-        self.loop, self.sock, self.context, self.server_side = loop, sock, context, server_side
-
-    async def call(self, function, *args):
-        return await self.loop.run_in_executor(None, function, *args)
-
-    async def handshake(self):
-        name = None if self.server_side else "localhost"
-
-        def work():
-            self.sock = self.context.wrap_socket(
-                self.sock, server_side=self.server_side, server_hostname=name
-            )
-
-        await self.call(work)
-
-    async def receive_all(self):
-        def work():
-            data = bytearray()
-            while chunk := self.sock.recv(65536):
-                data += chunk
-            return bytes(data)
-
-        return await self.call(work)
-
-
-@contextlib.asynccontextmanager
-async def tls_to_peer(loop, tls, protocol, **keywords):
-    """Our client, and a blocking TLS server at the other end."""
-    near, far = socket_pair("tcp")
-    peer = BlockingPeer(loop, far, tls.server, server_side=True)
-    try:
-        shaking = asyncio.ensure_future(peer.handshake())
-        transport, _ = await loop.create_connection(
-            lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost", **keywords
-        )
-        await shaking
-        yield transport, peer
-        if not protocol.lost.done():
-            transport.abort()
-        await protocol.closed()
-    finally:
-        peer.sock.close()
-        await turns()
 
 
 def test_data_goes_both_ways(loop, run, tls):
@@ -106,6 +32,19 @@ def test_data_goes_both_ways(loop, run, tls):
             assert await client.closed() is None
             assert await server.closed() is None
             assert server.calls[-1] == "connection_lost"
+
+    run(loop, main())
+
+
+def test_written_bytes_leave_before_an_abort(loop, run, tls):
+    """R59: write(b'x'); abort() sends the x."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+            transport.write(b"x")
+            transport.abort()
+            assert await peer.call(peer.sock.recv, 10) == b"x"
 
     run(loop, main())
 
@@ -356,7 +295,6 @@ def test_tls_cannot_be_half_closed(loop, run, tls):
 
 @pytest.mark.known_difference("asyncio", "AttributeError after a second close", strict=False)
 @pytest.mark.known_difference("uvloop", "raises", strict=False)
-@pytest.mark.known_difference("mioloop", "its TLS is the stdlib's: AttributeError", strict=False)
 def test_no_method_raises_after_the_end(loop, run, tls):
     """R71: R47 holds for TLS."""
 
@@ -645,9 +583,37 @@ def test_idle_tls_connection_does_not_spin(loop, run, tls):
     run(loop, main())
 
 
-@pytest.mark.skip(reason="R73 waits for the native TLS protocol; the stdlib's has 256 KiB each")
-def test_idle_tls_connections_are_small(mioloop_loop, run, tls):
-    """R73: a thousand idle connections without 256 KiB each."""
+def test_idle_tls_connections_are_small(tls, tmp_path):
+    """R73: idle ones have no buffers: at most a fifth more than the ssl module's own objects."""
+    count, certificate = 200, tmp_path / "localhost.pem"
+    tls.authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+    script = pathlib.Path(__file__).with_name("idle_tls_server.py")
+    needed = {}
+    for way in ("ssl", "edge"):
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, script, way, certificate],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            address = "127.0.0.1", int(server.stdout.readline())
+            sizes, made = [], 0
+            for target in (50, 50 + count):  # the first ones fill caches
+                for _ in range(target - made):
+                    sock = stack.enter_context(socket.create_connection(address, timeout=10))
+                    client = tls.client.wrap_socket(sock, server_hostname="localhost")
+                    stack.enter_context(client)
+                    client.sendall(b"x" * 1024)
+                    assert client.recv(1024)
+                made = target
+                print(target, file=server.stdin, flush=True)
+                sizes.append(int(server.stdout.readline()))
+            needed[way] = (sizes[1] - sizes[0]) / count
+            server.stdin.close()
+    assert needed["edge"] < 1.2 * needed["ssl"], needed
 
 
 @pytest.mark.parametrize("callback", ["data_received", "eof_received", "connection_made"])

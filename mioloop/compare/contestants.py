@@ -1,0 +1,398 @@
+"""What takes samples: one loop, or the floor, in a workload."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from mioloop.compare import cpu, syscalls
+from mioloop.compare.loops import FLOOR, Loop
+from mioloop.compare.network import HTTP_REQUEST
+from mioloop.compare.processes import Failure, Worker
+from mioloop.compare.workloads import Cell, Workload
+
+START_S = 30.0
+GRACE_S = 30.0          # for an answer, beyond the time that was asked for
+
+Sample = dict[str, Any]
+
+
+@dataclass
+class Options:
+    """How to measure."""
+
+    seconds: float | None = None            # of each round; None: as the workload says
+    warm_s: float = 0.1
+    rounds: int | None = None               # None: as the workload says
+    timeout_s: float = 5.0
+    syscalls: bool = False
+    server_cpu: int | None = None
+    client_cpu: int | None = None
+    deadline: float = float("inf")          # time.monotonic() after which no cell begins
+
+    def seconds_of(self, workload: Workload) -> float:
+        return self.seconds or workload.seconds
+
+    def rounds_of(self, workload: Workload) -> int:
+        return self.rounds or workload.rounds
+
+
+class Contestant(Protocol):
+    """Takes samples of one loop. `pid` is of the process that is measured; 0: none lives on."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def ready(self) -> None:
+        """Wait until samples can be taken; raises Failure if they cannot."""
+
+    def sample(
+        self, cell: Cell, options: Options, seconds: float, count: bool = False
+    ) -> Sample:
+        """One sample; *count*: with the system calls in it, or why they could not be counted."""
+
+    def stop(self) -> None: ...
+
+
+Makers = list[Callable[[], Contestant]]
+
+
+def load_job(
+    workload: Workload,
+    cell: Cell,
+    options: Options,
+    seconds: float,
+    address: str,
+    port: int,
+    path: str = "/",
+) -> dict[str, Any]:
+    """What the load generator is asked to do."""
+    return {
+        "transport": workload.transport,
+        "protocol": workload.protocol,
+        "address": address,
+        "port": port,
+        "tls": workload.tls,
+        "size": cell.size,
+        "head_size": workload.head_size,
+        "connections": cell.connections,
+        "active": workload.active,
+        "interval_s": workload.interval_s,
+        "reconnect": workload.reconnect,
+        "request": (HTTP_REQUEST % path.encode()).decode() if workload.protocol == "http" else "",
+        "timeout_s": options.timeout_s,
+        "server_cpu": options.server_cpu,
+        "warm_s": min(options.warm_s, seconds),
+        "seconds": seconds,
+    }
+
+
+class Server:
+    """A server of one workload on one loop, under load from the generator."""
+
+    def __init__(
+        self, loop: Loop | None, workload: Workload, options: Options, bench: Bench, app: str = ""
+    ) -> None:
+        self.name = FLOOR if loop is None else loop.name
+        self._loop, self._workload, self._bench = loop, workload, bench
+        path = bench.new_path() if workload.transport == "unix" else ""
+        config: dict[str, Any] = {
+            "workload": workload.name,
+            "path": path,
+            "certificate": bench.certificate() if workload.tls else None,
+        }
+        if loop is not None:
+            config["loop"] = loop.name
+        if app:
+            config["app"] = app
+        role = "floor" if loop is None else "serve"
+        self._address, self._port = path or "127.0.0.1", 0
+        self._worker = Worker(role, config, options.server_cpu)
+
+    def ready(self) -> None:
+        """Waits until it listens, and checks that it is the loop that was asked for."""
+        said = self._worker.read(START_S)
+        self._port = said["port"]
+        if self._loop is not None and not self._loop.is_kind(said["loop"]):
+            raise Failure(f"it runs on {said['loop']}")
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid
+
+    def sample(
+        self, cell: Cell, options: Options, seconds: float, count: bool = False
+    ) -> Sample:
+        job = load_job(
+            self._workload, cell, options, seconds, self._address, self._port, self._bench.path
+        )
+        try:
+            return self._bench.generator.ask(
+                {**job, "pid": self.pid, "purpose": self._workload.side, "count": count},
+                seconds + options.timeout_s * 2 + GRACE_S,
+            )
+        except Failure as exc:
+            raise Failure(explain(str(exc), self._worker)) from None
+
+    def stop(self) -> None:
+        self._worker.stop()
+
+
+def explain(failure: str, worker: Worker) -> str:
+    """A failure, with what the process that was measured has to say to it."""
+    if worker.process.poll() is not None:
+        failure += f"; the server ended with exit code {worker.process.returncode}"
+    complaint = worker.complaint()
+    return f"{failure}; it said: {complaint}" if complaint else failure
+
+
+@contextlib.contextmanager
+def _counting(pid: int, count: bool) -> Iterator[Sample]:
+    """What is to be added to a sample that is taken meanwhile."""
+    added: Sample = {}
+    if not count:
+        yield added
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(syscalls.counted(pid))
+        except syscalls.NotCounted as exc:
+            added["not_counted"] = str(exc)
+            yield added
+            return
+        yield added
+    added["syscalls"] = found
+
+
+class MemoryOf:
+    """Each sample is of a server of its own: memory that is free is not given back."""
+
+    pid = 0
+
+    def __init__(
+        self, loop: Loop | None, workload: Workload, options: Options, bench: Bench
+    ) -> None:
+        self.name = FLOOR if loop is None else loop.name
+        self._make = partial(Server, loop, workload, options, bench)
+        self._bench = bench
+        self._workload = workload
+
+    def ready(self) -> None:
+        pass
+
+    def sample(
+        self, cell: Cell, options: Options, seconds: float, count: bool = False
+    ) -> Sample:
+        server = self._make()
+        try:
+            server.ready()
+            job = load_job(
+                self._workload, cell, options, seconds, server._address, server._port
+            )
+            return self._bench.generator.ask(
+                {**job, "pid": server.pid, "purpose": "idle"}, START_S + cell.connections * 0.02
+            )
+        except Failure as exc:
+            raise Failure(explain(str(exc), server._worker)) from None
+        finally:
+            server.stop()
+
+    def stop(self) -> None:
+        pass
+
+
+class Local:
+    """A worker that does the workload in its own process."""
+
+    def __init__(self, loop: Loop, options: Options, bench: Bench) -> None:
+        self.name = loop.name
+        self._loop, self._bench = loop, bench
+        self._worker = Worker("work", {"loop": loop.name}, options.server_cpu)
+
+    def ready(self) -> None:
+        said = self._worker.read(START_S)
+        if not self._loop.is_kind(said["loop"]):
+            raise Failure(f"it runs on {said['loop']}")
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid
+
+    def sample(
+        self, cell: Cell, options: Options, seconds: float, count: bool = False
+    ) -> Sample:
+        job: dict[str, Any] = {
+            "workload": cell.workload.name, "seconds": seconds, "timers": cell.timers
+        }
+        if cell.workload.side == "client":
+            job |= {"port": self._bench.floor_port(cell.workload), "connections": cell.connections}
+        with _counting(self.pid, count) as counts:
+            sample = self._worker.ask(job, seconds + GRACE_S)
+        return sample | counts
+
+    def stop(self) -> None:
+        self._worker.stop()
+
+
+class FloorClient:
+    """The load generator itself, as the floor of clients."""
+
+    name = FLOOR
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def ready(self) -> None:
+        pass
+
+    @property
+    def pid(self) -> int:
+        return self._bench.generator.pid
+
+    def sample(
+        self, cell: Cell, options: Options, seconds: float, count: bool = False
+    ) -> Sample:
+        port = self._bench.floor_port(cell.workload)
+        job = load_job(cell.workload, cell, options, seconds, "127.0.0.1", port)
+        timeout_s = seconds + options.timeout_s + GRACE_S
+        with _counting(self.pid, count) as counts:
+            sample = self._bench.generator.ask({**job, "pid": 0, "purpose": "client"}, timeout_s)
+        return sample | counts
+
+    def stop(self) -> None:
+        pass
+
+
+IMPORT_PROBE = """\
+import time
+started, used = time.perf_counter(), time.process_time()
+import asyncio, {module}
+print(time.perf_counter() - started, time.process_time() - used)
+"""
+
+
+class Imports:
+    """New interpreters."""
+
+    pid = 0
+
+    def __init__(self, loop: Loop, options: Options) -> None:
+        self.name = loop.name
+        self._pin = partial(cpu.pin, options.server_cpu)
+        module = loop.name.partition(":")[0]
+        # mioloop imports its loop when one is made.
+        self._probe = IMPORT_PROBE.format(
+            module="mioloop.policy" if module == "mioloop" else module
+        )
+
+    def ready(self) -> None:
+        pass
+
+    def sample(
+        self, cell: Cell, options: Options, seconds: float, count: bool = False
+    ) -> Sample:
+        took: list[float] = []
+        used_s = 0.0
+        until = time.monotonic() + seconds
+        while not took or time.monotonic() < until:
+            done = subprocess.run(
+                [sys.executable, "-c", self._probe],
+                capture_output=True, text=True, preexec_fn=self._pin,
+            )
+            if done.returncode != 0:
+                raise Failure(done.stderr.strip().splitlines()[-1])
+            elapsed, cpu_s = map(float, done.stdout.split())
+            took.append(elapsed)
+            used_s += cpu_s
+        took.sort()
+        return {
+            "requests": len(took), "elapsed_s": sum(took), "p50_s": took[len(took) // 2],
+            "p99_s": took[-1], "p999_s": took[-1], "max_s": took[-1], "cpu_s": used_s,
+        }
+
+    def stop(self) -> None:
+        pass
+
+
+# -- the bench --------------------------------------------------------------------------------
+
+
+class Bench:
+    """What the contestants of a run share: the load generator, a directory, the floor."""
+
+    def __init__(self, options: Options, path: str = "/") -> None:
+        self.options, self.path = options, path
+        self._directory = tempfile.TemporaryDirectory(prefix="mioloop-compare-")
+        self._certificate = ""
+        self._sockets = 0
+        self._floors: dict[str, Server] = {}
+        self._generator: Worker | None = None
+
+    @property
+    def generator(self) -> Worker:
+        """The load generator; a new one if the last has ended."""
+        if self._generator is None or self._generator.process.poll() is not None:
+            self._generator = Worker("generate", {}, self.options.client_cpu)
+        return self._generator
+
+    def certificate(self) -> str:
+        if not self._certificate:
+            from mioloop.compare import client
+
+            path = str(Path(self._directory.name) / "localhost.pem")
+            try:
+                client.make_certificate(path)
+            except (client.LoadError, OSError) as exc:
+                raise Failure(str(exc)) from None
+            self._certificate = path
+        return self._certificate
+
+    def new_path(self) -> str:
+        self._sockets += 1
+        return str(Path(self._directory.name) / f"{self._sockets}.sock")
+
+    def floor_port(self, workload: Workload) -> int:
+        """The port of a floor server, on the core that the load generator is not measured on."""
+        if workload.name not in self._floors:
+            other = Options(server_cpu=self.options.client_cpu)
+            server = self._floors[workload.name] = Server(None, workload, other, self)
+            server.ready()
+        return self._floors[workload.name]._port
+
+    def close(self) -> None:
+        for server in self._floors.values():
+            server.stop()
+        if self._generator is not None:
+            self._generator.stop()
+        self._directory.cleanup()
+
+
+def contestants_of(
+    workload: Workload, loops: Sequence[Loop], floor: bool, options: Options, bench: Bench
+) -> Makers:
+    """What makes each contestant of a workload; the floor is the last."""
+    makers: Makers = []
+    for loop in loops:
+        if workload.side in ("server", "quiet"):
+            makers.append(partial(Server, loop, workload, options, bench))
+        elif workload.side == "idle":
+            makers.append(partial(MemoryOf, loop, workload, options, bench))
+        elif workload.side == "import":
+            makers.append(partial(Imports, loop, options))
+        else:
+            makers.append(partial(Local, loop, options, bench))
+    if floor and workload.side in ("server", "quiet"):
+        makers.append(partial(Server, None, workload, options, bench))
+    elif floor and workload.side == "idle":
+        makers.append(partial(MemoryOf, None, workload, options, bench))
+    elif floor and workload.side == "client":
+        makers.append(partial(FloorClient, bench))
+    return makers

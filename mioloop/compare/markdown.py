@@ -1,0 +1,140 @@
+"""``--report`` and ``--goals``: a run as Markdown, to be read beside the code."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mioloop.compare import chart, page, report, summary
+from mioloop.compare.summary import CellSummary
+from mioloop.compare.workloads import SCALING, SPIN
+
+BEGIN, END = "<!-- goals: filled in by `make bench` -->", "<!-- end of goals -->"
+
+
+def check(path: Path) -> None:
+    """Raises OSError if there is no such file, ValueError if it has no place for the goals."""
+    text = path.read_text(encoding="utf-8")
+    if not 0 <= text.find(BEGIN) < text.find(END):
+        raise ValueError(f"{path} has no lines {BEGIN} and {END}, between which they would stand")
+
+
+def fill_goals(path: Path, everything: dict[str, Any]) -> None:
+    """Put the table of goals between the markers of a file."""
+    check(path)
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    body = "\n".join(["", *_place(everything["environment"]), "", *_goals(everything), ""])
+    path.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+
+
+def write_report(
+    directory: Path, everything: dict[str, Any], cells: Sequence[CellSummary], base: str
+) -> None:
+    """README.md, the charts that it shows, the page and the figures, in a directory."""
+    directory.mkdir(exist_ok=True)
+    for old in directory.glob("chart*.svg"):
+        old.unlink()
+    charts = chart.write(
+        directory / "chart", chart.headline(cells), base, everything["environment"], (".svg",)
+    )
+    (directory / "figures.json").write_text(summary.dump(everything), encoding="utf-8")
+    (directory / "index.html").write_text(page.render(everything), encoding="utf-8")
+    (directory / "README.md").write_text(
+        "\n".join(_readme(everything, cells, base, [each.name for each in charts])),
+        encoding="utf-8",
+    )
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+    """The first *left* columns are text, the others figures."""
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = "|" + "|".join("---" if i < left else "--:" for i in range(len(headings))) + "|"
+    return [line(headings), rule, *map(line, rows)]
+
+
+def _place(where: dict[str, Any]) -> list[str]:
+    return [
+        f"Measured {where['time']} on {where['processor']}, {where['processors']} processors,"
+        f" {where['system']}, {where['python']}"
+        + (f", uvloop {where['packages']['uvloop']}." if "uvloop" in where["packages"] else "."),
+    ]
+
+
+def _goals(everything: dict[str, Any]) -> list[str]:
+    rows = [
+        [each[name] for name in ("text", "wanted", "measured", "verdict", "best")]
+        for each in everything["goals"]
+    ]
+    return table(report.GOAL_HEADINGS, rows, left=len(report.GOAL_HEADINGS))
+
+
+def _environment(where: dict[str, Any]) -> list[str]:
+    entries = [
+        (name.replace("_", " "), str(value))
+        for name, value in where.items()
+        if name not in ("command", "packages") and value is not None
+    ]
+    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+    return table(["", ""], [*entries, ("packages", packages)], left=2)
+
+
+def _cells(cells: Sequence[CellSummary], base: str, syscalls: bool) -> list[str]:
+    """A table for each workload."""
+    found = []
+    for name, group in groupby(cells, key=lambda cell: cell.workload):
+        rows = []
+        for cell in group:
+            text = cell.text
+            rows.append([f"**{cell.name}**", *[""] * (len(report.headings(base, syscalls)) - 1)])
+            rows += [report.row(line, base, syscalls) for line in cell.lines]
+        found += [f"### {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
+        found += [*table(report.headings(base, syscalls), rows), ""]
+    return found
+
+
+def _readme(
+    everything: dict[str, Any], cells: Sequence[CellSummary], base: str, charts: Sequence[str]
+) -> list[str]:
+    where = everything["environment"]
+    syscalls = any(line.syscalls is not None for cell in cells for line in cell.lines)
+    plain = [cell for cell in cells if not cell.family]
+    spin = [cell for cell in cells if cell.family == SPIN]
+    scaling = [cell for cell in cells if cell.family == SCALING]
+    lines = [
+        "# Benchmarks",
+        "",
+        "What `make bench` measured last, losses included; written by it, not by hand."
+        " [figures.json](figures.json) has every sample, [index.html](index.html) is the same as"
+        " one page. How it is measured, and why it is as it is: [performance](../performance.md).",
+        "",
+        "```",
+        shlex.join(where["command"]),
+        "```",
+        "",
+        *_environment(where),
+        "",
+    ]
+    lines += [f"- **{text}**" for text in everything["warnings"]]
+    lines += ["", report.LEGEND, ""]
+    if everything["goals"]:
+        lines += ["## Goals", "", *_goals(everything), ""]
+    lines += ["## On the whole", ""]
+    standings = summary.standings(cells, base)
+    lines += [f"- {report.standing_text(each, base)}" for each in standings] + [""]
+    lines += [f"![ratios to {base}]({name})" for name in charts if "scaling" not in name]
+    lines += ["", "## Workloads", "", *_cells(plain, base, syscalls)]
+    if spin:
+        lines += ["## Latency, and what `spin` does to it", "", *_cells(spin, base, syscalls)]
+    if scaling:
+        lines += ["## Scaling", ""]
+        lines += [f"![cost of one among many]({name})" for name in charts if "scaling" in name]
+        lines += ["", *_cells(scaling, base, syscalls)]
+    lines += ["## Notes", "", *(f"- {text}" for text in report.remarks(cells)), ""]
+    return lines

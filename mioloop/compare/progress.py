@@ -1,0 +1,52 @@
+"""What is being measured, and how long it will still take."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from mioloop.compare.contestants import Options
+from mioloop.compare.runner import expected_s, turns_of
+from mioloop.compare.workloads import Cell
+
+
+class Progress:
+    """A bar on standard error, drawn between the samples and never during one: the terminal
+    would take time from what is measured. Without rich, or a terminal, nothing is drawn."""
+
+    def __init__(self, console: Any, cells: Iterable[tuple[Cell, int]], options: Options) -> None:
+        """*cells*: each with how many contestants it has."""
+        self._bar: Any = None
+        self._task: Any = None
+        self._total_s = sum(
+            contestants * expected_s(cell, options, seconds)
+            for cell, contestants in cells
+            for seconds in turns_of(cell, options)
+        )
+        if console is None or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"),
+            TimeRemainingColumn(), TextColumn("to go"),
+            console=Console(stderr=True), auto_refresh=False, transient=True,
+            speed_estimate_period=120,
+        )
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=self._total_s)
+        return self
+
+    def step(self, text: str, seconds: float) -> None:
+        """Begins what is expected to take *seconds* seconds."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=seconds, description=text, refresh=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,747 @@
+"""TLS between a stream transport and a protocol: asyncio's sslproto, natively.
+
+TlsProtocol is the protocol of the transport below and drives the session; TlsTransport is the
+transport that the application sees. A stream of ours hands over what it read as it lies in the
+loop's buffer, and takes records as chunks of its own write buffer; any other transport
+(TLS in TLS, one of the program's) is used through asyncio's interfaces.
+
+What is written is encrypted at once while the transport below takes it, else it waits here as
+plaintext. close() sends close_notify, waits for the peer's until a timeout, and delivers nothing
+that arrives meanwhile (R68).
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
+                             PyObject_GetBuffer)
+
+from mioloop.reactor.reactor cimport READ_SIZE, Reactor
+from mioloop.transports.stream cimport StreamFilter, StreamTransport
+from mioloop.transports.tls_engine cimport WANT, Engine, new_engine
+
+import collections
+import warnings
+from asyncio import constants, exceptions, protocols, sslproto, transports
+from asyncio.log import logger
+
+try:
+    import ssl
+except ImportError:                     # a Python without OpenSSL: make_tls() is never reached
+    ssl = None
+else:
+    AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLSyscallError)
+
+cdef enum:
+    PIECE_BYTES = 65536                 # encrypted at a time, four records
+    KIB = 1024
+
+cdef bint nests = getattr(sslproto._SSLProtocolTransport, "_start_tls_compatible", False)
+cdef Py_ssize_t DEFAULT_HIGH_BYTES = KIB * getattr(
+    constants, "FLOW_CONTROL_HIGH_WATER_SSL_WRITE", 64)         # before 3.11: as a stream
+cdef Py_ssize_t DEFAULT_READ_HIGH_BYTES = KIB * getattr(
+    constants, "FLOW_CONTROL_HIGH_WATER_SSL_READ", 256)
+cdef object SHUTDOWN_TIMEOUT_S = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
+cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+cdef object BufferedProtocol = protocols.BufferedProtocol
+
+
+class Protocol(protocols.Protocol):
+    """What isinstance() sees in place of TlsProtocol: it is given bytes, not asked for a buffer."""
+
+    __slots__ = ()
+
+
+cdef positive(name, value, default):
+    if value is None:
+        return default
+    if not value > 0:
+        raise ValueError(f"{name} should be a positive number, got {value}")
+    return value
+
+
+cdef tuple marks(high, low, Py_ssize_t default_high):
+    if high is None:
+        high = default_high if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return high, low
+
+
+cdef class TlsProtocol(StreamFilter):
+
+    # -- hot path: ciphertext -> data_received() -----------------------------------------
+
+    cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
+        if self.state == ENDED:
+            return 0
+        try:
+            self.engine.feed(data, size)
+            self.go_on()
+        finally:
+            self.engine.settle()        # the stream reads on into the same buffer
+        return 0
+
+    cdef int go_on(self) except -1:
+        """Do what the state asks for, with what has been fed."""
+        if self.state == OPEN:
+            return self.read()
+        if self.state == HANDSHAKE:
+            return self.shake_hands()
+        if self.state == FLUSHING:
+            return self.flush()
+        if self.state == SHUTDOWN:
+            return self.shut_down()
+        return 0
+
+    cdef bint reads(self) noexcept:
+        return self.state == OPEN and not self.reading_paused
+
+    cdef int read(self) except -1:
+        """Decrypt all there is and hand it over, while the application wants it."""
+        cdef Py_ssize_t n = READ_SIZE
+
+        try:
+            while n > 0 and self.reads():
+                n = self.read_into_protocol() if self.app_buffered else self.read_bytes()
+            if n == 0 and self.state == OPEN:
+                self.close_notify_received()
+            elif self.state == OPEN:
+                if self.backlog_bytes:          # a renegotiation may have held it up
+                    self.encrypt(False)
+                    self.resume_if_drained()
+                self.send()                     # key updates, alerts
+                self.watch_unread()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal(exc, "Fatal error on SSL protocol")
+        return 0
+
+    cdef Py_ssize_t read_bytes(self) except -2:
+        """One data_received(); > 0 if there may be more, 0 at close_notify, else WANT."""
+        cdef Reactor reactor = self.reactor
+        cdef bytes plain = reactor.plain_buffer
+        cdef Py_ssize_t n, total = 0
+        cdef object failure = None
+
+        if self.app_data_received is None:
+            self.app_data_received = self._app_protocol.data_received
+        reactor.plain_buffer = None
+        if plain is None:
+            plain = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        try:
+            while True:
+                n = self.engine.read(PyBytes_AS_STRING(plain) + total, READ_SIZE - total)
+                if n <= 0:
+                    break
+                total += n
+                if total == READ_SIZE:
+                    break
+                if self.engine.unread() == 0:
+                    n = WANT            # a whole record was read: asking again tells no more
+                    break
+        except Exception as exc:        # what came before it is good
+            failure = exc
+        if total:
+            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(plain), total)
+            reactor.plain_buffer = plain
+            self.app_data_received(data)
+        else:
+            reactor.plain_buffer = plain
+        if failure is not None:
+            raise failure
+        return n
+
+    cdef Py_ssize_t read_into_protocol(self) except -2:
+        """One get_buffer() and buffer_updated(), as read_bytes()."""
+        cdef Py_buffer view
+        cdef Py_ssize_t n, total = 0, capacity
+
+        buffer = self._app_protocol.get_buffer(self.engine.unread())
+        if not len(buffer):
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        capacity = view.len
+        failure = None
+        try:
+            while True:
+                n = self.engine.read(<char *>view.buf + total, capacity - total)
+                if n <= 0:
+                    break
+                total += n
+                if total == capacity:
+                    break
+        except Exception as exc:
+            failure = exc
+        finally:
+            PyBuffer_Release(&view)
+        if total:
+            self._app_protocol.buffer_updated(total)
+        if failure is not None:
+            raise failure
+        return n
+
+    cdef int watch_unread(self) except -1:
+        """While the application pauses we read on, up to a mark: the end shows in time."""
+        cdef Py_ssize_t unread = self.engine.unread()
+
+        if not self.below_paused and unread >= self.read_high and unread > 0:
+            self.below_paused = True
+            self._transport.pause_reading()
+        elif self.below_paused and unread <= self.read_low:
+            self.below_paused = False
+            self._transport.resume_reading()
+        return 0
+
+    # -- hot path: write() -> records ---------------------------------------------------
+
+    cdef int write(self, bytes data) except -1:
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+
+        if self.state >= FLUSHING:
+            if self.writes_after_end >= WRITES_BEFORE_WARNING:
+                logger.warning("SSL connection is closed")
+            self.writes_after_end += 1
+            return 0
+        try:
+            if (size <= PIECE_BYTES and self.state == OPEN
+                    and not (self.below_full or self.backlog_bytes)
+                    and self.engine.write(PyBytes_AS_STRING(data), size) != WANT):
+                return self.send()
+            if self.backlog is None:
+                self.backlog = collections.deque()
+            self.backlog.append(data)
+            self.backlog_bytes += size
+            if self.state == OPEN:
+                self.encrypt(False)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            return self.fatal(exc, "Fatal error on SSL protocol")
+        return self.pause_if_full()
+
+    cdef int encrypt(self, bint all_of_it) except -1:
+        """Encrypt the backlog until the transport below is full, or to its end."""
+        cdef Py_ssize_t n
+
+        while self.backlog_bytes and (all_of_it or not self.below_full):
+            data = <bytes>self.backlog[0]
+            n = self.engine.write(
+                PyBytes_AS_STRING(data) + self.first_encrypted,
+                min(PyBytes_GET_SIZE(data) - self.first_encrypted, PIECE_BYTES))
+            if n == WANT:
+                return self.send()
+            self.first_encrypted += n
+            self.backlog_bytes -= n
+            if self.first_encrypted == PyBytes_GET_SIZE(data):
+                self.backlog.popleft()
+                self.first_encrypted = 0
+            self.send()
+        return 0
+
+    cdef int send(self) except -1:
+        """Give the transport below what the session has to say."""
+        cdef bytes records = self.engine.take()
+
+        if records is None:
+            return 0
+        if self.stream is not None:
+            return self.stream.send(records)
+        self._transport.write(records)
+        return 0
+
+    cdef int pause_if_full(self) except -1:
+        if (self.writing_paused or self.backlog_bytes < self.high_bytes
+                or self.backlog_bytes == 0):
+            return 0
+        self.writing_paused = True
+        try:
+            self._app_protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.report("protocol.pause_writing() failed", exc)
+        return 0
+
+    cdef int resume_if_drained(self) except -1:
+        if not self.writing_paused or self.backlog_bytes > self.low_bytes:
+            return 0
+        self.writing_paused = False
+        try:
+            self._app_protocol.resume_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.report("protocol.resume_writing() failed", exc)
+        return 0
+
+    # -- the handshake ----------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        self._transport = transport
+        if type(transport) is StreamTransport:
+            self.stream = transport
+        self.state = HANDSHAKE
+        if self.reactor.debug:
+            logger.debug("%r starts SSL handshake", self)
+            self.handshake_began = self.reactor.time()
+        self.timeout = self.reactor.call_later(self.handshake_timeout_s, self._handshake_timed_out)
+        try:
+            self.shake_hands()          # start_tls() may have fed what was read before it
+        finally:
+            self.engine.settle()
+
+    cdef int shake_hands(self) except -1:
+        try:
+            self.engine.ssl_object.do_handshake()
+        except AGAIN:
+            return self.send()
+        except ssl.SSLError as exc:
+            self.send()                 # the alert that tells the peer why
+            if self.stream is not None and not self.stream.blocked:
+                self.stream.flush_now()
+            return self.handshake_failed(exc)
+        self.handshake_done()
+        return 0
+
+    cdef int handshake_failed(self, exc) except -1:
+        self.cancel_timeout()
+        self.fatal(exc, "SSL handshake failed on verifying the certificate"
+                   if isinstance(exc, ssl.CertificateError) else "SSL handshake failed")
+        return self.wake_waiter(exc)
+
+    cdef int handshake_done(self) except -1:
+        self.cancel_timeout()
+        self.state = OPEN
+        self.extra = {}
+        self.send()                     # before what connection_made() writes
+        if self.handshake_began is not None:
+            took_s = self.reactor.time() - self.handshake_began
+            logger.debug("%r: SSL handshake took %.1f ms", self, took_s * 1e3)
+        if not self.app_connected:
+            self.app_connected = True
+            self._app_protocol.connection_made(self._app_transport)
+        self.wake_waiter(None)
+        if self.state == OPEN:
+            self.encrypt(False)
+            self.resume_if_drained()
+            return self.read()
+        return 0
+
+    def _handshake_timed_out(self):
+        if self.state == HANDSHAKE:
+            exc = ConnectionAbortedError(
+                f"SSL handshake is taking longer than {self.handshake_timeout_s} seconds: "
+                f"aborting the connection")
+            self.fatal(exc, "Fatal error on transport")
+
+    cdef int wake_waiter(self, exc) except -1:
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            if exc is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(exc)
+        return 0
+
+    cdef int cancel_timeout(self) except -1:
+        timeout, self.timeout = self.timeout, None
+        if timeout is not None:
+            timeout.cancel()
+        return 0
+
+    # -- the end ------------------------------------------------------------------------------
+
+    cdef int close_notify_received(self) except -1:
+        self.tell_eof()
+        return self.start_shutdown()
+
+    cdef int tell_eof(self) except -1:
+        if self.app_eof or not self.app_connected or self._app_protocol is None:
+            return 0
+        self.app_eof = True
+        try:
+            if self._app_protocol.eof_received():
+                logger.warning("returning true from eof_received() has no effect when using ssl")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal(exc, "Error calling eof_received()")
+        return 0
+
+    cdef int start_shutdown(self) except -1:
+        """Send what was written, and close_notify; the transport below closes after them."""
+        self.mark_closed()
+        if self.state >= FLUSHING:
+            return 0
+        if self.state != OPEN:
+            return self.abort(None)
+        self.state = FLUSHING
+        self.timeout = self.reactor.call_later(self.shutdown_timeout_s, self._shutdown_timed_out)
+        return self.flush()
+
+    cdef int flush(self) except -1:
+        """The transport below is full: it takes these bytes all the same, they were accepted."""
+        try:
+            self.discard_unread()
+            self.encrypt(True)
+            if self.backlog_bytes:      # the peer renegotiates first
+                return 0
+            self.state = SHUTDOWN
+            self.shut_down()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal(exc, "Fatal error on SSL protocol")
+        return 0
+
+    cdef int discard_unread(self) except -1:
+        """Nothing is delivered after close(); the session must see it nevertheless."""
+        cdef Reactor reactor = self.reactor
+        cdef bytes plain = reactor.plain_buffer
+
+        if self.engine.unread() == 0 or self.state == ENDED:
+            return 0
+        reactor.plain_buffer = None
+        if plain is None:
+            plain = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        try:
+            while self.engine.read(PyBytes_AS_STRING(plain), READ_SIZE) > 0:
+                pass
+        finally:
+            reactor.plain_buffer = plain
+        return 0
+
+    cdef int shut_down(self) except -1:
+        if self.eof_below:              # nobody answers any more
+            self.send()
+            self.tell_eof()
+            return self.finish()
+        try:
+            self.engine.ssl_object.unwrap()
+        except AGAIN:
+            return self.send()          # the peer's close_notify is still to come
+        except ssl.SSLError as exc:
+            self.send()
+            if getattr(exc, "reason", None) != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+                self.cancel_timeout()
+                return self.fatal(exc, "Fatal error on transport")
+            return self.finish()        # it goes on sending what nobody will read
+        self.send()
+        self.tell_eof()
+        return self.finish()
+
+    cdef int finish(self) except -1:
+        self.cancel_timeout()
+        if self.state != ENDED:
+            self.state = ENDED
+            self.reactor.call_soon(self._transport.close)
+        return 0
+
+    def _shutdown_timed_out(self):
+        if self.state == FLUSHING or self.state == SHUTDOWN:
+            self._transport._force_close(exceptions.TimeoutError("SSL shutdown timed out"))
+
+    cdef int mark_closed(self) except -1:
+        if self._app_transport is not None:
+            self._app_transport._closed = True
+        return 0
+
+    cdef int abort(self, exc) except -1:
+        """End at once; the transport below tells us so by connection_lost()."""
+        self.mark_closed()
+        self.cancel_timeout()
+        if self.state != HANDSHAKE:     # for that, connection_lost() has to tell who waits
+            self.state = ENDED
+        if self._transport is None:
+            return 0
+        if exc is None or not hasattr(self._transport, "_force_close"):
+            self._transport.abort()
+        else:
+            self._transport._force_close(exc)
+        return 0
+
+    cdef int fatal(self, exc, str message) except -1:
+        self.abort(exc)
+        if not isinstance(exc, OSError):
+            if not isinstance(exc, exceptions.CancelledError):
+                self.report(message, exc)
+        elif self.reactor.debug:
+            logger.debug("%r: %s", self, message, exc_info=exc)
+        return 0
+
+    cdef int report(self, str message, exc) except -1:
+        return self.reactor.report({
+            "message": message,
+            "exception": exc,
+            "transport": self._app_transport,
+            "protocol": self,
+        })
+
+    # -- the protocol of the transport below ------------------------------------------------
+
+    def data_received(self, data):
+        cdef Py_buffer view
+
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.bytes_received(<const char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    def eof_received(self):
+        """TCP ended. Returns true while the application pauses before data it has not read."""
+        self.eof_below = True
+        if self.reactor.debug:
+            logger.debug("%r received EOF", self)
+        if self.state == HANDSHAKE:
+            self.handshake_failed(ConnectionResetError())
+        elif self.state == OPEN:
+            return self.eof_reached()
+        elif self.state == FLUSHING or self.state == SHUTDOWN:
+            self.encrypt(True)
+            self.shut_down()
+        return False
+
+    cdef bint eof_reached(self) except -1:
+        """Tell the application, after what is unread; true while it has paused before that."""
+        self.read()                     # it may have resumed without having been served yet
+        if self.state == OPEN:
+            if self.reading_paused:
+                return True
+            self.tell_eof()
+            self.start_shutdown()
+        return False
+
+    def pause_writing(self):
+        self.below_full = True
+
+    def resume_writing(self):
+        self.below_full = False
+        if self.state == OPEN:
+            try:
+                self.encrypt(False)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.fatal(exc, "Fatal error on SSL protocol")
+                return
+            self.resume_if_drained()
+
+    def connection_lost(self, exc):
+        self.mark_closed()
+        self.cancel_timeout()
+        self.backlog = None
+        self.backlog_bytes = self.first_encrypted = 0
+        failure = exc
+        if exc is None and self.state == HANDSHAKE:
+            failure = ConnectionAbortedError("the connection was closed during the TLS handshake")
+        self.state = ENDED
+        self.wake_waiter(failure)
+        protocol = self._app_protocol
+        self._app_protocol = self.app_data_received = self._app_transport = None
+        if self.app_connected:
+            self.app_connected = False
+            protocol.connection_lost(exc)
+
+    # -- for TlsTransport -----------------------------------------------------------------------
+
+    cdef int take_protocol(self, protocol) except -1:
+        self._app_protocol = protocol
+        self.app_buffered = isinstance(protocol, BufferedProtocol)
+        self.app_data_received = None       # bound at the first read
+        return 0
+
+    def _read_before(self, data):
+        """Ciphertext that somebody has read from the transport before we had it."""
+        cdef bytes early = bytes(data)
+        self.engine.feed(PyBytes_AS_STRING(early), PyBytes_GET_SIZE(early))
+        self.engine.settle()
+
+    def _resume(self):
+        try:
+            self.go_on()
+            if self.eof_below and self.state == OPEN:
+                self.eof_reached()
+        finally:
+            self.engine.settle()
+
+    def _get_extra_info(self, name, default):
+        if name == "sslcontext":
+            return self.context
+        if self.state > HANDSHAKE and self.extra is not None:
+            if name == "ssl_object":
+                return self.engine.ssl_object
+            if name in ("peercert", "cipher", "compression"):
+                if name not in self.extra:
+                    ask = "getpeercert" if name == "peercert" else name
+                    self.extra[name] = getattr(self.engine.ssl_object, ask)()
+                return self.extra[name]
+        if self._transport is not None:
+            return self._transport.get_extra_info(name, default)
+        return default
+
+    @property
+    def __class__(self):
+        return Protocol
+
+
+cdef class TlsTransport:
+
+    _start_tls_compatible = nests
+    _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+    def write(self, data):
+        """Encrypt *data* and send it after what was written before; never blocks."""
+        if not isinstance(data, bytes):
+            if not isinstance(data, (bytearray, memoryview)):
+                raise TypeError(
+                    f"data: expecting a bytes-like instance, got {type(data).__name__}")
+            data = bytes(data)          # the caller may change or resize it (R50)
+        if data:
+            self._ssl_protocol.write(data)
+
+    def writelines(self, list_of_data):
+        """As one write() of all of them."""
+        self.write(b"".join(list_of_data))
+
+    def write_eof(self):
+        """TLS cannot close one direction alone: NotImplementedError."""
+        raise NotImplementedError("TLS connections cannot be half-closed")
+
+    def can_write_eof(self):
+        return False
+
+    def close(self):
+        """Close when all that was written has left; nothing is received any more."""
+        self._ssl_protocol.start_shutdown()
+
+    def abort(self):
+        """Close at once, without a close_notify."""
+        self._force_close(None)
+
+    def _force_close(self, exc):
+        cdef TlsProtocol protocol = self._ssl_protocol
+        self._closed = True
+        if protocol._app_transport is self:         # else the end has been told
+            protocol.abort(exc)
+
+    def is_closing(self):
+        return self._closed
+
+    def is_reading(self):
+        return not (self._closed or self._ssl_protocol.reading_paused)
+
+    def pause_reading(self):
+        if not self._closed:
+            self._ssl_protocol.reading_paused = True
+
+    def resume_reading(self):
+        cdef TlsProtocol protocol = self._ssl_protocol
+        if not self._closed and protocol.reading_paused:
+            protocol.reading_paused = False
+            protocol.reactor.soon(protocol._resume, (), None)
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Marks in bytes of plaintext: pause_writing() from *high*, resume_writing() at *low*.
+
+        What the transport below holds is not counted. Raises ValueError unless
+        high >= low >= 0.
+        """
+        cdef TlsProtocol protocol = self._ssl_protocol
+        protocol.high_bytes, protocol.low_bytes = marks(high, low, DEFAULT_HIGH_BYTES)
+        if protocol._app_protocol is not None:
+            protocol.pause_if_full()
+            protocol.resume_if_drained()
+
+    def get_write_buffer_limits(self):
+        return self._ssl_protocol.low_bytes, self._ssl_protocol.high_bytes
+
+    def get_write_buffer_size(self):
+        """Bytes written that have not been encrypted yet."""
+        return self._ssl_protocol.backlog_bytes
+
+    def set_read_buffer_limits(self, high=None, low=None):
+        """Marks in bytes of ciphertext that is read while the application pauses.
+
+        Raises ValueError unless high >= low >= 0.
+        """
+        cdef TlsProtocol protocol = self._ssl_protocol
+        protocol.read_high, protocol.read_low = marks(high, low, DEFAULT_READ_HIGH_BYTES)
+        if protocol.state == OPEN:
+            protocol.watch_unread()
+
+    def get_read_buffer_limits(self):
+        return self._ssl_protocol.read_low, self._ssl_protocol.read_high
+
+    def get_read_buffer_size(self):
+        """Bytes of ciphertext read and not yet decrypted."""
+        return self._ssl_protocol.engine.unread()
+
+    def set_protocol(self, protocol):
+        self._ssl_protocol.take_protocol(protocol)
+
+    def get_protocol(self):
+        return self._ssl_protocol._app_protocol
+
+    def get_extra_info(self, name, default=None):
+        """'sslcontext', 'ssl_object', 'peercert', 'cipher', 'compression' (those of the session
+        once its handshake is done), or what the transport below has under *name*."""
+        return self._ssl_protocol._get_extra_info(name, default)
+
+    @property
+    def _loop(self):
+        return self._ssl_protocol.reactor
+
+    @property
+    def _protocol_paused(self):
+        return self._ssl_protocol.writing_paused
+
+    def __repr__(self):
+        info = [type(self).__name__]
+        if self._closed:
+            info.append("closing" if self._ssl_protocol._app_protocol is not None else "closed")
+        return f"<{' '.join(info)} over {self._ssl_protocol._transport!r}>"
+
+    def __del__(self):
+        if not self._closed:
+            self._closed = True
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+
+    @property
+    def __class__(self):
+        return sslproto._SSLProtocolTransport
+
+
+def make_tls(Reactor loop, protocol, context, waiter, bint server_side, server_hostname,
+             bint call_connection_made=True, *, ssl_handshake_timeout=None,
+             ssl_shutdown_timeout=None):
+    """The protocol for a transport that is to carry TLS; its `_app_transport` is for *protocol*.
+
+    *waiter*, if not None, is a future that is set when the handshake is done, or to the error
+    that ended it. Timeouts are in seconds; None is asyncio's default. Raises ValueError for a
+    timeout that is not positive, and what the context raises.
+    """
+    cdef TlsProtocol self = TlsProtocol.__new__(TlsProtocol)
+    cdef TlsTransport transport
+
+    if ssl is None:
+        raise RuntimeError("stdlib ssl module not available")
+    self.handshake_timeout_s = positive(
+        "ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT)
+    self.shutdown_timeout_s = positive(
+        "ssl_shutdown_timeout", ssl_shutdown_timeout, SHUTDOWN_TIMEOUT_S)
+    self.context = context or sslproto._create_transport_context(server_side, server_hostname)
+    self.engine = new_engine(self.context, server_side,
+                             None if server_side else server_hostname or None)
+    self.reactor = loop
+    self.waiter = waiter
+    self.app_connected = not call_connection_made
+    self.read_high, self.read_low = marks(None, None, DEFAULT_READ_HIGH_BYTES)
+    self.high_bytes, self.low_bytes = marks(None, None, DEFAULT_HIGH_BYTES)
+    self.take_protocol(protocol)
+    transport = TlsTransport.__new__(TlsTransport)
+    transport._ssl_protocol = self
+    self._app_transport = transport
+    return self

@@ -1,0 +1,85 @@
+"""TLS connections to the loop under test: both ends on it, or a blocking ssl socket far away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from recording import Recorder, socket_pair, turns
+
+
+@contextlib.asynccontextmanager
+async def tls_pair(loop, tls, server_protocol=None, client_protocol=None, **keywords):
+    """Both ends of a TLS connection through a real server, on one loop."""
+    server_protocol = server_protocol or Recorder(loop)
+    client_protocol = client_protocol or Recorder(loop)
+    server = await loop.create_server(
+        lambda: server_protocol, "127.0.0.1", 0, ssl=tls.server, **keywords
+    )
+    transport, _ = await loop.create_connection(
+        lambda: client_protocol,
+        *server.sockets[0].getsockname(),
+        ssl=tls.client,
+        server_hostname="localhost",
+        **keywords,
+    )
+    try:
+        await asyncio.wait_for(server_protocol.made, 5)
+        yield client_protocol, server_protocol
+    finally:
+        for protocol in (client_protocol, server_protocol):
+            if not protocol.lost.done():
+                protocol.transport.abort()
+            await protocol.closed()
+        server.close()
+        await server.wait_closed()
+        await turns()
+
+
+class BlockingPeer:
+    """The far end: an ssl socket in a thread."""
+
+    def __init__(self, loop, sock, context, server_side=False):
+        self.loop, self.sock, self.context, self.server_side = loop, sock, context, server_side
+
+    async def call(self, function, *args):
+        return await self.loop.run_in_executor(None, function, *args)
+
+    async def handshake(self):
+        name = None if self.server_side else "localhost"
+
+        def work():
+            self.sock = self.context.wrap_socket(
+                self.sock, server_side=self.server_side, server_hostname=name
+            )
+
+        await self.call(work)
+
+    async def receive_all(self):
+        def work():
+            data = bytearray()
+            while chunk := self.sock.recv(65536):
+                data += chunk
+            return bytes(data)
+
+        return await self.call(work)
+
+
+@contextlib.asynccontextmanager
+async def tls_to_peer(loop, tls, protocol, **keywords):
+    """Our client, and a blocking TLS server at the other end."""
+    near, far = socket_pair("tcp")
+    peer = BlockingPeer(loop, far, tls.server, server_side=True)
+    try:
+        shaking = asyncio.ensure_future(peer.handshake())
+        transport, _ = await loop.create_connection(
+            lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost", **keywords
+        )
+        await shaking
+        yield transport, peer
+        if not protocol.lost.done():
+            transport.abort()
+        await protocol.closed()
+    finally:
+        peer.sock.close()
+        await turns()
