@@ -63,7 +63,8 @@ cdef class WriteFlow(Endpoint):
         if self.blocked or self.paused:
             self.blocked = False
             self.update_interest()
-        self.resume_protocol_if_drained()       # may write more
+        if self._protocol_paused:
+            self.resume_protocol_if_drained()   # may write more
         if self.buffered_bytes or self._conn_lost:
             return 0
         return self.all_sent()
@@ -174,7 +175,8 @@ cdef class ByteFlow(WriteFlow):
     cdef int on_flush(self) except -1:
         if not self.blocked:
             self.flush_now()
-            self.pause_protocol_if_full()
+            if self.buffered_bytes:
+                self.pause_protocol_if_full()
         return 0
 
     cdef int flush_now(self) except -1:

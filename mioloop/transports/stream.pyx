@@ -30,7 +30,13 @@ from asyncio import base_events, constants, futures, protocols, transports, trso
 from asyncio.log import logger
 
 cdef extern from "Python.h":
+    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
+    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **arguments, size_t count,
+                                  PyObject *names)
+    bint PyMethod_Check(object)
+    PyObject *PyMethod_GET_FUNCTION(object)
+    PyObject *PyMethod_GET_SELF(object)
     bint PyObject_TypeCheck(object, type)           # not by `__class__`
     int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     void PyErr_Clear()
@@ -161,7 +167,16 @@ cdef class StreamTransport(ByteFlow):
         return False
 
     cdef int call_protocol(self, str name, object method, object arg) except -1:
-        cdef PyObject *result = PyObject_CallOneArg(<PyObject *>method, <PyObject *>arg)
+        cdef PyObject *arguments[3]
+        cdef PyObject *result
+
+        if PyMethod_Check(method):              # as its own call does, but for a copy of them
+            arguments[1] = PyMethod_GET_SELF(method)
+            arguments[2] = <PyObject *>arg
+            result = PyObject_Vectorcall(PyMethod_GET_FUNCTION(method), &arguments[1],
+                                         2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        else:
+            result = PyObject_CallOneArg(<PyObject *>method, <PyObject *>arg)
         if result == NULL:
             return self.protocol_failed(name)
         Py_DECREF(result)
