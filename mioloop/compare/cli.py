@@ -338,7 +338,9 @@ def main(arguments: Sequence[str]) -> int:
     summaries = [summary.summarize(each, base, options.max_spread) for each in found]
     standing = summary.standings(summaries, base)
     outcomes = goals.compare(summaries) if goals.are_comparable(base, summaries) else []
-    is_full = not (options.workload or options.quick)
+    is_full = not (options.workload or options.quick or options.app or command)
+    if not (is_full or options.goals):
+        outcomes = [each for each in outcomes if each.verdict != goals.NOT_MEASURED]
     report.show(
         console, sys.stdout, summaries, standing, warnings, base, outcomes if is_full else []
     )
