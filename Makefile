@@ -16,7 +16,7 @@ BENCH_ARGS  ?= --scaling --spin 0.0001 --report docs/benchmarks --goals docs/per
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help require build run test test-core test-python test-long test-all test-stdlib bench lint clean
+.PHONY: help require build run test test-core test-python test-long test-sanitize test-all test-stdlib bench lint clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := build/venv/$(TAG)
@@ -24,7 +24,7 @@ PY   := $(VENV)/bin/python
 PIP  := $(PY) -m pip --disable-pip-version-check -qq
 
 help:         ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 # -- set-up -------------------------------------------------------------------------------
 
@@ -93,6 +93,32 @@ test-python: build $(VENV)/.extra-test   ## the Python tests alone
 
 test-long: build $(VENV)/.extra-test   ## the tests that are marked `long`, which the others leave out
 	@$(PY) -m pytest -m long $(TESTS) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+# Built apart, with assertions on. A report of a child process, or one that a test swallows, is
+# in a file: any such file fails the run.
+SANITIZED := build/venv/$(TAG)-sanitized
+REPORT    := $(abspath build/sanitized)/report
+
+$(SANITIZED)/.tools: pyproject.toml | require
+	@echo 'mioloop: setting up $(SANITIZED)'
+	@$(PYTHON) -m venv $(SANITIZED)
+	@$(SANITIZED)/bin/python -m pip --disable-pip-version-check -qq install --upgrade pip
+	@$(SANITIZED)/bin/python -m pip --disable-pip-version-check -qq install --group build
+	@touch $@
+
+test-sanitize: $(SANITIZED)/.tools   ## the Python tests on modules built with ASan and UBSan
+	@$(SANITIZED)/bin/python -m pip --disable-pip-version-check -qq install --no-build-isolation \
+	  --editable '.[test]' --config-settings=cmake.define.MIO_ASAN=ON \
+	  --config-settings=cmake.build-type=Debug \
+	  --config-settings=build-dir='build/sanitized/{wheel_tag}'
+	@rm -f $(REPORT).*; status=0; \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:log_path=$(REPORT) \
+	UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORT) \
+	$(SANITIZED)/bin/python -m pytest $(TESTS) -n $(JOBS) --dist loadfile --sanitized $(PYTEST_ARGS) \
+	  || status=$$?; \
+	for report in $(REPORT).*; do [ ! -e "$$report" ] || { cat "$$report"; status=1; }; done; \
+	exit $$status
 
 test-stdlib: build $(VENV)/.extra-test   ## CPython's own test.test_asyncio on mioloop
 	@$(PY) tests/stdlib/run.py $(STDLIB_ARGS)

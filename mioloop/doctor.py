@@ -41,6 +41,20 @@ def kernel_features() -> dict[str, str]:
     }
 
 
+def tls() -> str:
+    """Which engine TLS connections use, and whose OpenSSL."""
+    try:
+        import ssl
+    except ImportError:
+        return "no: this Python has no ssl module"
+    from mioloop.transports.tls_engine import engine_in_use
+
+    try:
+        return f"engine {engine_in_use()}, {ssl.OPENSSL_VERSION}"
+    except (RuntimeError, ValueError) as exc:
+        return f"FAILED: {exc}"
+
+
 async def _talk() -> None:
     """A timer, a thread, and bytes through a socket and back."""
     loop = asyncio.get_running_loop()
@@ -104,13 +118,17 @@ def main(arguments: Sequence[str]) -> int:
     say("triggers", f"edge, level, oneshot (default {DEFAULT_TRIGGER})")
     for name, has in kernel_features().items():
         say("kernel", f"{name}: {has}")
-    for variable in ("MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR"):
+    tls_says = tls()
+    say("TLS", tls_says)
+    for variable in (
+        "MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR", "MIOLOOP_TLS_ENGINE",
+    ):
         if os.environ.get(variable):
             say("environment", f"{variable}={os.environ[variable]}")
     installed = [f"{name} {version}" for name in FRAMEWORKS if (version := version_of(name))]
     say("frameworks", ", ".join(installed) or "none")
 
-    failed = False
+    failed = tls_says.startswith("FAILED")
     for selector in selectors:
         for trigger in ("edge", "level", "oneshot"):
             try:

@@ -70,7 +70,32 @@ MIOLOOP_KINDS = [
 LOOP_KINDS = [LoopKind("asyncio"), LoopKind("uvloop"), *MIOLOOP_KINDS]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sanitized",
+        action="store_true",
+        help="the native modules have sanitizers: leave out what cannot run so, and other loops",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--sanitized"):
+        return
+
+    def left_out(item: pytest.Item) -> bool:
+        kind = getattr(item, "callspec", None) and item.callspec.params.get("loop_kind")
+        return bool(
+            item.get_closest_marker("unsanitized") or (kind and kind.name != "mioloop")
+        )
+
+    config.hook.pytest_deselected(items=[item for item in items if left_out(item)])
+    items[:] = [item for item in items if not left_out(item)]
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "unsanitized(reason): cannot run with sanitizers; left out with --sanitized."
+    )
     config.addinivalue_line(
         "markers",
         "known_difference(loop, reason, *, since=None, until=None, strict=True, run=True): "

@@ -13,6 +13,9 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/sendfile.h>
+#endif
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0          /* macOS: SO_NOSIGPIPE; CPython ignores SIGPIPE anyway */
@@ -138,6 +141,37 @@ static inline int mio_accept(int fd, struct sockaddr *addr, socklen_t *len)
         return -err;
     }
     return conn;
+#endif
+}
+
+/* From `offset` of the file, whose own position stays. 0 at its end; it may block on the disk.
+ * Elsewhere os.sendfile() is missing too, and nobody comes here. */
+static inline ssize_t mio_sendfile(int fd, int file, off_t offset, size_t len)
+{
+#if defined(__linux__)
+    ssize_t n;
+
+    do n = sendfile(fd, file, &offset, len); while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+#elif defined(__APPLE__)
+    off_t n;
+    int rc;
+
+    do {
+        n = (off_t)len;
+        rc = sendfile(file, fd, offset, &n, NULL, 0);
+    } while (rc < 0 && errno == EINTR && n == 0);
+    return rc < 0 && n == 0 ? -errno : n;       /* EAGAIN comes with what was sent before it */
+#elif defined(__FreeBSD__)
+    off_t n = 0;
+    int rc;
+
+    do rc = sendfile(file, fd, offset, len, NULL, &n, 0);
+    while (rc < 0 && errno == EINTR && n == 0);
+    return rc < 0 && n == 0 ? -errno : n;
+#else
+    (void)fd, (void)file, (void)offset, (void)len;
+    return -ENOSYS;
 #endif
 }
 

@@ -17,6 +17,7 @@ from asyncio import base_events
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mioloop.loop import children, signals
 from mioloop.loop.schedule import NativeLoop
 from mioloop.transports.tls import make_tls
 
@@ -120,7 +121,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             yield
             return
         ours = self._csock.fileno()
-        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        before = signals.wake_by(ours)
         try:
             yield
         finally:
@@ -317,20 +318,40 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         self._stop_listener(sock)
         super()._stop_serving(sock)
 
+    async def _make_subprocess_transport(
+        self, protocol: asyncio.SubprocessProtocol, *args: Any, **kwargs: Any
+    ) -> asyncio.SubprocessTransport:
+        if children.watcher_was_chosen():
+            return await super()._make_subprocess_transport(protocol, *args, **kwargs)
+        waiter = self.create_future()
+        transport = children.SubprocessTransport(self, protocol, *args, waiter=waiter, **kwargs)
+        await transport.until_started(waiter)
+        return transport
+
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        self._check_sendfile_params(transp._sock, file, offset, count)  # type: ignore[attr-defined]
+        drained = transp._make_empty_waiter()
         reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        transp._lend_fd()
         try:
-            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+            await drained
+            sent: int = await transp._send_file(file, offset, count)
+            return sent
         finally:
-            transp._take_fd_back()
             transp._reset_empty_waiter()
             if reading:
                 transp.resume_reading()
 
     # -- signals ------------------------------------------------------------------
+
+    def _read_from_self(self) -> None:
+        signals.serve(self)
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
+        super().add_signal_handler(sig, callback, *args)
+        signals.take_note_of(sig, self._csock.fileno())
 
     def remove_signal_handler(self, sig: int) -> bool:
         removed = super().remove_signal_handler(sig)
@@ -340,6 +361,6 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             and threading.current_thread() is threading.main_thread()
         ):
             # The last one took the wakeup descriptor with it; Ctrl-C still needs it (R87).
-            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+            signals.wake_by(self._csock.fileno())
         return removed
 

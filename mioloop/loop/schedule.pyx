@@ -18,6 +18,7 @@ from mioloop.reactor.reactor cimport Reactor, Source, Watcher
 from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
+from mioloop.transports.process cimport new_process_end
 from mioloop.transports.stream cimport new_stream
 
 from asyncio import base_events, events
@@ -278,6 +279,10 @@ cdef class NativeLoop(SockReactor):
         source = self.source_of(sock.fileno())
         if isinstance(source, Listener):
             (<Listener>source).stop()
+
+    def _watch_process(self, int pidfd, callback):
+        """Run callback() once the process of *pidfd* has ended; the descriptor is ours then."""
+        new_process_end(self, pidfd, new_handle(self, callback, (), None))
 
     # -- loop.watch() ------------------------------------------------------------------
 

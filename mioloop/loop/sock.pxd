@@ -12,6 +12,7 @@ cdef enum Operation:
     SENDALL             # this and what follows waits until writable
     SENDTO
     CONNECT
+    SENDFILE
 
 
 cdef enum Step:
@@ -35,6 +36,7 @@ cdef class SockWatcher(Watcher):
     cdef uint32_t wanted                # edges that were needed once; they stay
     cdef uint32_t armed                 # those that the poll has; 0 while it is level-triggered
 
+    cdef int enter(self, SockCall call) except -1
     cdef int join(self, SockCall call) except -1
     cdef int leave(self, SockCall call) except -1
     cdef int dismiss(self) except -1
@@ -52,6 +54,7 @@ cdef class SockCall:
     cdef bint finished
     cdef bint woken                     # the waiter is set: the socket is ready, or has gone away
     cdef bint connecting
+    cdef bint turn_spent                # it would not block, but others are to have their turn
     cdef object waiter                  # the future that our task waits for
     cdef object result
     cdef SockWatcher watcher            # we are in one of its lists
@@ -69,6 +72,7 @@ cdef class SockCall:
     cdef bint call_socket(self) except -1
     cdef bint call_method(self) except -1
     cdef bint connect(self) except -1
+    cdef bint send_file(self, int fd) except -1
     cdef int wait(self, int fd) except -1
     cdef int wake(self) except -1
     cdef int end(self) except -1

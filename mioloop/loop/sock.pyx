@@ -29,6 +29,7 @@ from libc.stdint cimport uint32_t
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor, Source, Watcher
+from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
 
 import errno
@@ -70,7 +71,8 @@ cdef extern from "Python.h":
     void PyErr_SetObject(PyObject *type, PyObject *value)
 
 cdef tuple NAMES = ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into",
-                    "sock_accept", "sock_sendall", "sock_sendto", "sock_connect")
+                    "sock_accept", "sock_sendall", "sock_sendto", "sock_connect",
+                    "sock_sendfile")
 cdef object Socket = socket_module.socket
 # As the C half has it: the properties of the Python class make an enum of it.
 cdef object type_of_socket = socket_module.SocketType.type.__get__
@@ -123,6 +125,16 @@ cdef class SockReactor(Reactor):
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
             address = resolved[0][4]
         await new_call(self, CONNECT, sock, address, None)
+
+    async def _sock_sendfile_native(self, sock, file, offset, count):
+        cdef FileSending sending = open_file(file, offset, count)
+
+        if sending is None:
+            return 0
+        try:
+            return await new_call(self, SENDFILE, sock, sending, None)
+        finally:
+            sending.leave_position()
 
     cdef SockWatcher watcher_for(self, object sock, int fd):
         """Where calls on *sock* wait, made if need be. RuntimeError if the fd is in use (R28)."""
@@ -208,14 +220,18 @@ cdef class SockWatcher(Watcher):
             self.armed = self.wanted
         return 0
 
+    cdef int enter(self, SockCall call) except -1:
+        """*call* has its place from now on."""
+        if call.watcher is None:
+            (self.writers if call.operation >= SENDALL else self.readers).append(call)
+            call.watcher = self
+        return 0
+
     cdef int join(self, SockCall call) except -1:
         """*call* waits from now on; what it waits for, it has just found not to be so."""
         cdef bint writing = call.operation >= SENDALL
-        cdef list calls = self.writers if writing else self.readers
 
-        if call.watcher is None:
-            calls.append(call)
-            call.watcher = self
+        self.enter(call)
         if call.operation == CONNECT:       # most likely to read next: one system call less
             self.wanted |= MIO_READABLE
         self.update(self.reactor)
@@ -354,6 +370,11 @@ cdef class SockCall:
             raise RuntimeError(f"{self.__name__}() was closed while it ran")
         if watcher is None:
             watcher = self.loop.watcher_for(self.sock, fd)
+        if self.turn_spent:
+            self.turn_spent = False
+            self.woken = True
+            self.waiter = None              # as a bare yield: go on in the next turn
+            return watcher.enter(self)
         self.waiter = self.loop.create_future()
         self.woken = False
         watcher.join(self)
@@ -390,6 +411,8 @@ cdef class SockCall:
                 return self.receive_into(fd)
         if self.operation == CONNECT:
             return self.connect()
+        if self.operation == SENDFILE:
+            return self.send_file(fd)
         return self.call_socket()
 
     cdef bint receive(self, int fd) except -1:
@@ -441,6 +464,18 @@ cdef class SockCall:
             return would_block(n)
         self.sent += n
         return self.sent == self.view.len
+
+    cdef bint send_file(self, int fd) except -1:
+        cdef FileSending file = self.argument
+        cdef Py_ssize_t n = file.send_part(fd)
+
+        if n == -EAGAIN or n == -EWOULDBLOCK:
+            return False
+        if n < 0:
+            raise file.failure(-n)
+        self.turn_spent = n > 0
+        self.result = file.sent
+        return n == 0
 
     cdef bint call_socket(self) except -1:
         try:
@@ -568,5 +603,5 @@ def mark_coroutine_function(method):
         pass
 
 
-for name in NAMES[:-1]:
+for name in NAMES[:CONNECT]:                # the others are such by themselves
     mark_coroutine_function(SockReactor.__dict__[name])

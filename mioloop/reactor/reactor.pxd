@@ -28,6 +28,7 @@ cdef class Source:
     cdef bint registered                # fd is with the poll
     cdef uint32_t still_ready           # bits to be served again without an event
     cdef bint flush_queued
+    cdef Source next_unflushed          # in the reactor's queue, if flush_queued
 
     cdef int on_ready(self, uint32_t ready) except -1
     cdef int on_flush(self) except -1
@@ -65,7 +66,8 @@ cdef class Reactor(Host):
     cdef size_t ring_count
 
     cdef list again                     # Sources with still_ready bits
-    cdef list unflushed                 # Sources whose on_flush() is due
+    cdef Source unflushed               # the first of those whose on_flush() is due, or None
+    cdef PyObject *last_unflushed       # borrowed: `unflushed` leads to it
     cdef dict token_by_fd               # one registration a descriptor
 
     cdef bint parked                    # inside a poll that may block
@@ -80,6 +82,8 @@ cdef class Reactor(Host):
 
     cdef bytes read_buffer              # of READ_SIZE bytes, for whoever reads; None if lent
     cdef bytes plain_buffer             # the same, for what was decrypted
+    cdef bytes spare                    # the last small read; nobody's, if only we refer to it
+    cdef Py_ssize_t spare_room          # bytes that it was made for
 
     cdef uint64_t turns, polls, event_total, callback_total, timer_total
 
@@ -116,6 +120,7 @@ cdef class Reactor(Host):
     cdef int dispatch(self) except -1
     cdef int serve(self, Source source, uint32_t ready) except -1
     cdef int serve_slowly(self, Source source, uint32_t ready) except -1
+    cdef int serving_failed(self, Source source, exc) except -1
     cdef int flush(self) except -1
     cdef int64_t now(self) except? -1       # loop.time() in ns: the loop may override it
     cdef int64_t monotonic(self) noexcept

@@ -120,7 +120,6 @@ cdef class Reactor(Host):
         mio_timers_init(&self.timers)
         self.closed = True                  # until open_reactor()
         self.again = []
-        self.unflushed = []
         self.token_by_fd = {}
 
     def __dealloc__(self):
@@ -166,9 +165,8 @@ cdef class Reactor(Host):
         self.ring = NULL
         self.ring_capacity = 0
         self.again = []
-        self.unflushed = []
         self.token_by_fd = {}
-        self.read_buffer = self.plain_buffer = None
+        self.read_buffer = self.plain_buffer = self.spare = None
         return 0
 
     # -- the ready queue ---------------------------------------------------
@@ -259,13 +257,14 @@ cdef class Reactor(Host):
         """Order, as asyncio has it: what was queued, fd events, due timers (R2).
 
         An exception that leaves the loop (R13) leaves the rest of the turn where it is:
-        in the ring, in `events`, in `again` and `unflushed`; the next turn takes it up.
+        in the ring, in `events`, in `again`, unflushed; the next turn takes it up.
         """
         cdef size_t queued, due
 
         self.turns += 1
         if self.event_next >= self.event_count:
-            if not (self.ring_count or self.again or self.unflushed or self.stopping):
+            if not (self.ring_count or self.again or self.unflushed is not None
+                    or self.stopping):
                 self.poll_events(True)
             elif (self.turns_since_poll >= TURNS_PER_POLL
                     or mio_clock_now() - self.polled_ns >= POLL_INTERVAL_NS):
@@ -341,7 +340,7 @@ cdef class Reactor(Host):
                 self.run_slowly(handle)
             else:
                 handle.run()
-        if self.unflushed:
+        if self.unflushed is not None:
             self.flush()
         return 0
 
@@ -356,7 +355,7 @@ cdef class Reactor(Host):
     cdef int dispatch(self) except -1:
         cdef mio_event *event
         cdef void *found
-        cdef Source source
+        cdef Source source = None
         cdef list batch
         cdef uint32_t ready
         cdef Py_ssize_t i = 0
@@ -368,51 +367,60 @@ cdef class Reactor(Host):
                     source = <Source>batch[i]
                     ready, source.still_ready = source.still_ready, 0
                     if ready and source.attached:
-                        self.serve(source, ready)
+                        try:
+                            self.serve(source, ready)
+                        except (SystemExit, KeyboardInterrupt):
+                            raise
+                        except BaseException as exc:
+                            self.serving_failed(source, exc)
             except BaseException:
                 self.again = batch[i + 1:] + self.again
                 raise
         while self.event_next < self.event_count:
-            event = &self.events[self.event_next]
-            self.event_next += 1
-            # A source that went away after the poll finds nothing, also if its fd is in use again.
-            found = mio_slab_get(&self.slab, event.token)
-            if found != NULL:
-                source = <Source>found      # our own reference: the slab may lose its own in there
-                self.serve(source, event.ready)
+            try:                            # around them all: entering it costs, an event each
+                while self.event_next < self.event_count:
+                    event = &self.events[self.event_next]
+                    self.event_next += 1
+                    # A source that went away after the poll finds nothing, also if its fd is
+                    # in use again.
+                    found = mio_slab_get(&self.slab, event.token)
+                    if found != NULL:
+                        source = <Source>found      # our own reference: the slab may lose its own
+                        self.serve(source, event.ready)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.serving_failed(source, exc)
         return 0
 
     cdef int serve(self, Source source, uint32_t ready) except -1:
-        try:
-            if self.slow_run:
-                self.serve_slowly(source, ready)
-            else:
-                source.on_ready(ready)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:        # not of a callback: those report their own
-            self.report({"message": f"Fatal error: {source!r} could not be served",
-                         "exception": exc})
-        if self.unflushed:
+        if self.slow_run:
+            self.serve_slowly(source, ready)
+        else:
+            source.on_ready(ready)
+        if self.unflushed is not None:
+            self.flush()
+        return 0
+
+    cdef int serving_failed(self, Source source, exc) except -1:
+        """Not by a callback's exception: callbacks report their own."""
+        self.report({"message": f"Fatal error: {source!r} could not be served", "exception": exc})
+        if self.unflushed is not None:
             self.flush()
         return 0
 
     cdef int flush(self) except -1:
         """What was written in the last callback leaves now, in one send a source."""
-        cdef list batch = self.unflushed
-        cdef Source source
-        cdef Py_ssize_t i = 0
+        cdef Source source = None
+        cdef PyObject *last = self.last_unflushed   # what is written meanwhile waits its turn
 
-        self.unflushed = []
-        try:
-            for i in range(len(batch)):
-                source = <Source>batch[i]
-                source.flush_queued = False
-                if source.attached:
-                    source.on_flush()
-        except BaseException:
-            self.unflushed = batch[i + 1:] + self.unflushed
-            raise
+        while <PyObject *>source != last and self.unflushed is not None:
+            source = self.unflushed
+            self.unflushed = source.next_unflushed
+            source.next_unflushed = None
+            source.flush_queued = False
+            if source.attached:
+                source.on_flush()
         return 0
 
     # -- sources -----------------------------------------------------------
@@ -535,7 +543,11 @@ cdef class Reactor(Host):
     cdef int flush_soon(self, Source source) except -1:
         if not source.flush_queued:
             source.flush_queued = True
-            self.unflushed.append(source)
+            if self.unflushed is None:
+                self.unflushed = source
+            else:
+                (<Source>self.last_unflushed).next_unflushed = source
+            self.last_unflushed = <PyObject *>source
         return 0
 
     # -- descriptors of others: add_reader() and its kin ---------------------
@@ -624,6 +636,10 @@ cdef int drop_handles(Reactor reactor) except -1:
 cdef int drop_sources(Reactor reactor) except -1:
     cdef uint32_t i
     cdef Source source
+    while reactor.unflushed is not None:    # one by one: a long chain is not freed recursively
+        source = reactor.unflushed
+        reactor.unflushed = source.next_unflushed
+        source.next_unflushed = None
     for i in range(reactor.slab.used):
         if reactor.slab.entries[i].value != NULL:
             source = <Source>reactor.slab.entries[i].value

@@ -1,3 +1,4 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 
 from mioloop.transports.sysio cimport sockaddr, socklen_t
@@ -39,6 +40,19 @@ cdef extern from *:
         sockaddr_in in4
         sockaddr_in6 in6
         sockaddr_un un
+
+cdef struct peer:
+    sockaddr_in6 address                # or a sockaddr_in
+    socklen_t length
+    PyObject *name                      # owned, or NULL
+
+
+cdef class Peers:
+    """Python's form of the addresses seen last: a peer that sends again has the same object."""
+    cdef peer *slots
+
+    cdef object name(self, mio_address *address, socklen_t length)
+
 
 cdef object to_python(mio_address *address, socklen_t length)
 cdef bint from_python(object address, int family, mio_address *out, socklen_t *length) except -1

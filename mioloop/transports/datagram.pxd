@@ -1,5 +1,5 @@
 from mioloop.reactor.reactor cimport Reactor
-from mioloop.transports.address cimport mio_address
+from mioloop.transports.address cimport Peers, mio_address
 from mioloop.transports.flow cimport WriteFlow
 from mioloop.transports.sysio cimport mio_datagram, socklen_t
 
@@ -18,6 +18,7 @@ cdef class DatagramTransport(WriteFlow):
     cdef object sender
     cdef mio_address sender_address
     cdef socklen_t sender_length        # 0: none
+    cdef Peers peers                    # from the second one on
     cdef object addressee
     cdef mio_address addressee_address
     cdef socklen_t addressee_length
@@ -25,8 +26,10 @@ cdef class DatagramTransport(WriteFlow):
     cdef Py_ssize_t receive_waiting(self) except? -2
     cdef Py_ssize_t receive_by_socket(self) except? -2
     cdef Py_ssize_t receive_failed(self, exc) except? -2
-    cdef tuple received(self, mio_datagram *datagram)
-    cdef int deliver(self, tuple datagram) except -1
+    cdef bytes data_of(self, mio_datagram *datagram)
+    cdef object sender_of(self, mio_datagram *datagram)
+    cdef int deliver(self, object data, object address) except -1
+    cdef int delivery_failed(self) except -1
     cdef int sending_failed(self, exc) except -1
     cdef Py_ssize_t send(self, data, address) except? -2
     cdef Py_ssize_t send_by_socket(self, data, address) except? -2

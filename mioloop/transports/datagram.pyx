@@ -10,12 +10,13 @@ Addresses  numeric ones of AF_INET and AF_INET6 are converted here; any other go
 
 from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
                             PyBytes_GET_SIZE)
+from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EBADF
 from libc.string cimport memcmp, memcpy
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
-from mioloop.transports.address cimport from_python, mio_address, to_python
+from mioloop.transports.address cimport Peers, from_python, mio_address, to_python
 from mioloop.transports.flow cimport WriteFlow
 from mioloop.transports.sysio cimport *
 
@@ -28,6 +29,11 @@ cdef extern from "<sys/socket.h>" nogil:
     const int AF_INET
     const int AF_INET6
     const int AF_UNIX
+
+cdef extern from "Python.h":
+    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **arguments, size_t count,
+                                  PyObject *names)
+    void Py_DECREF(PyObject *)
 
 cdef enum:
     MOST_SENDS = 64             # a turn: a long queue must not hold up the others
@@ -83,35 +89,47 @@ cdef class DatagramTransport(WriteFlow):
         try:
             while i < count and self.reading():
                 i += 1
-                self.deliver(self.received(&batch[i - 1]))
+                self.deliver(self.data_of(&batch[i - 1]), self.sender_of(&batch[i - 1]))
         finally:
             while i < count and not self.closing:
-                self.waiting.append(self.received(&batch[i]))
+                self.waiting.append((self.data_of(&batch[i]), self.sender_of(&batch[i])))
                 self.missed |= MIO_READABLE
                 i += 1
             reactor.read_buffer = buffer
         return READ_SIZE if count == wanted or self.waiting else count
 
-    cdef tuple received(self, mio_datagram *datagram):
-        """(data, address); a peer that sends again has the same address object again."""
+    cdef bytes data_of(self, mio_datagram *datagram):
+        return self.copy(<char *>datagram.buf, datagram.len)
+
+    cdef object sender_of(self, mio_datagram *datagram):
+        """A peer that sends again has the same address object again."""
         cdef socklen_t length = datagram.from_len
 
         if (length != self.sender_length or length == 0
                 or memcmp(&self.sender_address, datagram.from_, length) != 0):
-            self.sender = to_python(<mio_address *>datagram.from_, length)
+            if self.peers is None and self.sender_length:
+                self.peers = Peers.__new__(Peers)
+            if self.peers is None:
+                self.sender = to_python(<mio_address *>datagram.from_, length)
+            else:
+                self.sender = self.peers.name(<mio_address *>datagram.from_, length)
             self.sender_length = min(length, <socklen_t>sizeof(mio_address))
             memcpy(&self.sender_address, datagram.from_, self.sender_length)
-        return (PyBytes_FromStringAndSize(<char *>datagram.buf, datagram.len), self.sender)
+        return self.sender
 
-    cdef int deliver(self, tuple datagram) except -1:
-        try:
-            if self.datagram_received is None:
-                self.datagram_received = self._protocol.datagram_received
-            self.datagram_received(datagram[0], datagram[1])
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.callback_failed("datagram_received", exc)
+    cdef int deliver(self, object data, object address) except -1:
+        cdef PyObject *arguments[2]
+        cdef PyObject *result
+
+        if self.datagram_received is None:
+            self.datagram_received = getattr(self._protocol, "datagram_received", None)
+        arguments[0] = <PyObject *>data
+        arguments[1] = <PyObject *>address
+        method = self.datagram_received     # set_protocol() may drop ours
+        result = PyObject_Vectorcall(<PyObject *>method, arguments, 2, NULL)
+        if result == NULL:
+            return self.delivery_failed()
+        Py_DECREF(result)
         return 0
 
     # -- hot path: sendto -> send -------------------------------------------------
@@ -235,6 +253,15 @@ cdef class DatagramTransport(WriteFlow):
 
     # -- cold path -----------------------------------------------------------------
 
+    cdef int delivery_failed(self) except -1:
+        try:
+            raised()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.callback_failed("datagram_received", exc)
+        return 0
+
     cdef int sending_failed(self, exc) except -1:
         if not isinstance(exc, OSError):
             return self.fatal(exc, "Fatal write error on datagram transport")
@@ -249,7 +276,8 @@ cdef class DatagramTransport(WriteFlow):
     cdef Py_ssize_t receive_waiting(self) except? -2:
         """What had been received when the protocol paused."""
         while self.waiting and self.reading():
-            self.deliver(self.waiting.pop(0))
+            data, address = self.waiting.pop(0)
+            self.deliver(data, address)
         if self.waiting:
             self.missed |= MIO_READABLE
         return READ_SIZE                # the socket has not been asked
@@ -257,13 +285,13 @@ cdef class DatagramTransport(WriteFlow):
     cdef Py_ssize_t receive_by_socket(self) except? -2:
         """Addresses of a family that only the socket module knows."""
         try:
-            datagram = self.owner.recvfrom(READ_SIZE)
+            data, address = self.owner.recvfrom(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             self.reactor.drained(self, MIO_READABLE)
             return 0
         except OSError as exc:
             return self.receive_failed(exc)
-        self.deliver(datagram)
+        self.deliver(data, address)
         return READ_SIZE
 
     cdef Py_ssize_t receive_failed(self, exc) except? -2:
@@ -303,6 +331,11 @@ cdef class DatagramTransport(WriteFlow):
     @property
     def __class__(self):
         return Transport
+
+
+cdef int raised() except -1:
+    """Turns the C API's current exception into one that Cython sees."""
+    return -1
 
 
 cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protocol, object address,

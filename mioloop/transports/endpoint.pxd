@@ -2,6 +2,27 @@ from libc.stdint cimport uint32_t
 
 from mioloop.reactor.reactor cimport Reactor, Source
 
+cdef extern from *:
+    """
+    /* What a protocol is given and does not keep is used again, with its length set to what
+     * was read. A bytes object may be changed only while it has one reference, ours; and its
+     * cached hash goes with its contents. */
+    static inline void mio_bytes_set_size(PyObject *bytes, Py_ssize_t size)
+    {
+        Py_SET_SIZE(bytes, size);
+        PyBytes_AS_STRING(bytes)[size] = 0;
+    #if defined(__GNUC__)
+    #pragma GCC diagnostic push
+    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    #endif
+        ((PyBytesObject *)bytes)->ob_shash = -1;
+    #if defined(__GNUC__)
+    #pragma GCC diagnostic pop
+    #endif
+    }
+    """
+    void mio_bytes_set_size(object bytes, Py_ssize_t size)
+
 
 cdef class Endpoint(Source):
     """One descriptor and the protocol it is for: what all transports are."""
@@ -16,7 +37,6 @@ cdef class Endpoint(Source):
     # the registration
     cdef uint32_t armed                 # interest that the poll has
     cdef bint blocked                   # the system is full: wait until writable
-    cdef bint lent                      # sendfile drives the descriptor itself
     cdef bint short_is_all              # a short read or write means: no more now
 
     # reading
@@ -34,6 +54,7 @@ cdef class Endpoint(Source):
     cdef int serve(self, uint32_t ready) except -1
     cdef int read(self, uint32_t ready) except -1
     cdef Py_ssize_t receive(self) except? -2
+    cdef bytes copy(self, const char *data, Py_ssize_t size)
     cdef int block(self) except -1
     cdef int update_interest(self) except -1
     cdef bint is_expected(self, exc) except -1

@@ -5,7 +5,9 @@ reactor's slab owns a transport from start() until connection_lost() has been ca
 the times when it is paused and idle.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
@@ -15,7 +17,11 @@ import warnings
 from asyncio import constants, futures
 from asyncio.log import logger
 
+cdef enum:
+    PYMALLOC_MOST = 512 - 33    # of a bytes object's 512 bytes; its allocator is the faster one
+
 cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object)
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
@@ -49,7 +55,7 @@ cdef class Endpoint(Source):
 
     cdef int read(self, uint32_t ready) except -1:
         cdef Py_ssize_t n
-        cdef bint edge = self.reactor.trigger_mode == EDGE
+        cdef bint returned = False
         cdef object context
 
         if not self.reading():
@@ -57,14 +63,14 @@ cdef class Endpoint(Source):
             return 0
         context = self.context          # resume_reading() in a callback replaces ours
         PyContext_Enter(context)
-        try:
+        try:                            # without an `except`: entering that has a price
             n = self.receive()
-        except BaseException:           # KeyboardInterrupt: the loop may be run again
-            self.reactor.serve_again(self, ready)
-            raise
+            returned = True
         finally:
             PyContext_Exit(context)
-        if not edge or n <= 0:
+            if not returned:            # KeyboardInterrupt: the loop may be run again
+                self.reactor.serve_again(self, ready)
+        if n <= 0 or self.reactor.trigger_mode != EDGE:
             return 0
         if (n < READ_SIZE and self.short_is_all
                 and not ready & (MIO_READ_CLOSED | MIO_HUP | MIO_ERROR | MIO_PRIORITY)):
@@ -82,6 +88,25 @@ cdef class Endpoint(Source):
         if there was nothing and the reactor has been told so.
         """
         return 0
+
+    cdef bytes copy(self, const char *data, Py_ssize_t size):
+        """bytes of *data*: those of the last time, if whoever got them has let them go.
+
+        malloc() is slow where pymalloc ends. What someone keeps has at most twice its size.
+        """
+        cdef Reactor reactor = self.reactor
+        cdef bytes spare = reactor.spare
+
+        if size <= PYMALLOC_MOST:
+            return PyBytes_FromStringAndSize(data, size)
+        if (spare is None or Py_REFCNT(spare) > 2 or size > reactor.spare_room
+                or size < reactor.spare_room // 2):
+            spare = reactor.spare = PyBytes_FromStringAndSize(data, size)
+            reactor.spare_room = size
+            return spare
+        mio_bytes_set_size(spare, size)
+        memcpy(PyBytes_AS_STRING(spare), data, size)
+        return spare
 
     # -- the registration -------------------------------------------------------
 
@@ -125,7 +150,7 @@ cdef class Endpoint(Source):
         """
         cdef uint32_t want
 
-        if not self.attached or self.lent:
+        if not self.attached:
             return 0
         if self.idle():
             self.reactor.let_go(self)   # whoever forgets it now gets a ResourceWarning

@@ -25,6 +25,7 @@ cdef class ByteFlow(WriteFlow):
     cdef Py_ssize_t first_sent              # bytes of chunks[0] that are gone
 
     cdef int written(self) except -1
+    cdef int flush_other(self) except -1
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2
     cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1
     cdef int drop_sent(self, Py_ssize_t sent) except -1

@@ -16,6 +16,24 @@ from mioloop.transports.sysio cimport *
 
 import os
 
+cdef extern from *:
+    """
+    /* As list.clear(), but one that had a single item keeps its room: the next write finds it. */
+    static inline void mio_list_clear(PyObject *list)
+    {
+        PyObject *only;
+
+        if (PyList_GET_SIZE(list) != 1 || ((PyListObject *)list)->allocated > 4) {
+            if (PyList_SetSlice(list, 0, PY_SSIZE_T_MAX, NULL) < 0) PyErr_Clear();
+            return;
+        }
+        only = PyList_GET_ITEM(list, 0);
+        Py_SET_SIZE(list, 0);
+        Py_DECREF(only);
+    }
+    """
+    void mio_list_clear(list chunks)
+
 cdef enum:
     DEFAULT_HIGH_BYTES = 65536              # low is a quarter of high (asyncio-contract R52)
     FLUSH_BYTES = 65536
@@ -108,6 +126,8 @@ cdef class WriteFlow(Endpoint):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        if self.buffered_bytes and not self.blocked:
+            self.flush_now()            # only gathered: the system has not been asked yet
         self.high_bytes = high
         self.low_bytes = low
         self.pause_protocol_if_full()
@@ -160,7 +180,7 @@ cdef class ByteFlow(WriteFlow):
     cdef int flush_now(self) except -1:
         cdef Py_ssize_t n, tried = 0
 
-        while self.buffered_bytes and not self._conn_lost and not self.lent:
+        while self.buffered_bytes and not self._conn_lost:
             n = self.send_chunks(&tried)
             if n == -EAGAIN or n == -EWOULDBLOCK:
                 return self.block()
@@ -172,6 +192,10 @@ cdef class ByteFlow(WriteFlow):
             if n < tried and self.short_is_all:
                 self.block()                        # first: resume_writing() may write
                 return self.resume_protocol_if_drained()
+        return self.flush_other()
+
+    cdef int flush_other(self) except -1:
+        """Send what is not in the buffer, once that is empty."""
         return 0
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
@@ -197,8 +221,8 @@ cdef class ByteFlow(WriteFlow):
 
         self.buffered_bytes -= sent
         if self.buffered_bytes == 0:
-            self.chunks.clear()
             self.first_sent = 0
+            mio_list_clear(self.chunks)
             return 0
         sent += self.first_sent
         while True:
@@ -213,7 +237,14 @@ cdef class ByteFlow(WriteFlow):
 
     # -- cold path ---------------------------------------------------------------
 
+    def _force_close(self, exc):
+        """Close at once. What is only gathered was written before, and still leaves (R59)."""
+        if not self.blocked:
+            self.flush_now()
+        WriteFlow._force_close(self, exc)
+
     cdef int write_failed(self, exc) except -1:
+        self.discard()                  # fatal() would send it
         return self.fatal(exc, "Fatal write error on transport")
 
     cdef int discard(self) except -1:

@@ -3,7 +3,8 @@
 The listening socket belongs to asyncio's Server, which stops us before it closes it.
 """
 
-from libc.errno cimport EAGAIN, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.errno cimport (EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EMFILE, ENETDOWN,
+                         ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENOPROTOOPT, EPROTO)
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 from posix.unistd cimport close as close_descriptor
@@ -31,6 +32,10 @@ cdef enum:
     MOST_ACCEPTS = 64           # a turn: an accept storm must not hold up the connected
 
 cdef int RETRY_S = constants.ACCEPT_RETRY_DELAY
+
+# What accept(2) says of the connection and not of the listener, which may have others.
+cdef tuple OF_THE_CONNECTION = (ECONNABORTED, EPROTO, ENETDOWN, ENETUNREACH, EHOSTDOWN,
+                                EHOSTUNREACH, ENOPROTOOPT)
 
 
 cdef class Listener(Source):
@@ -117,7 +122,7 @@ cdef class Listener(Source):
         if error == EAGAIN:
             self.reactor.drained(self, MIO_READABLE)
             return False
-        if error == ECONNABORTED:
+        if error in OF_THE_CONNECTION:
             return True
         # The backlog stays where it is and would be reported without end: look away for a
         # while (R35), then register anew, which reports what waits.

@@ -150,6 +150,7 @@ cdef class WritePipeTransport(ByteFlow):
         return 0
 
     cdef int write_failed(self, exc) except -1:
+        self.discard()                  # fatal() would send it
         return self.fatal(exc, "Fatal write error on pipe transport")
 
     def writelines(self, list_of_data):

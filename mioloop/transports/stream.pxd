@@ -2,6 +2,7 @@ from cpython.object cimport PyObject
 
 from mioloop.reactor.reactor cimport Reactor
 from mioloop.transports.flow cimport ByteFlow
+from mioloop.transports.sendfile cimport FileSending
 
 
 cdef class StreamFilter:
@@ -18,6 +19,8 @@ cdef class StreamTransport(ByteFlow):
     # reading
     cdef object data_received           # bound once, not looked up per read
     cdef StreamFilter filter            # the protocol, if it is one
+    cdef object get_buffer              # likewise, of a BufferedProtocol
+    cdef object buffer_updated
     cdef bint buffered_protocol
     cdef bint eof_seen
     cdef bint keeps_data                # the protocol holds on to what it receives
@@ -25,16 +28,21 @@ cdef class StreamTransport(ByteFlow):
     # writing
     cdef bint eof_written
     cdef object empty_waiter            # sendfile waits for the buffer to drain
+    cdef FileSending file               # and then for this one
 
     cdef Py_ssize_t read_bytes(self) except? -2
     cdef Py_ssize_t read_into_protocol(self) except? -2
     cdef Py_ssize_t read_into_filter(self) except? -2
     cdef int send(self, bytes data) except -1
+    cdef bint view_buffer(self, Py_buffer *view) except -1
+    cdef int buffer_refused(self, buffer) except -1
     cdef int read_ended(self, Py_ssize_t n) except -1
     cdef int on_eof(self) except -1
     cdef int protocol_failed(self, str name) except -1
     cdef int call_protocol(self, str name, object method, object arg) except -1
     cdef int remember_addresses(self) except -1
+    cdef int file_failed(self, exc) except -1
+    cdef int end_file(self) except -1
     cdef int leave_server(self) except -1
     cdef object socket_object(self)
 

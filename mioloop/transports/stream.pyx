@@ -8,8 +8,7 @@ Ownership  the socket object, once made, owns the descriptor; before that the tr
 """
 
 cimport cython
-from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
-                             PyObject_GetBuffer)
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
                             PyBytes_GET_SIZE)
 from cpython.object cimport PyObject
@@ -19,7 +18,9 @@ from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
+from mioloop.transports.endpoint cimport mio_bytes_set_size
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
+from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
 
 import os
@@ -28,35 +29,17 @@ import warnings
 from asyncio import base_events, constants, futures, protocols, transports, trsock
 from asyncio.log import logger
 
-cdef extern from *:
-    """
-    /* The buffer of a large read is handed to the protocol as it is, with its length set to
-     * what was read, and taken back if nobody kept it. A bytes object may be changed only
-     * while it has one reference, and its cached hash goes with its contents. */
-    static void mio_bytes_set_size(PyObject *bytes, Py_ssize_t size)
-    {
-        Py_SET_SIZE(bytes, size);
-        PyBytes_AS_STRING(bytes)[size] = 0;
-    #if defined(__GNUC__)
-    #pragma GCC diagnostic push
-    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    #endif
-        ((PyBytesObject *)bytes)->ob_shash = -1;
-    #if defined(__GNUC__)
-    #pragma GCC diagnostic pop
-    #endif
-    }
-    """
-    void mio_bytes_set_size(object bytes, Py_ssize_t size)
-
 cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
     bint PyObject_TypeCheck(object, type)           # not by `__class__`
+    int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
+    void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
+cdef object ANY_SIZE = -1               # what get_buffer() is asked for
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef bint server_wants_transport = (
     "transport" in base_events.Server._attach.__code__.co_varnames)
@@ -104,7 +87,7 @@ cdef class StreamTransport(ByteFlow):
             reactor.read_buffer = buffer
             return self.read_ended(n)
         if n < COPY_BELOW or self.keeps_data:
-            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n)
+            data = self.copy(PyBytes_AS_STRING(buffer), n)
             reactor.read_buffer = buffer
             self.call_protocol("data_received", self.data_received, data)
         else:
@@ -122,22 +105,14 @@ cdef class StreamTransport(ByteFlow):
         cdef Py_buffer view
         cdef Py_ssize_t n, capacity
 
-        try:
-            buffer = self._protocol.get_buffer(-1)
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.fatal(exc, "Fatal error: protocol.get_buffer() call failed.")
+        if not self.view_buffer(&view):
             return 0
         capacity = view.len
         n = mio_recv(self.fd, view.buf, capacity) if self.fd >= 0 else -EAGAIN
         PyBuffer_Release(&view)
         if n <= 0:
             return self.read_ended(n)
-        self.call_protocol("buffer_updated", self._protocol.buffer_updated, n)
+        self.call_protocol("buffer_updated", self.buffer_updated, n)
         return READ_SIZE if n == capacity else n
 
     cdef Py_ssize_t read_into_filter(self) except? -2:
@@ -161,6 +136,27 @@ cdef class StreamTransport(ByteFlow):
         finally:
             reactor.read_buffer = buffer
         return n
+
+    cdef bint view_buffer(self, Py_buffer *view) except -1:
+        """Of the protocol's buffer; False if there is none to read into: the end."""
+        cdef PyObject *buffer
+
+        if self.get_buffer is None:
+            self.get_buffer = getattr(self._protocol, "get_buffer", None)
+            self.buffer_updated = getattr(self._protocol, "buffer_updated", None)
+        buffer = PyObject_CallOneArg(<PyObject *>self.get_buffer, <PyObject *>ANY_SIZE)
+        if buffer == NULL:
+            self.protocol_failed("get_buffer")
+            return False
+        if mio_get_buffer(buffer, view, PyBUF_WRITABLE) == 0:
+            if view.len > 0:
+                Py_DECREF(buffer)           # the view holds it
+                return True
+            PyBuffer_Release(view)
+        refused = <object>buffer
+        Py_DECREF(buffer)
+        self.buffer_refused(refused)
+        return False
 
     cdef int call_protocol(self, str name, object method, object arg) except -1:
         cdef PyObject *result = PyObject_CallOneArg(<PyObject *>method, <PyObject *>arg)
@@ -207,11 +203,17 @@ cdef class StreamTransport(ByteFlow):
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
-        cdef Py_ssize_t count = self.gather(iov, tried)
+        cdef Py_ssize_t count
 
-        if count == 1:
-            return mio_send(self.fd, iov[0].iov_base, iov[0].iov_len)
+        if len(self.chunks) == 1:
+            chunk = self.chunks[0]
+            tried[0] = PyBytes_GET_SIZE(chunk) - self.first_sent
+            return mio_send(self.fd, PyBytes_AS_STRING(chunk) + self.first_sent, tried[0])
+        count = self.gather(iov, tried)
         return mio_sendv(self.fd, iov, count)
+
+    cdef bint idle(self) noexcept:
+        return self.file is None and ByteFlow.idle(self)
 
     cdef int all_sent(self) except -1:
         if self.empty_waiter is not None and not self.empty_waiter.done():
@@ -270,7 +272,25 @@ cdef class StreamTransport(ByteFlow):
             self.fatal(exc, f"Fatal error: protocol.{name}() call failed.")
         return 0
 
+    cdef int buffer_refused(self, buffer) except -1:
+        """Neither empty nor read-only will do."""
+        cdef Py_buffer view
+
+        PyErr_Clear()
+        try:
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+            PyBuffer_Release(&view)
+            raise BufferError(f"get_buffer() returned {buffer!r}, which has no room")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal(exc, "Fatal error: protocol.get_buffer() call failed.")
+        return 0
+
     cdef int write_failed(self, exc) except -1:
+        self.discard()                  # fatal() would send it
         self.fatal(exc, "Fatal write error on socket transport")
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(exc)
@@ -278,10 +298,12 @@ cdef class StreamTransport(ByteFlow):
 
     cdef int ended(self) except -1:
         self.remember_addresses()
-        self.data_received = self.filter = None
+        self.data_received = self.get_buffer = self.buffer_updated = self.filter = None
         ByteFlow.ended(self)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        if self.file is not None:
+            self.file_failed(ConnectionError("the transport was closed during sendfile()"))
         return self.leave_server()
 
     cdef int close_fd(self) except -1:
@@ -350,7 +372,7 @@ cdef class StreamTransport(ByteFlow):
         self._protocol = protocol
         self.filter = <StreamFilter>protocol if PyObject_TypeCheck(protocol, StreamFilter) else None
         self.buffered_protocol = self.filter is None and isinstance(protocol, BufferedProtocol)
-        self.data_received = None       # bound at the first read
+        self.data_received = self.get_buffer = self.buffer_updated = None  # until the next read
 
     def get_extra_info(self, name, default=None):
         if name == "socket" and "socket" not in self.extra:
@@ -396,18 +418,53 @@ cdef class StreamTransport(ByteFlow):
     def _reset_empty_waiter(self):
         self.empty_waiter = None
 
-    def _lend_fd(self):
-        """sock_sendfile() drives the descriptor until _take_fd_back()."""
-        self.reactor.unregister(self)
-        self.reactor.token_by_fd.pop(self.fd, None)
-        self.armed = 0
-        self.lent = True
+    async def _send_file(self, file, offset, count):
+        """sendfile(2), with reading paused, an empty buffer and an empty waiter in place."""
+        cdef FileSending sending = open_file(file, offset, count)
 
-    def _take_fd_back(self):
-        self.lent = False
-        if self.attached:
-            self.reactor.token_by_fd[self.fd] = self.token
-            self.update_interest()
+        if sending is None:
+            return 0
+        if self._conn_lost:
+            raise ConnectionError("Connection is closed by peer")
+        sending.waiter = self.reactor.create_future()
+        self.file = sending
+        try:
+            self.flush_other()
+            return await sending.waiter
+        finally:
+            if self.file is sending:        # cancelled
+                self.end_file()
+            sending.leave_position()
+
+    cdef int flush_other(self) except -1:
+        cdef FileSending file = self.file
+        cdef Py_ssize_t n
+
+        if file is None or self._conn_lost:
+            return 0
+        n = file.send_part(self.fd)
+        if n == -EAGAIN or n == -EWOULDBLOCK:
+            return self.block()
+        if n > 0:
+            self.blocked = True
+            return self.reactor.serve_again(self, MIO_WRITABLE)
+        if n < 0:
+            return self.file_failed(file.failure(-n))
+        self.end_file()
+        futures._set_result_unless_cancelled(file.waiter, file.sent)
+        return 0
+
+    cdef int file_failed(self, exc) except -1:
+        waiter = self.file.waiter
+        self.end_file()
+        if not waiter.done():
+            waiter.set_exception(exc)
+        return 0
+
+    cdef int end_file(self) except -1:
+        self.file = None
+        self.blocked = False
+        return self.update_interest()
 
     @property
     def _sock(self):

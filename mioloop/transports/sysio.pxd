@@ -1,5 +1,7 @@
 # The Cython mirror of core/sysio.h: system calls that answer a count or -errno.
 
+from libc.stdint cimport int64_t
+
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
         void *iov_base
@@ -32,4 +34,5 @@ cdef extern from "sysio.h" nogil:
     Py_ssize_t mio_sendto(int fd, const void *buf, size_t len,
                           const sockaddr *to, socklen_t to_len)
     int mio_accept(int fd, sockaddr *addr, socklen_t *len)
+    Py_ssize_t mio_sendfile(int fd, int file, int64_t offset, size_t len)
     int mio_shutdown_write(int fd)

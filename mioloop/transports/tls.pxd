@@ -67,6 +67,7 @@ cdef class TlsProtocol(StreamFilter):
     cdef int watch_unread(self) except -1
     cdef int close_notify_received(self) except -1
     cdef int tell_eof(self) except -1
+    cdef bint eof_reached(self) except -1
 
     cdef int write(self, bytes data) except -1
     cdef int encrypt(self, bint all_of_it) except -1

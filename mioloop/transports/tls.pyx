@@ -498,13 +498,20 @@ cdef class TlsProtocol(StreamFilter):
         if self.state == HANDSHAKE:
             self.handshake_failed(ConnectionResetError())
         elif self.state == OPEN:
-            if self.reading_paused:
-                return True             # resume_reading() tells it, after what is unread
-            self.tell_eof()
-            self.start_shutdown()
+            return self.eof_reached()
         elif self.state == FLUSHING or self.state == SHUTDOWN:
             self.encrypt(True)
             self.shut_down()
+        return False
+
+    cdef bint eof_reached(self) except -1:
+        """Tell the application, after what is unread; true while it has paused before that."""
+        self.read()                     # it may have resumed without having been served yet
+        if self.state == OPEN:
+            if self.reading_paused:
+                return True
+            self.tell_eof()
+            self.start_shutdown()
         return False
 
     def pause_writing(self):
@@ -555,9 +562,8 @@ cdef class TlsProtocol(StreamFilter):
     def _resume(self):
         try:
             self.go_on()
-            if self.eof_below and self.reads():
-                self.tell_eof()
-                self.start_shutdown()
+            if self.eof_below and self.state == OPEN:
+                self.eof_reached()
         finally:
             self.engine.settle()
 

@@ -172,6 +172,7 @@ def test_stats_are_counts(mioloop_loop):
     assert second["timers"] == first["timers"]
 
 
+@pytest.mark.unsanitized("freed memory is kept, to find who still uses it")
 def test_memory_does_not_grow_with_callbacks(mioloop_loop):
     """A million callbacks and timers later, memory is what it was."""
     loop = mioloop_loop

@@ -273,33 +273,38 @@ def test_default_context_is_a_copy_made_when_scheduling(loop):
     assert variable.get() == "unset"
 
 
-def test_ready_socket_is_served_under_an_endless_chain_of_callbacks(loop):
-    """R10: a chain of call_soon does not starve I/O."""
+@pytest.mark.parametrize(("link_s", "most_links"), [(0.0, 62), (0.00025, 2)])
+def test_ready_socket_is_served_under_an_endless_chain_of_callbacks(loop, link_s, most_links):
+    """R10: within 61 turns, or 200 us, whichever is over first; so in less than 1 ms."""
     left, right = socket.socketpair()
+    links = 0
+    served = None
+
+    def link():
+        nonlocal links
+        links += 1
+        until = time.perf_counter() + link_s
+        while time.perf_counter() < until:
+            pass
+        if links == 1000:
+            right.send(b"x")
+        if served is None and links < 2000:
+            loop.call_soon(link)
+        else:
+            loop.stop()
+
+    def readable():
+        nonlocal served
+        served = links
+        loop.remove_reader(left)
+
     with left, right:
         left.setblocking(False)
-        state = {"links": 0, "sent": 0.0, "took": None}
-
-        def link():
-            state["links"] += 1
-            if state["links"] == 1000:
-                state["sent"] = time.perf_counter()
-                right.send(b"x")
-            if state["took"] is None and state["links"] < 3_000_000:
-                loop.call_soon(link)
-            else:
-                loop.stop()
-
-        def readable():
-            state["took"] = time.perf_counter() - state["sent"]
-            loop.remove_reader(left)
-
         loop.add_reader(left, readable)
         loop.call_soon(link)
         loop.run_forever()
-    assert state["took"] is not None
-    # 1 ms is the promise; a machine that is busy with other work gets more.
-    assert state["took"] < 0.05
+    assert served is not None
+    assert served - 1000 <= most_links
 
 
 def test_due_timer_fires_under_an_endless_chain_of_callbacks(loop):

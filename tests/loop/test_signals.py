@@ -168,20 +168,237 @@ def test_several_signals_between_two_turns_all_arrive(loop):
     assert sorted(calls) == [1, 2]
 
 
+def kill_self(number, times=1):
+    for _ in range(times):
+        os.kill(os.getpid(), number)
+
+
 @pytest.mark.known_difference("asyncio", "writes each failure to stderr", run=False)
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_storm_of_signals_is_survived(loop):
+@pytest.mark.parametrize("when", ["before the run", "in the run"])
+def test_storm_of_signals_is_survived(loop, capfd, when):
     """R87: a full wakeup pipe loses no wakeup and prints nothing."""
     calls = []
-    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
 
     def storm():
-        for _ in range(20_000):
-            os.kill(os.getpid(), signal.SIGUSR1)
+        if when == "in the run":
+            loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+        kill_self(signal.SIGUSR1, 20_000)
 
+    if when == "before the run":
+        loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
     loop.call_soon(storm)
     run_until(loop, lambda: calls)
     loop.remove_signal_handler(signal.SIGUSR1)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.known_difference("asyncio", "loses it, and writes each failure to stderr", run=False)
+def test_signal_behind_a_storm_of_others_is_not_lost(loop):
+    """R87: the wakeup pipe is full when the one SIGUSR2 comes."""
+    calls = []
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+    loop.add_signal_handler(signal.SIGUSR2, calls.append, 2)
+
+    def storm():
+        kill_self(signal.SIGUSR1, 5_000)
+        kill_self(signal.SIGUSR2)
+
+    loop.call_soon(storm)
+    run_until(loop, lambda: 2 in calls)
+    assert calls.count(2) == 1
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
+def test_signal_that_was_served_is_not_served_again(mioloop_loop):
+    """R87: a storm of others, later, must not make a second Ctrl-C out of one."""
+    loop = mioloop_loop
+    calls = []
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+    loop.add_signal_handler(signal.SIGUSR2, calls.append, 2)
+    loop.call_soon(kill_self, signal.SIGUSR2)
+    run_until(loop, lambda: 2 in calls)
+    for _ in range(3):
+        served = len(calls)
+        loop.call_soon(kill_self, signal.SIGUSR1, 5_000)
+        run_until(loop, lambda seen=served: len(calls) > seen)
+    assert calls.count(2) == 1
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
+@pytest.mark.known_difference("asyncio", "writes failures to stderr, loses the last", run=False)
+@pytest.mark.known_difference("uvloop", "has SIGCHLD for itself", run=False)
+@pytest.mark.parametrize("sender", ["process", "thread"])
+def test_storm_while_the_loop_serves_connections(loop, sender):
+    """R87: thousands of SIGUSR1 and then one SIGUSR2; clients are answered all the while."""
+    calls = []
+    code = (
+        "import os, signal\n"
+        f"for _ in range(20_000): os.kill({os.getpid()}, signal.SIGUSR1)\n"
+        f"os.kill({os.getpid()}, signal.SIGUSR2)\n"
+    )
+    numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+
+    async def echo(reader, writer):
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    def from_a_thread():
+        kill_self(signal.SIGUSR1, 20_000)
+        kill_self(signal.SIGUSR2)
+
+    async def main():
+        for number in numbers:
+            loop.add_signal_handler(number, calls.append, number)
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        if sender == "thread":
+            storm = loop.run_in_executor(None, from_a_thread)
+        else:
+            process = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", code)
+            storm = asyncio.ensure_future(process.wait())
+        answers = 0
+        while not storm.done() or signal.SIGUSR2 not in calls:
+            writer.write(b"question")
+            assert await reader.readexactly(8) == b"question"
+            answers += 1
+        assert answers
+        if sender == "process":
+            assert await storm == 0
+            while signal.SIGCHLD not in calls:
+                await asyncio.sleep(0.001)
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    loop.run_until_complete(asyncio.wait_for(main(), 60))
+    assert signal.SIGUSR1 in calls
+
+
+@pytest.mark.known_difference("uvloop", "has SIGCHLD for itself", run=False)
+def test_storm_of_sigchld(loop):
+    """R81, R87: a handler that reaps whoever has ended leaves none of 200 children behind."""
+    living = set()
+
+    def reap():
+        for pid in list(living):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                living.remove(pid)
+
+    loop.add_signal_handler(signal.SIGCHLD, reap)
+    children = [subprocess.Popen(["/bin/true"]) for _ in range(200)]
+    living.update(child.pid for child in children)
+    loop.call_soon(reap)  # who ended before we knew
+    run_until(loop, lambda: not living, 60)
+    loop.remove_signal_handler(signal.SIGCHLD)
+    for child in children:
+        child.returncode = 0
+
+
+@pytest.mark.parametrize("leaving", [SystemExit, KeyboardInterrupt])
+def test_handler_may_leave_the_run(loop, leaving):
+    """R13, R81: the loop can run again, and the signals that came with it are served then."""
+    calls = []
+
+    def handler():
+        raise leaving
+
+    loop.add_signal_handler(signal.SIGUSR1, handler)
+    loop.add_signal_handler(signal.SIGUSR2, calls.append, 2)
+
+    def both():
+        kill_self(signal.SIGUSR1)
+        kill_self(signal.SIGUSR2)
+
+    loop.call_soon(both)
+    with pytest.raises(leaving):
+        loop.run_forever()
+    assert not loop.is_running()
+    run_until(loop, lambda: calls)
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+    assert calls == [2]
+
+
+def test_signals_that_come_with_a_ctrl_c_are_served_by_the_next_run(loop):
+    """R82, R87: also if KeyboardInterrupt comes while the wakeup pipe is read."""
+    calls = []
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+
+    def both():
+        kill_self(signal.SIGUSR1)
+        kill_self(signal.SIGINT)
+
+    for _ in range(20):
+        calls.clear()
+        loop.call_soon(both)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        run_until(loop, lambda: calls)
+        assert calls == [1]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_stdlib_hooks_of_the_self_pipe_are_called(mioloop_kind, no_leaked_descriptor):
+    """R87: _process_self_data() sees the numbers; reading and writing by hand do no harm."""
+    import mioloop
+
+    seen = []
+
+    class Loop(mioloop.EventLoop):
+        def _process_self_data(self, data):
+            seen.extend(number for number in data if number)
+            super()._process_self_data(data)
+
+    loop = Loop(trigger=mioloop_kind.trigger, selector=mioloop_kind.selector)
+    calls = []
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+    loop.call_soon(kill_self, signal.SIGUSR1)
+    run_until(loop, lambda: calls)
+    assert seen == [signal.SIGUSR1]
+
+    loop._csock.send(bytes([signal.SIGUSR1]))
+    loop._read_from_self()
+    loop._read_from_self()
+    loop._write_to_self()
+    loop._process_self_data(bytes([0, signal.SIGUSR1]))
+    run_until(loop, lambda: len(calls) == 3)
+    loop.close()
+    loop._read_from_self()
+    loop._write_to_self()
+
+
+@pytest.mark.known_difference("asyncio", "the child writes to the parent's pipe", run=False)
+@pytest.mark.known_difference("uvloop", "the child writes to the parent's pipe", run=False)
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_signal_of_a_forked_child_is_not_the_parent_s(loop):
+    """R87, R88: Ctrl-C goes to both processes, and is one for each."""
+    calls = []
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+    loop.add_signal_handler(signal.SIGUSR2, calls.append, 2)
+
+    async def main():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                kill_self(signal.SIGUSR1)
+            finally:
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        kill_self(signal.SIGUSR2)
+        while not calls:
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(asyncio.wait_for(main(), 10))
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+    assert calls == [2]
 
 
 def test_ctrl_c_ends_an_idle_poll(loop):

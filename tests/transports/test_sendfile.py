@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import os
 import socket
 import tempfile
 
 import pytest
-from recording import Recorder, connection, receive, receive_all, turns
+from recording import (
+    Recorder,
+    connection,
+    receive,
+    receive_all,
+    small_buffers,
+    socket_pair,
+    turns,
+)
 
 DATA = os.urandom(1_500_000)
 
@@ -189,5 +198,294 @@ def test_sock_sendfile_over_a_full_socket(loop, run, file):
             assert await loop.sock_sendfile(left, file) == len(DATA)
             assert await receiving == DATA
             assert file.tell() == len(DATA)
+
+    run(loop, main())
+
+
+# -- where the file's position is left (R74) -----------------------------------------------------
+
+
+@pytest.fixture
+def full_pair():
+    """A near socket whose far end does not read, and takes little."""
+    near, far = socket_pair("tcp")
+    small_buffers(near, far)
+    with near, far:
+        yield near, far
+
+
+@pytest.mark.known_difference("asyncio", "leaves the position where it was")
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_position_after_cancellation_is_offset_plus_sent(loop, run, file, full_pair, offset):
+    """R74: the far end has just what the position says."""
+
+    async def main():
+        near, far = full_pair
+        sending = asyncio.ensure_future(loop.sock_sendfile(near, file, offset))
+        await turns()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert 0 < file.tell() - offset < len(DATA)
+        near.close()
+        assert await receive_all(far) == DATA[offset : file.tell()]
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "leaves the position where it was")
+def test_position_after_a_cancelled_transport_sendfile(loop, run, file):
+    """R74: as of a socket; and the transport goes on after the part that was sent."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol, small=True) as (transport, far):
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            await turns()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            assert 0 < file.tell() < len(DATA)
+            assert transport.is_reading()
+            transport.write(b"the end")
+            transport.close()
+            assert await receive_all(far) == DATA[: file.tell()] + b"the end"
+
+    run(loop, main())
+
+
+def test_position_after_an_error_is_offset_plus_sent(loop, run, file, full_pair):
+    """R74: the peer goes in the middle."""
+
+    async def main():
+        near, far = full_pair
+        sending = asyncio.ensure_future(loop.sock_sendfile(near, file, 1000))
+        await turns()
+        far.close()
+        with pytest.raises(OSError):
+            await sending
+        assert 1000 < file.tell() < len(DATA)
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "forgets what the file has read ahead")
+def test_position_of_a_file_that_was_read_before(loop, run, file):
+    """R74: what a buffered file has read ahead does not count."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol) as (transport, far):
+            assert file.read(10) == DATA[:10]
+            assert await loop.sendfile(transport, file, 0, 5000) == 5000
+            assert file.tell() == 5000
+            assert file.read(10) == DATA[5000:5010]
+            assert await receive(far, 5000) == DATA[:5000]
+
+    run(loop, main())
+
+
+# -- what else may happen meanwhile --------------------------------------------------------------
+
+
+@pytest.mark.known_difference("asyncio", "refuses to write ever after")
+def test_cancelled_while_the_buffer_drains_the_transport_is_as_before(loop, run, file):
+    """R74: nothing of the file was sent; reading and writing go on."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol, small=True) as (transport, far):
+            transport.write(b"x" * 1_000_000)
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            await turns()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            assert transport.is_reading()
+            transport.write(b"y")
+            assert await receive(far, 1_000_001) == b"x" * 1_000_000 + b"y"
+            assert file.tell() == 0
+
+    run(loop, main())
+
+
+def test_second_sendfile_is_refused_and_the_first_goes_on(loop, run, file):
+    """R74: one file at a time."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol, small=True) as (transport, far):
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            await turns()
+            with pytest.raises((RuntimeError, KeyError)):
+                await loop.sendfile(transport, file)
+            assert await receive(far, len(DATA)) == DATA
+            assert await sending == len(DATA)
+            assert transport.is_reading()
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "waits for ever", run=False)
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_transport_that_is_closed_ends_sendfile(loop, run, file, end):
+    """R74: who waits for the file is told; the position says how far it came."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol, small=True) as (transport, far):
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            await turns()
+            getattr(transport, end)()
+            with pytest.raises(ConnectionError):
+                await sending
+            assert await protocol.closed() is None
+            assert await receive_all(far) == DATA[: file.tell()]
+
+    run(loop, main())
+
+
+def test_file_that_shrinks_ends_where_it_ends(loop, run, file):
+    """R74: what was sent is returned, though more was asked for."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol, small=True) as (transport, far):
+            sending = asyncio.ensure_future(loop.sendfile(transport, file, 0, len(DATA)))
+            await turns()
+            file.truncate(1_000_000)
+            assert await receive(far, 1_000_000) == DATA[:1_000_000]
+            assert await sending == 1_000_000 == file.tell()
+
+    run(loop, main())
+
+
+def test_sendfile_that_nobody_keeps_is_not_collected(loop, run, file):
+    """R74: the loop keeps a task alive that waits for it; reading is paused meanwhile."""
+
+    async def main():
+        protocol = Recorder(loop)
+        near, far = socket_pair("tcp")
+        small_buffers(near, far)
+        with far:
+            await loop.create_connection(lambda: protocol, sock=near)
+            del near
+            done = loop.create_future()
+
+            async def send():
+                done.set_result(await loop.sendfile(protocol.transport, file))
+
+            sending = loop.create_task(send())
+            await turns()
+            protocol.transport = None
+            del sending
+            gc.collect()
+            assert await receive(far, len(DATA)) == DATA
+            assert await done == len(DATA)
+        await protocol.closed()
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "mixes them")
+def test_sock_sendall_waits_for_its_turn_behind_the_file(loop, run, file, full_pair):
+    """R74: what is sent after the file comes after the file."""
+
+    async def main():
+        near, far = full_pair
+        sending = asyncio.ensure_future(loop.sock_sendfile(near, file))
+        await turns()
+        following = asyncio.ensure_future(loop.sock_sendall(near, b"after"))
+        assert await receive(far, len(DATA) + 5) == DATA + b"after"
+        assert await asyncio.gather(sending, following) == [len(DATA), None]
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("of", ["socket", "transport"])
+def test_no_file_owns_a_turn(mioloop_loop, run, of):
+    """R74, R90: a receiver that takes all at once does not keep others from running."""
+    loop = mioloop_loop
+
+    async def main():
+        with tempfile.TemporaryFile() as file:
+            file.truncate(64 << 20)
+            protocol = Recorder(loop)
+            async with connection(loop, protocol) as (transport, far):
+                receiving = loop.run_in_executor(None, drain, far, 64 << 20)
+                if of == "socket":
+                    transport.pause_reading()
+                    near = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+                    near.setblocking(False)
+                    with near:
+                        ticks = await count_turns(loop, loop.sock_sendfile(near, file))
+                else:
+                    ticks = await count_turns(loop, loop.sendfile(transport, file))
+                await receiving
+                assert ticks >= (64 << 20) // 262144
+
+    run(loop, main(), 30)
+
+
+def drain(sock, count):
+    """Receive without a copy."""
+    while count:
+        count -= len(sock.recv(min(count, 1 << 20)))
+
+
+async def count_turns(loop, coroutine):
+    """How many turns of the loop it takes."""
+    ticks = 0
+
+    def tick():
+        nonlocal ticks, handle
+        ticks += 1
+        handle = loop.call_soon(tick)
+
+    handle = loop.call_soon(tick)
+    await coroutine
+    handle.cancel()
+    return ticks
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "socket"])
+def test_what_is_no_regular_file_is_refused_without_fallback(loop, run, full_pair, kind):
+    """R74: SendfileNotAvailableError, with the system's reason as its cause."""
+
+    class File:
+        mode = "rb"
+
+        def __init__(self, fd):
+            self.fileno = lambda: fd
+
+    async def main():
+        near, _ = full_pair
+        others = os.pipe() if kind == "pipe" else (os.open("/", os.O_RDONLY),)
+        fd = near.fileno() if kind == "socket" else others[0]
+        try:
+            with pytest.raises(asyncio.SendfileNotAvailableError):
+                await loop.sock_sendfile(near, File(fd), 0, 10, fallback=False)
+        finally:
+            for other in others:
+                os.close(other)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [((-1,), ValueError), ((0, 0), ValueError), ((0, -1), ValueError), ((0, 1.5), TypeError)],
+)
+def test_arguments_are_checked_before_anything_is_changed(loop, run, file, arguments, error):
+    """R74: the transport reads and writes on."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol) as (transport, far):
+            with pytest.raises(error):
+                await loop.sendfile(transport, file, *arguments)
+            assert transport.is_reading()
+            transport.write(b"fine")
+            assert await receive(far, 4) == b"fine"
 
     run(loop, main())

@@ -355,6 +355,38 @@ def test_write_then_abort_still_delivers(loop, run, kind):
     run(loop, main())
 
 
+def test_what_was_written_before_an_exception_is_delivered(loop, run, kind, reports):
+    """R55, R59: data_received() writes, and raises."""
+
+    def write_and_raise(protocol, data):
+        protocol.transport.write(b"x")
+        raise ZeroDivisionError
+
+    async def main():
+        protocol = Recorder(loop, data_received=write_and_raise)
+        async with connection(loop, protocol, kind) as (_, far):
+            far.sendall(b"?")
+            assert await receive_all(far) == b"x"
+            assert isinstance(await protocol.closed(), ZeroDivisionError)
+
+    run(loop, main())
+    assert len(reports) == 1
+
+
+def test_limits_set_after_a_write_do_not_pause_it(loop, run, kind):
+    """R52, R59: the system had room for all of it."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol, kind) as (transport, far):
+            transport.write(b"x" * 100)
+            transport.set_write_buffer_limits(high=10)
+            assert transport.get_write_buffer_size() == 0
+            assert protocol.calls == ["connection_made"]
+
+    run(loop, main())
+
+
 # -- write ---------------------------------------------------------------------------------------
 
 

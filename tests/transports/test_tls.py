@@ -36,6 +36,19 @@ def test_data_goes_both_ways(loop, run, tls):
     run(loop, main())
 
 
+def test_written_bytes_leave_before_an_abort(loop, run, tls):
+    """R59: write(b'x'); abort() sends the x."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+            transport.write(b"x")
+            transport.abort()
+            assert await peer.call(peer.sock.recv, 10) == b"x"
+
+    run(loop, main())
+
+
 def test_large_transfer_keeps_record_order(loop, run, tls):
     """R60: 8 MiB each way at once, in many writes."""
     data = os.urandom(MIB) * 8

@@ -398,6 +398,39 @@ def test_peer_that_has_finished_still_gets_what_was_written(mioloop_loop, run, t
     run(loop, main(), 30)
 
 
+def test_eof_right_behind_a_resume_loses_nothing(mioloop_loop, run, tls):
+    """R53, R66: what came while paused is delivered before eof_received().
+
+    The loop is parked when another thread ends the stream and resumes: it finds both at once,
+    and serves the end before the resume takes effect. Which of them it sees is the system's
+    choice, so it is tried often.
+    """
+    loop = mioloop_loop
+
+    async def once():
+        protocol = Recorder(loop)
+        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+            transport.pause_reading()
+            await peer.call(peer.sock.sendall, b"last words")
+            await protocol.until(lambda: transport.get_read_buffer_size() > 0)
+
+            def end_and_resume():
+                with socket.socket(fileno=os.dup(peer.sock.fileno())) as raw:
+                    raw.shutdown(socket.SHUT_WR)
+                    loop.call_soon_threadsafe(transport.resume_reading)
+
+            await peer.call(end_and_resume)
+            assert await protocol.closed() is None
+            assert protocol.data == b"last words"
+            assert protocol.calls[-3:] == ["data_received", "eof_received", "connection_lost"]
+
+    async def main():
+        for _ in range(10):
+            await once()
+
+    run(loop, main())
+
+
 def test_buffered_protocol_over_tls(loop, run, tls):
     """R56: get_buffer() and buffer_updated(); a small buffer is filled again and again."""
     data = os.urandom(300_000)

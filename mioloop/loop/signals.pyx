@@ -1,0 +1,77 @@
+"""Signals: what CPython's C handler writes to the loop's self-pipe, and what it could not write.
+
+The self-pipe carries a byte a signal, its number. It holds a few hundred; while it is full,
+numbers are lost, and with asyncio's empty Python-level handler so is the last sign of a signal
+that came only once. Ours notes its number. After the pipe was full, what was noted and not read is
+served as well; a signal that came in that very moment may then be served twice, as in a storm
+any may be.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EAGAIN
+
+from mioloop.transports.sysio cimport *
+
+import os
+import signal
+from asyncio import unix_events
+
+cdef set noted = set()                  # numbers since a self-pipe was last read
+cdef int our_wakeup_fd = -1             # the last that wake_by() was given
+
+
+def note(signum, frame):
+    noted.add(signum)
+
+
+def take_note_of(signum, fd):
+    """After add_signal_handler(): replace its empty handler by `note`; *fd* is the self-pipe."""
+    if signal.getsignal(signum) is unix_events._sighandler_noop:
+        signal.signal(signum, note)
+        signal.siginterrupt(signum, False)
+        wake_by(fd)                     # again: a full pipe is not to be complained about
+
+
+def wake_by(fd):
+    """Have signals written to *fd*, a self-pipe; gives the descriptor they went to before."""
+    global our_wakeup_fd
+    before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    our_wakeup_fd = fd
+    return before
+
+
+def _after_fork_in_child():
+    """The self-pipe is shared: the parent would serve signals that were sent to the child."""
+    if our_wakeup_fd >= 0:
+        fd = signal.set_wakeup_fd(-1)
+        if fd != our_wakeup_fd:         # somebody else's
+            signal.set_wakeup_fd(fd)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def serve(loop):
+    """Read the self-pipe of *loop* and run the handlers of the signals that have come (R87)."""
+    cdef char buf[4096]
+    cdef Py_ssize_t n = sizeof(buf)
+    cdef bint lost
+    if loop._csock is None:
+        return
+    rc = mio_send(loop._csock.fileno(), b"\0", 1)
+    lost = rc == -EAGAIN or rc == -EWOULDBLOCK
+    numbers = b""
+    while n == sizeof(buf):
+        n = mio_recv(loop._ssock.fileno(), buf, sizeof(buf))
+        if n > 0:
+            numbers += buf[:n]
+    missed = ()
+    try:
+        PyErr_CheckSignals()            # now each number that was read has been noted, too
+        if lost:
+            missed = noted.difference(numbers)
+    finally:
+        noted.clear()
+        loop._process_self_data(numbers)
+        for signum in missed:
+            loop._handle_signal(signum)

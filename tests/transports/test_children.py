@@ -1,0 +1,801 @@
+"""Children in every order of events, and how they are watched: R78 to R80. Real children."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import types
+import warnings
+
+import pytest
+from recording import turns
+
+PIPE = asyncio.subprocess.PIPE
+
+# On 3.10 and 3.11 the stdlib's watcher wants to be attached to a loop of the main thread.
+pytestmark = pytest.mark.filterwarnings("ignore:.*child_watcher.*:DeprecationWarning")
+
+
+def python(code):
+    return sys.executable, "-S", "-c", code
+
+
+# Ends when its stdin does, and before that answers each line.
+CAT = ("/bin/cat",)
+
+
+def children_left():
+    """Children of this process, living (a 0) or dead (their status); the dead are reaped."""
+    gc.collect()
+    subprocess._cleanup()
+    left = []
+    with contextlib.suppress(ChildProcessError):
+        while not left or left[-1][0]:
+            left.append(os.waitpid(-1, os.WNOHANG))
+    return left
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left():
+    """No test leaves a child, living or dead."""
+    children_left()  # of other modules: uvloop leaves some
+    yield
+    assert not children_left()
+
+
+@pytest.fixture(autouse=True)
+def loop_is_set(request):
+    """The stdlib's child watchers follow the loop that is set, up to 3.11."""
+    if "loop" not in request.fixturenames:
+        yield
+        return
+    asyncio.set_event_loop(request.getfixturevalue("loop"))
+    yield
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def gate():
+    """``wait()`` blocks, in any process, until ``open()``."""
+    read_end, write_end = os.pipe()
+
+    class Gate:
+        def wait(self):
+            os.read(read_end, 1)
+
+        def open(self):
+            os.write(write_end, b"x")
+
+    yield Gate()
+    os.close(read_end)
+    os.close(write_end)
+
+
+class Recorder(asyncio.SubprocessProtocol):
+    """Notes its calls; `raising` names those that raise."""
+
+    def __init__(self, *raising):
+        self.calls = []
+        self.raising = raising
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def _note(self, name, *args):
+        self.calls.append((name, *args))
+        if name == "connection_lost":
+            self.lost.set_result(None)
+        if name in self.raising:
+            raise ValueError(name)
+
+    def connection_made(self, transport):
+        self._note("connection_made")
+
+    def pipe_data_received(self, fd, data):
+        self._note("pipe_data_received", fd, data)
+
+    def pipe_connection_lost(self, fd, exc):
+        self._note("pipe_connection_lost", fd, exc)
+
+    def process_exited(self):
+        self._note("process_exited")
+
+    def connection_lost(self, exc):
+        self._note("connection_lost", exc)
+
+
+# -- how the end is seen ---------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["absent", "forbidden", "no descriptor left"])
+def no_pidfd(request, monkeypatch):
+    """A system without pidfd_open(), one that forbids it, one that has run out."""
+    if request.param == "absent":
+        monkeypatch.delattr(os, "pidfd_open")
+        return
+    number = errno.EPERM if request.param == "forbidden" else errno.EMFILE
+
+    def refuse(pid, flags=0):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+
+
+def test_without_pidfd_a_thread_waits(mioloop_loop, run, no_pidfd, caplog):
+    """R78: status, output, kill, early close; and a hundred children at once."""
+    loop = mioloop_loop
+
+    async def child(i):
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", f"exit {i}")
+        return await process.wait()
+
+    async def main():
+        assert await asyncio.gather(*(child(i) for i in range(100))) == list(range(100))
+        process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE)
+        assert await process.communicate(b"text") == (b"text", None)
+        process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE)
+        process.kill()
+        assert await process.wait() == -signal.SIGKILL
+        transport, protocol = await loop.subprocess_exec(Recorder, *CAT)
+        transport.close()
+        await asyncio.wait_for(protocol.lost, 10)
+        assert transport.get_returncode() == -signal.SIGKILL
+
+    run(loop, main(), 30)
+    for thread in threading.enumerate():
+        if thread.name.startswith("mioloop-waitpid-"):
+            thread.join(10)
+    assert not caplog.records
+
+
+def test_waiting_thread_outlives_the_loop(mioloop_kind, no_leaked_descriptor, monkeypatch, caplog):
+    """R78: what it learns then is logged and nothing else."""
+    monkeypatch.delattr(os, "pidfd_open")
+    loop = mioloop_kind.new()
+    transport, _ = loop.run_until_complete(loop.subprocess_exec(asyncio.SubprocessProtocol, *CAT))
+    loop.close()
+    (thread,) = [t for t in threading.enumerate() if t.name.startswith("mioloop-waitpid-")]
+    transport.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "is closed" in caplog.text
+
+
+def test_poll_that_takes_no_more_leaves_the_child_to_a_thread(mioloop_loop, run, monkeypatch):
+    """R78: ENOSPC of epoll_ctl, as with a low max_user_watches."""
+    loop = mioloop_loop
+
+    def refuse(pidfd, callback):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    loop._watch_process = refuse
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "exit 9")
+        assert await process.wait() == 9
+
+    run(loop, main())
+
+
+def test_sigchld_belongs_to_the_program(loop_kind, loop, run):
+    """R78, R81: a handler of the program's own, while children are watched."""
+    if loop_kind.backend == "uvloop":
+        pytest.skip("keeps SIGCHLD for itself")
+    seen = []
+
+    async def main():
+        loop.add_signal_handler(signal.SIGCHLD, seen.append, True)
+        for status in range(5):
+            process = await asyncio.create_subprocess_exec("/bin/sh", "-c", f"exit {status}")
+            assert await process.wait() == status
+        while not seen:
+            await asyncio.sleep(0.001)
+        loop.remove_signal_handler(signal.SIGCHLD)
+
+    run(loop, main())
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("way", ["waitpid", "handler", "ignored"])
+def test_child_that_was_reaped_elsewhere_has_status_255(mioloop_loop, run, caplog, way):
+    """R78: 255 and a warning, no hang."""
+
+    def reap_all(number, frame):
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE)
+        if way == "waitpid":
+            os.kill(process.pid, signal.SIGKILL)
+            os.waitpid(process.pid, 0)
+        else:
+            process.stdin.close()
+        assert await process.wait() == 255
+
+    before = signal.getsignal(signal.SIGCHLD)
+    if way != "waitpid":
+        signal.signal(signal.SIGCHLD, reap_all if way == "handler" else signal.SIG_IGN)
+    try:
+        run(mioloop_loop, main())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING and "already read" in record.getMessage()
+
+
+def test_status_that_popen_took_is_the_status(mioloop_loop, run, caplog):
+    """R78: Popen.wait() and poll(), here and in a thread, then ours: 7, not 255."""
+
+    async def main():
+        for way in ("wait", "poll", "thread"):
+            transport, protocol = await mioloop_loop.subprocess_exec(
+                Recorder, "/bin/sh", "-c", "exit 7"
+            )
+            popen = transport.get_extra_info("subprocess")
+            if way == "thread":
+                waiting = mioloop_loop.run_in_executor(None, popen.wait)
+            if way == "wait":
+                assert popen.wait(10) == 7
+            while way == "poll" and popen.poll() is None:
+                pass
+            await asyncio.wait_for(protocol.lost, 10)
+            assert transport.get_returncode() == popen.returncode == 7
+            if way == "thread":
+                assert await waiting == 7
+            transport.close()
+
+    run(mioloop_loop, main())
+    assert not caplog.records
+
+
+def test_children_from_a_loop_in_another_thread(loop_kind, no_leaked_descriptor):
+    """R78: a loop that is not in the main thread."""
+    if sys.version_info < (3, 12) and loop_kind.backend == "asyncio":
+        pytest.skip("needs the watcher of 3.12")
+    if loop_kind.backend == "uvloop":
+        pytest.skip("libuv watches children from the main thread only")
+    results = []
+
+    async def main():
+        processes = [
+            await asyncio.create_subprocess_exec("/bin/sh", "-c", f"exit {i}") for i in range(20)
+        ]
+        return [await process.wait() for process in processes]
+
+    def work():
+        loop = loop_kind.new()
+        try:
+            results.append(loop.run_until_complete(asyncio.wait_for(main(), 20)))
+        except BaseException as error:
+            results.append(error)
+        finally:
+            loop.close()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == [list(range(20))] * 3
+
+
+def test_loop_that_ran_children_can_be_closed_and_another_made(loop_kind, no_leaked_descriptor):
+    """R78: three loops one after another, each with a child."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("/bin/echo", "1", stdout=PIPE)
+        assert await process.communicate() == (b"1\n", None)
+
+    for _ in range(3):
+        loop = loop_kind.new()
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(asyncio.wait_for(main(), 10))
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+# -- child watchers, to 3.13 -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def policy():
+    """A policy of its own for the test, and none after it."""
+    if not hasattr(asyncio, "AbstractChildWatcher"):
+        pytest.skip("child watchers are gone in 3.14")
+    import mioloop
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        policy = mioloop.EventLoopPolicy()
+        asyncio.set_event_loop_policy(policy)
+        yield policy
+        if policy._watcher is not None:
+            asyncio.set_child_watcher(None)
+        asyncio.set_event_loop_policy(None)
+
+
+async def status_seven():
+    process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "exit 7")
+    return await process.wait()
+
+
+@pytest.mark.parametrize(
+    "name", ["ThreadedChildWatcher", "SafeChildWatcher", "FastChildWatcher", "PidfdChildWatcher"]
+)
+def test_watcher_of_the_program_is_honoured(policy, mioloop_loop, run, name):
+    """R78: it is asked about each child, where asyncio would ask it."""
+    watcher_class = getattr(asyncio, name)
+    asked = []
+
+    class Watcher(watcher_class):
+        def add_child_handler(self, pid, callback, *args):
+            asked.append(pid)
+            super().add_child_handler(pid, callback, *args)
+
+    watcher = Watcher()
+    watcher.attach_loop(mioloop_loop)
+    asyncio.set_child_watcher(watcher)
+    assert asyncio.get_child_watcher() is watcher
+    assert run(mioloop_loop, status_seven()) == 7
+    assert len(asked) == 1
+    asyncio.set_child_watcher(None)
+
+
+def test_watcher_of_a_policy_s_own_getter_is_honoured(policy, mioloop_loop, run, monkeypatch):
+    """R78: a policy that overrides get_child_watcher()."""
+    asked = []
+
+    class Watcher(asyncio.ThreadedChildWatcher):
+        def add_child_handler(self, pid, callback, *args):
+            asked.append(pid)
+            super().add_child_handler(pid, callback, *args)
+
+    monkeypatch.setattr(type(policy), "get_child_watcher", lambda self: Watcher(), raising=False)
+    assert run(mioloop_loop, status_seven()) == 7
+    assert len(asked) == 1
+
+
+def test_inactive_watcher_of_the_program_is_refused(policy, mioloop_loop, run):
+    """R78: asyncio's RuntimeError, before a child is started."""
+
+    class Watcher(asyncio.ThreadedChildWatcher):
+        def is_active(self):
+            return False
+
+    asyncio.set_child_watcher(Watcher())
+    with pytest.raises(RuntimeError, match="not activated"):
+        run(mioloop_loop, status_seven())
+
+
+def test_default_needs_no_watcher(policy, mioloop_loop, run):
+    """R78: none is made, no thread is started; and one that was only asked for does no harm."""
+    assert run(mioloop_loop, status_seven()) == 7
+    assert policy._watcher is None
+    assert isinstance(asyncio.get_child_watcher(), asyncio.AbstractChildWatcher)
+    assert run(mioloop_loop, status_seven()) == 7
+
+
+# -- preexec_fn ------------------------------------------------------------------------------------
+
+
+def test_preexec_function_runs_in_the_child(loop, run):
+    """R80: after the fork, before the program."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *python("import os; print(os.environ.get('X'), os.getpgrp() == os.getpid())"),
+            preexec_fn=os.setpgrp,
+            stdout=PIPE,
+        )
+        out, _ = await process.communicate()
+        assert out == b"None True\n"
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "blocks for ever", run=False)
+@pytest.mark.known_difference("uvloop", "blocks for ever", run=False)
+def test_preexec_function_does_not_block_the_loop(loop, run, gate):
+    """R80: the children's functions wait for what the loop does meanwhile."""
+
+    async def main():
+        starting = [
+            asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    *CAT, preexec_fn=gate.wait, stdin=subprocess.DEVNULL, stdout=PIPE
+                )
+            )
+            for _ in range(3)
+        ]
+        await turns()
+        assert not any(task.done() for task in starting)
+        gc.collect()  # the loop holds on to whoever waits
+        for _ in starting:
+            gate.open()
+        for process in await asyncio.gather(*starting):
+            assert await process.communicate() == (b"", None)
+            assert process.returncode == 0
+
+    run(loop, main())
+
+
+def test_preexec_function_is_called_in_the_thread_of_the_loop(loop_kind, no_leaked_descriptor):
+    """R80: its thread, its thread locals; in a loop of any thread."""
+    if loop_kind.backend == "uvloop":
+        pytest.skip("libuv watches children from the main thread only")
+    if sys.version_info < (3, 12) and loop_kind.backend == "asyncio":
+        pytest.skip("needs the watcher of 3.12")
+    local = threading.local()
+    results = []
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *CAT,
+            preexec_fn=lambda: os.write(1, local.name),
+            stdin=subprocess.DEVNULL,
+            stdout=PIPE,
+        )
+        return await process.communicate()
+
+    def work():
+        local.name = b"the loop's"
+        loop = loop_kind.new()
+        results.append(loop.run_until_complete(asyncio.wait_for(main(), 10)))
+        loop.close()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside other threads, 3.12
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(20)
+    assert results == [(b"the loop's", None)]
+
+
+def test_child_may_ask_to_die_with_its_parent(loop, run):
+    """R80: PR_SET_PDEATHSIG counts the forking thread as the parent; it must not end first."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    pr_set_pdeathsig = 1
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *CAT,
+            preexec_fn=lambda: prctl(pr_set_pdeathsig, signal.SIGKILL),
+            stdin=PIPE,
+            stdout=PIPE,
+        )
+        for i in range(3):
+            process.stdin.write(b"%d\n" % i)
+            assert await process.stdout.readline() == b"%d\n" % i
+            await loop.run_in_executor(None, gc.collect)
+        process.stdin.close()
+        assert await process.wait() == 0
+
+    run(loop, main())
+
+
+def fail():
+    raise ZeroDivisionError
+
+
+def exit_quietly():
+    os._exit(3)
+
+
+@pytest.mark.known_difference("uvloop", "leaves a zombie behind", run=False)
+def test_errors_around_preexec_function_are_popen_s(loop, run, tmp_path):
+    """R77, R80: its own exception, a program that is not there, a wrong directory, an early end."""
+
+    async def main():
+        with pytest.raises(subprocess.SubprocessError, match=r"^Exception occurred in preexec_fn"):
+            await asyncio.create_subprocess_exec(*CAT, preexec_fn=fail, stdin=PIPE, stdout=PIPE)
+        with pytest.raises(subprocess.SubprocessError, match=r"^Exception occurred in preexec_fn"):
+            await asyncio.create_subprocess_exec(*CAT, preexec_fn="not a function")
+        for keywords in ({}, {"executable": "/no/other"}):
+            with pytest.raises(FileNotFoundError) as caught:
+                await asyncio.create_subprocess_exec(
+                    "/no/such", preexec_fn=int, stdin=PIPE, **keywords
+                )
+            assert caught.value.filename == keywords.get("executable", "/no/such")
+        with pytest.raises(PermissionError) as caught:
+            await asyncio.create_subprocess_exec(tmp_path, preexec_fn=int)
+        assert caught.value.filename == tmp_path
+        with pytest.raises(FileNotFoundError) as caught:
+            await asyncio.create_subprocess_exec(*CAT, cwd="/no/such/directory", preexec_fn=int)
+        assert caught.value.filename == "/no/such/directory"
+        process = await asyncio.create_subprocess_exec(
+            *CAT, preexec_fn=exit_quietly, stdin=PIPE, stdout=PIPE
+        )
+        assert await process.stdout.read() == b""
+        assert await process.wait() == 3
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.close()
+            await process.stdin.wait_closed()
+
+    run(loop, main())
+
+
+def test_preexec_function_without_the_way_round_popen_s_wait(mioloop_loop, run, monkeypatch):
+    """R80: where Popen's pipe is not found it waits itself, and errors are the same."""
+    from mioloop.loop import children
+
+    frame = types.SimpleNamespace(f_locals={})
+    monkeypatch.setattr(children, "sys", types.SimpleNamespace(_getframe=lambda depth: frame))
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *CAT, preexec_fn=os.setpgrp, stdin=subprocess.DEVNULL
+        )
+        assert await process.wait() == 0
+        with pytest.raises(subprocess.SubprocessError):
+            await asyncio.create_subprocess_exec(*CAT, preexec_fn=fail)
+        with pytest.raises(FileNotFoundError):
+            await asyncio.create_subprocess_exec("/no/such", preexec_fn=int)
+
+    run(mioloop_loop, main())
+
+
+# -- starts that are given up ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turn", range(6))
+@pytest.mark.parametrize("preexec_fn", [None, os.setpgrp], ids=["", "preexec_fn"])
+def test_cancelled_start_leaves_no_child(loop, run, turn, preexec_fn):
+    """R78: whenever the cancellation comes; descriptors and zombies are counted by fixtures."""
+
+    async def main():
+        task = loop.create_task(
+            asyncio.create_subprocess_exec(
+                *CAT, stdin=PIPE, stdout=PIPE, stderr=PIPE, preexec_fn=preexec_fn
+            )
+        )
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            process = await task
+        except asyncio.CancelledError:
+            pass
+        else:  # it was quicker
+            process.kill()
+            await process.communicate()
+        await turns()
+
+    run(loop, main())
+    if "uvloop" in type(loop).__module__:
+        run(loop, asyncio.sleep(0.1))
+
+
+@pytest.mark.known_difference("asyncio", "blocks for ever", run=False)
+@pytest.mark.known_difference("uvloop", "blocks for ever", run=False)
+def test_start_that_is_cancelled_in_preexec_function_leaves_no_child(loop, run, gate):
+    """R80: the child is killed where it waits."""
+
+    async def main():
+        task = loop.create_task(
+            asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE, preexec_fn=gate.wait)
+        )
+        await turns()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await turns()
+
+    run(loop, main())
+
+
+def test_pipe_that_cannot_be_connected_fails_the_start(mioloop_loop, run):
+    """R78: the error, no child, no descriptor, no hang (+: asyncio hangs from 3.11)."""
+    loop = mioloop_loop
+
+    async def refuse(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    loop.connect_read_pipe = refuse
+
+    async def main():
+        with pytest.raises(OSError, match="No space"):
+            await asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        await turns()
+
+    run(loop, main())
+
+
+# -- nasty orders ----------------------------------------------------------------------------------
+
+
+def test_child_that_ends_before_its_pipes_are_connected(mioloop_loop, run, monkeypatch):
+    """R78: Popen returns only when the child is a zombie; every byte and call still comes."""
+    popen_class = subprocess.Popen
+
+    class Slow(popen_class):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+
+    async def main():
+        transport, protocol = await mioloop_loop.subprocess_exec(
+            Recorder, "/bin/sh", "-c", "echo out; echo err >&2; exit 4"
+        )
+        await asyncio.wait_for(protocol.lost, 10)
+        assert transport.get_returncode() == 4
+        assert protocol.calls[0] == ("connection_made",)
+        assert protocol.calls[-1] == ("connection_lost", None)
+        assert ("pipe_data_received", 1, b"out\n") in protocol.calls
+        assert ("pipe_data_received", 2, b"err\n") in protocol.calls
+        assert protocol.calls.count(("process_exited",)) == 1
+
+    run(mioloop_loop, main())
+
+
+def test_transport_closed_early_kills_and_reaps(loop, run):
+    """R78: close() twice; then nothing but the end is heard."""
+
+    async def main():
+        transport, protocol = await loop.subprocess_exec(Recorder, *CAT)
+        transport.close()
+        transport.close()
+        await asyncio.wait_for(protocol.lost, 10)
+        assert transport.get_returncode() == -signal.SIGKILL
+        assert protocol.calls[-1] == ("connection_lost", None)
+        assert protocol.calls.count(("process_exited",)) == 1
+
+    run(loop, main())
+
+
+def test_killed_pid_is_never_somebody_else_s(mioloop_loop, run, monkeypatch):
+    """R78: no signal once the child is reaped, though a grandchild keeps its stdout open."""
+    killed = []
+    holder_read, holder_write = os.pipe()
+
+    async def main():
+        transport, protocol = await mioloop_loop.subprocess_exec(
+            Recorder,
+            "/bin/sh",
+            "-c",
+            "exec 3<&0; cat <&3 & exit 3",
+            stdin=holder_read,
+            stderr=None,
+        )
+        while ("process_exited",) not in protocol.calls:
+            await asyncio.sleep(0.001)
+        monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(pid))
+        transport.kill()
+        transport.terminate()
+        transport.send_signal(signal.SIGUSR1)
+        monkeypatch.undo()
+        os.close(holder_write)
+        await asyncio.wait_for(protocol.lost, 10)
+        assert transport.get_returncode() == 3
+        with pytest.raises(ProcessLookupError):
+            transport.kill()
+        transport.close()
+
+    try:
+        run(mioloop_loop, main())
+    finally:
+        os.close(holder_read)
+    assert killed == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connection_made",
+        "pipe_data_received",
+        "pipe_connection_lost",
+        "process_exited",
+        "connection_lost",
+    ],
+)
+def test_protocol_that_raises_is_reported_and_the_rest_goes_on(loop, run, reports, name):
+    """R13: one report a call, and every other call comes."""
+    if "uvloop" in type(loop).__module__ and name == "connection_made":
+        pytest.skip("leaves subprocess_exec()")
+
+    async def main():
+        transport, protocol = await loop.subprocess_exec(
+            lambda: Recorder(name), "/bin/sh", "-c", "echo out"
+        )
+        transport.get_pipe_transport(0).close()
+        await asyncio.wait_for(protocol.lost, 10)
+        await turns()
+        assert {call[0] for call in protocol.calls} == {
+            "connection_made",
+            "pipe_data_received",
+            "pipe_connection_lost",
+            "process_exited",
+            "connection_lost",
+        }
+        transport.close()
+
+    run(loop, main())
+    assert reports
+    assert {str(report["exception"]) for report in reports} == {name}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("streams", [PIPE, None], ids=["pipes", "no pipes"])
+@pytest.mark.parametrize("way", ["closed", "dropped"])
+def test_loop_closed_before_its_child(mioloop_kind, no_leaked_descriptor, streams, way):
+    """R78: the transport's end kills the child, in silence (+: asyncio raises from close())."""
+    loop = mioloop_kind.new()
+    transport, _ = loop.run_until_complete(
+        loop.subprocess_exec(
+            asyncio.SubprocessProtocol, "/bin/sleep", "60", stdin=streams, stdout=streams
+        )
+    )
+    popen = transport.get_extra_info("subprocess")
+    loop.close()
+    if way == "closed":
+        transport.close()
+        transport.close()
+    del transport
+    gc.collect()
+    assert popen.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_forked_process_does_not_touch_the_child(mioloop_loop, run):
+    """R89: it closes and forgets what it inherited; the child belongs to the parent."""
+    holder = [mioloop_loop]
+
+    async def main():
+        transport, protocol = await mioloop_loop.subprocess_exec(Recorder, *CAT)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                asyncio._set_running_loop(None)
+                transport.close()
+                del transport, protocol
+                gc.collect()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        transport.get_pipe_transport(0).write(b"alive")
+        while ("pipe_data_received", 1, b"alive") not in protocol.calls:
+            await asyncio.sleep(0.001)
+        transport.get_pipe_transport(0).close()
+        await asyncio.wait_for(protocol.lost, 10)
+        assert transport.get_returncode() == 0
+        transport.close()
+
+    run(holder[0], main())
+
+
+def test_interrupt_during_a_start_leaves_the_loop_usable(mioloop_loop, run, gate):
+    """R13, R80: KeyboardInterrupt while preexec_fn runs; the start goes on in the next run."""
+    loop = mioloop_loop
+    task = loop.create_task(
+        asyncio.create_subprocess_exec(*CAT, preexec_fn=gate.wait, stdin=subprocess.DEVNULL)
+    )
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    loop.call_soon(loop.call_soon, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    gate.open()
+
+    async def main():
+        process = await task
+        assert await process.wait() == 0
+
+    run(loop, main())
