@@ -53,7 +53,8 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], Any]:
         except ValueError:
             value = 0
         if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+            what = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {what} above 0")
         return value
 
     return convert
@@ -74,6 +75,12 @@ def _counts(text: str) -> list[int]:
     if not all(part.isdigit() and int(part) for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1 up")
     return [int(part) for part in text.split(",")]
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 1 to 65535")
+    return int(text)
 
 
 def _cpus(text: str) -> tuple[int, int]:
@@ -110,15 +117,15 @@ def make_parser() -> Parser:
         help="also latency, and idle processor time, with mioloop:spin=SECONDS beside the others",
     )
     what.add_argument("--app", metavar="MODULE:NAME", help="your own web application")
-    what.add_argument("--path", default="/", help="what is requested from your own program")
-    what.add_argument("--port", type=int, help="where a command listens that takes no {port}")
+    what.add_argument("--path", help="what is requested from your own program; default: /")
+    what.add_argument("--port", type=_port, help="where a command listens that takes no {port}")
     how = parser.add_argument_group("how")
     how.add_argument("--quick", action="store_true", help="end in two minutes")
     how.add_argument(
-        "--rounds", type=_positive(int), help="default: 7, fewer of what is slow; with --quick: 6"
+        "--rounds", type=_positive(int), help="default: 9, fewer of what is slow; with --quick: 6"
     )
     how.add_argument(
-        "--seconds", type=_positive(float), help="of each round; default: 0.3; with --quick: 0.08"
+        "--seconds", type=_positive(float), help="of each round; default: 0.25; with --quick: 0.08"
     )
     how.add_argument("--timeout", type=_positive(float), default=5.0, help="of a request")
     how.add_argument("--syscalls", action="store_true", help="count system calls, by strace")
@@ -240,6 +247,12 @@ def check(options: argparse.Namespace, command: list[str], parser: Parser) -> No
             parser.error("a program of your own is measured by itself, not with workloads")
         if families_of(options):
             parser.error("--scaling and --spin are for workloads, not for a program of your own")
+        for name in ("sizes", "timers", "goals"):
+            if getattr(options, name):
+                parser.error(f"--{name} is for workloads, not for a program of your own")
+        options.path = options.path or "/"
+    elif options.path:
+        parser.error("--path is for a program of your own: --app MODULE:NAME or -- COMMAND ...")
     if options.quick and families_of(options):
         parser.error("--quick leaves no time for --scaling and --spin")
     if options.port and not command:
@@ -298,7 +311,7 @@ def main(arguments: Sequence[str]) -> int:
     where["server_cpu"], where["client_cpu"] = measuring.server_cpu, measuring.client_cpu
     warnings += environment.warnings_of(where, measuring.server_cpu is not None)
 
-    bench = contestants.Bench(measuring, options.path)
+    bench = contestants.Bench(measuring, options.path or "/")
     Chosen = tuple[list[str], contestants.Makers]
     if options.app or command:
         from mioloop.compare import program
@@ -338,7 +351,9 @@ def main(arguments: Sequence[str]) -> int:
     summaries = [summary.summarize(each, base, options.max_spread) for each in found]
     standing = summary.standings(summaries, base)
     outcomes = goals.compare(summaries) if goals.are_comparable(base, summaries) else []
-    is_full = not (options.workload or options.quick)
+    is_full = not (options.workload or options.quick or options.app or command)
+    if not (is_full or options.goals):
+        outcomes = [each for each in outcomes if each.verdict != goals.NOT_MEASURED]
     report.show(
         console, sys.stdout, summaries, standing, warnings, base, outcomes if is_full else []
     )

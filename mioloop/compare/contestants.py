@@ -243,19 +243,20 @@ class Local:
 
 
 class FloorClient:
-    """The load generator itself, as the floor of clients."""
+    """A load generator as the floor of clients, on the processor that they have."""
 
     name = FLOOR
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, options: Options, bench: Bench) -> None:
         self._bench = bench
+        self._worker = Worker("generate", {}, options.server_cpu)
 
     def ready(self) -> None:
         pass
 
     @property
     def pid(self) -> int:
-        return self._bench.generator.pid
+        return self._worker.pid
 
     def sample(
         self, cell: Cell, options: Options, seconds: float, count: bool = False
@@ -264,11 +265,11 @@ class FloorClient:
         job = load_job(cell.workload, cell, options, seconds, "127.0.0.1", port)
         timeout_s = seconds + options.timeout_s + GRACE_S
         with _counting(self.pid, count) as counts:
-            sample = self._bench.generator.ask({**job, "pid": 0, "purpose": "client"}, timeout_s)
+            sample = self._worker.ask({**job, "pid": 0, "purpose": "client"}, timeout_s)
         return sample | counts
 
     def stop(self) -> None:
-        pass
+        self._worker.stop()
 
 
 IMPORT_PROBE = """\
@@ -360,7 +361,7 @@ class Bench:
         return str(Path(self._directory.name) / f"{self._sockets}.sock")
 
     def floor_port(self, workload: Workload) -> int:
-        """The port of a floor server, on the core that the load generator is not measured on."""
+        """The port of a floor server, which has the processor that clients do not run on."""
         if workload.name not in self._floors:
             other = Options(server_cpu=self.options.client_cpu)
             server = self._floors[workload.name] = Server(None, workload, other, self)
@@ -394,5 +395,5 @@ def contestants_of(
     elif floor and workload.side == "idle":
         makers.append(partial(MemoryOf, None, workload, options, bench))
     elif floor and workload.side == "client":
-        makers.append(partial(FloorClient, bench))
+        makers.append(partial(FloorClient, options, bench))
     return makers

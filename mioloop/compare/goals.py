@@ -14,6 +14,7 @@ from mioloop.compare.summary import CellSummary, Line
 from mioloop.compare.workloads import KIB
 
 OURS, BASE = "mioloop", "uvloop"
+NOT_MEASURED = "not measured"
 LATE_S = 100e-6         # a sleep of 100 us takes under 200 us
 
 
@@ -112,7 +113,7 @@ class Outcome:
     text: str
     wanted: str
     measured: str
-    verdict: str        # reached, missed, failed, or "not measured"
+    verdict: str        # reached, missed, failed or NOT_MEASURED
     best: str
 
 
@@ -160,7 +161,7 @@ def compare(cells: Iterable[CellSummary]) -> list[Outcome]:
     for goal in GOALS:
         line = lines.get((goal.workload, *goal.cell), {}).get(OURS)
         if line is None or line.skipped or not (line.rounds or line.failed):
-            measured, verdict = "", "not measured"
+            measured, verdict = "", NOT_MEASURED
         elif line.failed:
             measured, verdict = line.failed, "failed"
         else:

@@ -43,8 +43,8 @@ class Workload:
     requires: tuple[str, ...] = ()
     judged_by: str = "rate"                     # the field of a sample that is compared
     unit: str = "request"
-    rounds: int = 7
-    seconds: float = 0.3                       # of each round
+    rounds: int = 9             # the fewest whose interval leaves out one at either end
+    seconds: float = 0.25                       # of each round
     family: str = ""
 
     @property
@@ -167,16 +167,16 @@ WORKLOADS = (
     ),
     Workload(
         "scale-connections", "echo on 64 connections at a time, of so many in turn", active=64,
-        sizes=(KIB,), connections=(1, 10, 100, 1000, 10_000), quick=None, rounds=5,
+        sizes=(KIB,), connections=(1, 10, 100, 1000, 10_000), quick=None, rounds=6,
         family=SCALING,
     ),
     _local(
         "scale-timers", "so many timers made, all due, and run", "timer", timers=_TIMERS,
-        quick=None, rounds=5, family=SCALING,
+        quick=None, rounds=6, family=SCALING,
     ),
     _local(
         "scale-pending", "call_later() and cancel() while so many timers wait", "timer",
-        timers=_TIMERS, quick=None, rounds=5, family=SCALING,
+        timers=_TIMERS, quick=None, rounds=6, family=SCALING,
     ),
 )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mioloop.compare import cli, cpu
+from mioloop.compare import cli, cpu, worker
 from mioloop.compare.loops import Loop
 from mioloop.compare.workloads import BY_NAME
 
@@ -31,7 +31,8 @@ pytest.importorskip("matplotlib")
         (["--loops", "json:nothing"], "AttributeError: module 'json' has no attribute 'nothing'"),
         (["--loops", "builtins:dict"], "which is not an event loop"),
         (["--base", "uvlop"], "did you mean uvloop?"),
-        (["--rounds", "0"], "'0' is not a number above 0"),
+        (["--rounds", "0"], "'0' is not a whole number above 0"),
+        (["--rounds", "2.5"], "'2.5' is not a whole number above 0"),
         (["--seconds", "nan"], "'nan' is not a number above 0"),
         (["--spin", "-1"], "--spin"),
         (["--sizes", "1x"], "'1x' is not a number of bytes"),
@@ -49,7 +50,10 @@ pytest.importorskip("matplotlib")
         (["--app", "a:b", "--", "python3"], "--app and a command exclude each other"),
         (["--app", "a:b", "http"], "a program of your own is measured by itself"),
         (["--app", "a:b", "--scaling"], "--scaling and --spin are for workloads"),
+        (["--app", "a:b", "--sizes", "1k"], "--sizes is for workloads"),
         (["--port", "80"], "--port is for a command"),
+        (["--port", "70000"], "'70000' is not a port: 1 to 65535"),
+        (["--path", "/x"], "--path is for a program of your own"),
         (["--", "sh", "server"], "the command names no {port}"),
         (["--", "no-such-command", "{port}"], "there is no command 'no-such-command'"),
         (["--path", "x", "--app", "a:b"], "--path 'x' does not begin with /"),
@@ -95,6 +99,15 @@ def test_more_connections_than_a_process_may_have_are_left_out(
 
     assert names == ["echo-protocol"]
     assert "echo-protocol 1 KiB x 1,000 is left out: a process may open 1,024 files" in warnings
+
+
+def test_connections_that_do_not_fit_into_memory_are_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cpu, "available_bytes", lambda: 2**30)
+    worker._check_memory(100 * 2**20, 1000, 8_000)
+    with pytest.raises(OSError, match=r"10,000 connections would need another 0.9 GiB of memory"):
+        worker._check_memory(100 * 2**20, 1000, 10_000)
 
 
 @pytest.mark.parametrize(
