@@ -17,7 +17,7 @@ from asyncio import base_events, sslproto
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mioloop.loop.schedule import NativeLoop
+from mioloop.loop.schedule import NativeLoop, take_usual_calls
 
 if TYPE_CHECKING:
     import socket
@@ -83,6 +83,32 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         ValueError: an unknown trigger or selector; the message names the valid ones.
         OSError: the system has no descriptor left (EMFILE, ENFILE).
     """
+
+    # What BaseEventLoop and its heirs assign. With a place of their own for these the instance
+    # has no dictionary until somebody gives it another attribute, and the interpreter finds
+    # loop.call_soon without looking into one first.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_clock_resolution",
+        "_coroutine_origin_tracking_enabled",
+        "_coroutine_origin_tracking_saved_depth",
+        "_csock",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_internal_fds",
+        "_mio_poll",
+        "_old_agen_hooks",
+        "_scheduled",
+        "_selector",
+        "_signal_handlers",
+        "_ssock",
+        "_timer_cancelled_count",
+        "_transports",
+        "_unix_server_sockets",
+        "trigger",
+    )
 
     def __init__(self, *, trigger: str = DEFAULT_TRIGGER, selector: str | None = None) -> None:
         self._open(selector, trigger, type(self).time is not EventLoop.time)
@@ -298,3 +324,5 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         return removed
 
+
+take_usual_calls(EventLoop)
