@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mioloop.loop import children, signals
-from mioloop.loop.schedule import NativeLoop
+from mioloop.loop.schedule import NativeLoop, take_usual_calls
 from mioloop.transports.tls import make_tls
 
 if TYPE_CHECKING:
@@ -86,6 +86,32 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         ValueError: an unknown trigger or selector; the message names the valid ones.
         OSError: the system has no descriptor left (EMFILE, ENFILE).
     """
+
+    # What BaseEventLoop and its heirs assign. With a place of their own for these the instance
+    # has no dictionary until somebody gives it another attribute, and the interpreter finds
+    # loop.call_soon without looking into one first.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_clock_resolution",
+        "_coroutine_origin_tracking_enabled",
+        "_coroutine_origin_tracking_saved_depth",
+        "_csock",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_internal_fds",
+        "_mio_poll",
+        "_old_agen_hooks",
+        "_scheduled",
+        "_selector",
+        "_signal_handlers",
+        "_ssock",
+        "_timer_cancelled_count",
+        "_transports",
+        "_unix_server_sockets",
+        "trigger",
+    )
 
     def __init__(self, *, trigger: str = DEFAULT_TRIGGER, selector: str | None = None) -> None:
         self._open(selector, trigger, type(self).time is not EventLoop.time)
@@ -365,3 +391,5 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             signals.wake_by(self._csock.fileno())
         return removed
 
+
+take_usual_calls(EventLoop)

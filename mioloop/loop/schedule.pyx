@@ -8,12 +8,14 @@ here, in one copy.
 
 cimport cython
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.math cimport ceil, isnan
 
 from mioloop.reactor.core cimport *
 from mioloop.loop.sock cimport SockReactor
-from mioloop.reactor.handle cimport Handle, Host, TimerHandle, new_handle, new_timer
+from mioloop.reactor.handle cimport (
+    Handle, Host, TimerHandle, handle_of, items, new_handle, new_timer)
 from mioloop.reactor.reactor cimport Reactor, Source, Watcher
 from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
@@ -23,6 +25,17 @@ from mioloop.transports.stream cimport new_stream
 
 from asyncio import base_events, events
 from selectors import _fileobj_to_fd as fileobj_to_fd
+
+cdef extern from "Python.h":
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        void *ml_meth
+        int ml_flags
+        const char *ml_doc
+    ctypedef struct PyTypeObject
+    int METH_FASTCALL, METH_KEYWORDS
+    object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
+    PyObject **_PyObject_GetDictPtr(object)
 
 cdef object std_run = events.Handle._run
 
@@ -79,11 +92,13 @@ cdef class ReadyView:
     def popleft(self):
         if self.reactor.ring_count == 0:
             raise IndexError("pop from an empty ready queue")
-        return self.reactor.pop()
+        first = <object>self.reactor.pop()
+        Py_DECREF(first)                    # the ring's reference; ours is `first`
+        return first
 
     def clear(self):
         while self.reactor.ring_count:
-            self.reactor.pop()
+            Py_DECREF(<object>self.reactor.pop())
 
 
 @cython.final
@@ -99,7 +114,7 @@ cdef class WatchedEvented(Source):
         if handle._cancelled:
             return 0
         event = self.make_event(ready, self.token)
-        once = new_handle(reactor, handle._callback, (event, *handle._args), handle._context)
+        once = handle_of(reactor, handle._callback, (event, *handle._args), handle._context)
         if reactor.slow_run:
             return reactor.run_slowly(once)
         return once.run()
@@ -107,7 +122,6 @@ cdef class WatchedEvented(Source):
 
 cdef class NativeLoop(SockReactor):
 
-    cdef object instance_dict               # holds "time" if someone replaced loop.time
     cdef bint time_overridden               # by a subclass
     cdef object run_hook                    # what stands at Handle._run, if it was replaced
 
@@ -115,18 +129,18 @@ cdef class NativeLoop(SockReactor):
     # __init__, where ours win.
     cdef public object _thread_id
     cdef public object _current_handle
+    cdef public object _task_factory
     cdef public object slow_callback_duration
 
     def _open(self, selector, trigger, is_subclass_with_time):
         """Make the Poll; before BaseEventLoop.__init__(), which registers the self-pipe."""
-        self.instance_dict = self.__dict__
         self.time_overridden = is_subclass_with_time
         self.open_reactor(selector, trigger)
 
     def _close_native(self):
         self.close_reactor()
 
-    # -- hot path: what tasks and futures call ------------------------------------
+    # -- scheduling: any call of it; the usual ones are below, after the class --------
 
     def call_soon(self, callback, *args, context=None):
         if self.closed:
@@ -134,15 +148,16 @@ cdef class NativeLoop(SockReactor):
         if self.debug:
             self._check_thread()
             self._check_callback(callback, "call_soon")
-        cdef Handle handle = new_handle(self, callback, args, context)
-        self.push(handle)
+        return self.soon(callback, args, context)
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        if self.closed:
+            self._check_closed()
+        if self.debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        cdef Handle handle = self.soon(callback, args, context)
+        self.wake()
         return handle
-
-    def get_debug(self):
-        return self.debug
-
-    def time(self):
-        return self.monotonic() / 1e9
 
     def call_later(self, delay, callback, *args, context=None):
         if delay is None:
@@ -161,19 +176,16 @@ cdef class NativeLoop(SockReactor):
             self._check_thread()
             self._check_callback(callback, method)
         cdef int64_t deadline_ns = to_ns(when)
-        cdef TimerHandle handle = new_timer(self, when, callback, args, context)
+        cdef TimerHandle handle = new_timer(self, <PyObject *>when, <PyObject *>callback, items(args),
+                                            len(args), <PyObject *>context)
         self.schedule(handle, deadline_ns)
         return handle
 
-    def call_soon_threadsafe(self, callback, *args, context=None):
-        if self.closed:
-            self._check_closed()
-        if self.debug:
-            self._check_callback(callback, "call_soon_threadsafe")
-        cdef Handle handle = new_handle(self, callback, args, context)
-        self.push(handle)
-        self.wake()
-        return handle
+    def get_debug(self):
+        return self.debug
+
+    def time(self):
+        return self.monotonic() / 1e9
 
     # -- hooks of the inherited code -------------------------------------------------
 
@@ -203,7 +215,7 @@ cdef class NativeLoop(SockReactor):
             return
         if not isinstance_native(handle):
             # The stdlib made it itself: a signal handler's, for instance.
-            handle = new_handle(self, run_foreign, (handle,), None)
+            handle = handle_of(self, run_foreign, (handle,), None)
         self.push(handle)
 
     def _add_callback_signalsafe(self, handle):
@@ -234,7 +246,7 @@ cdef class NativeLoop(SockReactor):
     cdef Handle watch(self, fileobj, bint writing, callback, tuple args):
         self._check_closed()
         return self.watch_fd(fileobj_to_fd(fileobj), writing,
-                             new_handle(self, callback, args, None))
+                             handle_of(self, callback, args, None))
 
     def _watched_fds(self):
         """fd -> (reader, writer), as add_reader() and add_writer() set them."""
@@ -294,7 +306,7 @@ cdef class NativeLoop(SockReactor):
         self._check_closed()
         source.evented = evented
         source.make_event = make_event
-        source.handle = new_handle(self, callback, args, None)
+        source.handle = handle_of(self, callback, args, None)
         self.adopt(source, -1)
         return source.token
 
@@ -395,14 +407,23 @@ cdef class NativeLoop(SockReactor):
             base_events.logger.warning("Executing %s took %.3f seconds", text, took_s)
         return 0
 
+    cdef inline bint clock_replaced(self) except -1:
+        cdef PyObject **instance_dict
+        if self.time_overridden:
+            return True
+        instance_dict = _PyObject_GetDictPtr(self)      # it is not made only to look into it
+        if instance_dict == NULL or instance_dict[0] == NULL:
+            return False
+        return "time" in <dict>instance_dict[0]
+
     cdef seconds(self):
         """loop.time(), by whoever defines it (R6)."""
-        if self.time_overridden or "time" in self.instance_dict:
+        if self.clock_replaced():
             return self.time()
         return self.monotonic() / 1e9
 
     cdef int64_t now(self) except? -1:
-        if self.time_overridden or "time" in self.instance_dict:
+        if self.clock_replaced():
             return to_ns(self.time())
         return self.monotonic()
 
@@ -410,3 +431,120 @@ cdef class NativeLoop(SockReactor):
         self.call_exception_handler(context)
         return 0
 
+
+# -- scheduling, as it is nearly always called -------------------------------------------
+#
+# A C method that takes its arguments as a vector: none of the tuple and the keyword parsing
+# that a `def` with *args costs, which would be half of a call_soon(). They stand in the type
+# before the methods of the same name, and leave to those what is rare: a callback given by
+# keyword, debug mode, a closed loop, a mistake.
+
+# The tuple of keyword names that the last call with context= had. Calls from one place, as all
+# those of tasks, have the same one.
+cdef tuple context_only = ("context",)
+
+
+cdef bint is_context_only(PyObject *kwnames) except -1:
+    global context_only
+    if <tuple>kwnames != ("context",):
+        return False
+    context_only = <tuple>kwnames
+    return True
+
+
+cdef inline bint is_usual(NativeLoop loop, Py_ssize_t missing, PyObject *kwnames) except -1:
+    if missing > 0 or loop.closed or loop.debug:
+        return False
+    return (kwnames == NULL or kwnames == <PyObject *>context_only or is_context_only(kwnames))
+
+
+cdef object any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                     PyObject *kwnames):
+    cdef Py_ssize_t i
+    positional = [<object>args[i] for i in range(count)]
+    keywords = {}
+    if kwnames != NULL:
+        for i, name in enumerate(<tuple>kwnames):
+            keywords[name] = <object>args[count + i]
+    return method(loop, *positional, **keywords)
+
+
+cdef object any_call_soon = NativeLoop.call_soon
+cdef object any_call_soon_threadsafe = NativeLoop.call_soon_threadsafe
+cdef object any_call_later = NativeLoop.call_later
+cdef object any_call_at = NativeLoop.call_at
+
+
+cdef object call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                      PyObject *kwnames):
+    if not is_usual(loop, 1 - count, kwnames):
+        return any_call(any_call_soon, loop, args, count, kwnames)
+    handle = new_handle(loop, args[0], args + 1, count - 1,
+                        NULL if kwnames == NULL else args[count])
+    loop.push(handle)
+    return handle
+
+
+cdef object call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *kwnames):
+    if not is_usual(loop, 1 - count, kwnames):
+        return any_call(any_call_soon_threadsafe, loop, args, count, kwnames)
+    handle = new_handle(loop, args[0], args + 1, count - 1,
+                        NULL if kwnames == NULL else args[count])
+    loop.push(handle)
+    loop.wake()
+    return handle
+
+
+cdef object call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                       PyObject *kwnames):
+    if not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
+        return any_call(any_call_later, loop, args, count, kwnames)
+    return usual_timer(loop, loop.seconds() + <object>args[0], args, count, kwnames)
+
+
+cdef object call_at(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                    PyObject *kwnames):
+    if not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
+        return any_call(any_call_at, loop, args, count, kwnames)
+    return usual_timer(loop, <object>args[0], args, count, kwnames)
+
+
+cdef TimerHandle usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ssize_t count,
+                             PyObject *kwnames):
+    cdef int64_t deadline_ns = to_ns(when)
+    handle = new_timer(loop, <PyObject *>when, args[1], args + 2, count - 2,
+                       NULL if kwnames == NULL else args[count])
+    loop.schedule(handle, deadline_ns)
+    return handle
+
+
+cdef PyMethodDef usual_methods[4]
+usual_methods[0] = PyMethodDef(
+    "call_soon", <void *>call_soon, METH_FASTCALL | METH_KEYWORDS,
+    "call_soon($self, callback, /, *args, context=None)\n--\n\n"
+    "Call callback(*args) in the next turn.")
+usual_methods[1] = PyMethodDef(
+    "call_soon_threadsafe", <void *>call_soon_threadsafe, METH_FASTCALL | METH_KEYWORDS,
+    "call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n"
+    "call_soon() from any thread, or from a signal handler: the loop wakes up.")
+usual_methods[2] = PyMethodDef(
+    "call_later", <void *>call_later, METH_FASTCALL | METH_KEYWORDS,
+    "call_later($self, delay, callback, /, *args, context=None)\n--\n\n"
+    "Call callback(*args) *delay* seconds from now.")
+usual_methods[3] = PyMethodDef(
+    "call_at", <void *>call_at, METH_FASTCALL | METH_KEYWORDS,
+    "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
+    "Call callback(*args) when loop.time() is *when*.")
+
+
+def take_usual_calls(loop_type):
+    """Give *loop_type*, a NativeLoop, the methods above.
+
+    They are made for that very type: the interpreter calls a C method without a detour only if
+    the object's type is the one that the method was made for.
+    """
+    cdef int i
+    for i in range(4):
+        setattr(loop_type, usual_methods[i].ml_name.decode(),
+                PyDescr_NewMethod(<PyTypeObject *>loop_type, &usual_methods[i]))

@@ -1,3 +1,5 @@
+from cpython.object cimport PyObject
+
 from mioloop.reactor.core cimport mio_timer
 
 
@@ -8,24 +10,49 @@ cdef class Host:
     cdef bint is_debug(self) noexcept
 
 
+cdef enum:
+    INLINE_ARGS = 3
+
+
 cdef class Handle:
-    cdef public object _callback            # None once cancelled
-    cdef public tuple _args
-    cdef public object _context
+    # Owned references, or NULL. Not `object`: a None in each of them, at the beginning and at
+    # the end, was a third of what a handle costs.
+    cdef PyObject *callback                 # NULL once cancelled
+    cdef PyObject *context
+    cdef PyObject *arg[1 + INLINE_ARGS]     # from 1 on, if they are few; 0 stays NULL
+    cdef PyObject *args                     # all in a tuple, if they are more or somebody looked
+    cdef PyObject *host                     # a Host
+    cdef int arg_count                      # in arg; -1: args has them
+    cdef public bint _cancelled
     cdef public object _source_traceback    # None, or a list in debug mode
     cdef public object _repr                # kept by cancel() in debug mode
-    cdef public bint _cancelled
-    cdef Host host
     cdef object __weakref__
 
     cdef int run(self) except -1
-    cdef int callback_failed(self, callback, args) except -1
+    cdef int callback_failed(self, callback, tuple args) except -1
 
 
 cdef class TimerHandle(Handle):
-    cdef readonly object _when              # seconds, as loop.time() counts them
+    cdef PyObject *when_s                   # as loop.time() counts
     cdef mio_timer timer                    # idle unless it is in the host's heap
 
 
-cdef Handle new_handle(Host host, object callback, tuple args, object context)
-cdef TimerHandle new_timer(Host host, object when, object callback, tuple args, object context)
+# *context* NULL or None: a copy of the current one.
+cdef Handle new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
+                       PyObject *context)
+cdef TimerHandle new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
+                           Py_ssize_t count, PyObject *context)
+
+
+cdef extern from *:
+    """
+    static inline PyObject *const *mio_tuple_items(PyObject *tuple)
+    {
+        return &PyTuple_GET_ITEM(tuple, 0);
+    }
+    """
+    PyObject *const *items "mio_tuple_items"(tuple args)
+
+
+cdef inline Handle handle_of(Host host, object callback, tuple args, object context):
+    return new_handle(host, <PyObject *>callback, items(args), len(args), <PyObject *>context)

@@ -1,4 +1,6 @@
+cimport cython
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mioloop.reactor.core cimport mio_event, mio_poll, mio_slab, mio_timers, mio_token
@@ -90,8 +92,24 @@ cdef class Reactor(Host):
     # for loop/ and transports/
     cdef int open_reactor(self, str selector, str trigger) except -1
     cdef int close_reactor(self) except -1
-    cdef int push(self, Handle handle) except -1
-    cdef Handle pop(self)
+    @cython.final
+    cdef inline int push(self, Handle handle) except -1:
+        if self.ring_count == self.ring_capacity:
+            self.grow_ring()
+        Py_INCREF(handle)
+        self.ring[(self.ring_first + self.ring_count) & (self.ring_capacity - 1)] = (
+            <PyObject *>handle)
+        self.ring_count += 1
+        return 0
+
+    @cython.final
+    cdef inline PyObject *pop(self) noexcept:
+        """The first handle of the ring, which is not empty, with the ring's reference."""
+        cdef PyObject *first = self.ring[self.ring_first]
+        self.ring_first = (self.ring_first + 1) & (self.ring_capacity - 1)
+        self.ring_count -= 1
+        return first
+
     cdef Handle soon(self, object callback, tuple args, object context)
     cdef int schedule(self, TimerHandle handle, int64_t deadline_ns) except -1
     cdef int wake(self) except -1

@@ -18,7 +18,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.handle cimport Handle, TimerHandle, new_handle
+from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of
 
 import os
 
@@ -171,15 +171,6 @@ cdef class Reactor(Host):
 
     # -- the ready queue ---------------------------------------------------
 
-    cdef int push(self, Handle handle) except -1:
-        if self.ring_count == self.ring_capacity:
-            self.grow_ring()
-        Py_INCREF(handle)
-        self.ring[(self.ring_first + self.ring_count) & (self.ring_capacity - 1)] = (
-            <PyObject *>handle)
-        self.ring_count += 1
-        return 0
-
     cdef int grow_ring(self) except -1:
         cdef size_t capacity = self.ring_capacity * 2
         cdef PyObject **ring
@@ -197,16 +188,8 @@ cdef class Reactor(Host):
         self.ring_first = 0
         return 0
 
-    cdef Handle pop(self):
-        cdef PyObject *first = self.ring[self.ring_first]
-        self.ring_first = (self.ring_first + 1) & (self.ring_capacity - 1)
-        self.ring_count -= 1
-        handle = <Handle>first
-        Py_DECREF(handle)                   # the ring's reference; ours is `handle`
-        return handle
-
     cdef Handle soon(self, object callback, tuple args, object context):
-        handle = new_handle(self, callback, args, context)
+        handle = handle_of(self, callback, args, context)
         self.push(handle)
         return handle
 
@@ -278,8 +261,10 @@ cdef class Reactor(Host):
         due = self.ring_count - queued
 
         self.run_ready(queued)
-        self.dispatch()
-        self.run_ready(due)
+        if self.event_next < self.event_count or self.again:
+            self.dispatch()
+        if due:
+            self.run_ready(due)
         return 0
 
     cdef int poll_events(self, bint may_block) except -1:
@@ -332,7 +317,8 @@ cdef class Reactor(Host):
 
         while count and self.ring_count:    # a nested run may have emptied it
             count -= 1
-            handle = self.pop()
+            handle = <Handle>self.pop()
+            Py_DECREF(handle)               # the ring's reference; ours is `handle`
             if handle._cancelled:
                 continue
             self.callback_total += 1
@@ -627,7 +613,7 @@ cdef int drop_handles(Reactor reactor) except -1:
     """Empty the ring and the timer heap."""
     cdef TimerHandle timer
     while reactor.ring_count:
-        reactor.pop()
+        Py_DECREF(<object>reactor.pop())
     while reactor.timers.count:
         timer = <TimerHandle>mio_timers_first(&reactor.timers).owner
         reactor.forget_timer(timer)
