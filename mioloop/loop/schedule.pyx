@@ -296,7 +296,7 @@ cdef class NativeLoop(SockReactor):
 
     def _watch_process(self, int pidfd, callback):
         """Run callback() once the process of *pidfd* has ended; the descriptor is ours then."""
-        new_process_end(self, pidfd, new_handle(self, callback, (), None))
+        new_process_end(self, pidfd, handle_of(self, callback, (), None))
 
     # -- loop.watch() ------------------------------------------------------------------
 
