@@ -16,7 +16,8 @@ BENCH_ARGS  ?= --scaling --spin 0.0001 --report docs/benchmarks --goals docs/per
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help require build run test test-core test-python test-long test-sanitize test-all test-stdlib bench lint clean
+.PHONY: help require build run test test-core test-python test-long test-sanitize test-all
+.PHONY: test-stdlib compatibility bench lint clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := build/venv/$(TAG)
@@ -122,6 +123,10 @@ test-sanitize: $(SANITIZED)/.tools   ## the Python tests on modules built with A
 
 test-stdlib: build $(VENV)/.extra-test   ## CPython's own test.test_asyncio on mioloop
 	@$(PY) tests/stdlib/run.py $(STDLIB_ARGS)
+
+compatibility: build $(VENV)/.extra-test   ## print docs/compatibility.md, from what the tests say
+	@$(PY) tests/compatibility.py >build/compatibility.md
+	@mv build/compatibility.md docs/compatibility.md
 
 # One CPython for each minor version: python3.X on PATH, else pyenv's. Each is run before it is
 # believed, because a pyenv shim is on PATH also when its version is not selected.

@@ -1,4 +1,4 @@
-"""The ASGI application that test_uvicorn.py serves. It knows nothing of mioloop."""
+"""The ASGI application that uvicorn and hypercorn serve. It knows nothing of mioloop."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ async def begin(send: Send) -> None:
 
 async def which_loop(receive: Receive, send: Send) -> None:
     loop = asyncio.get_running_loop()
-    body = json.dumps({"loop": f"{type(loop).__module__}.{type(loop).__qualname__}"}).encode()
+    name = f"{type(loop).__module__}.{type(loop).__qualname__}"
+    body = json.dumps({"loop": name, "repr": repr(loop)}).encode()
     await begin(send)
     await send({"type": "http.response.body", "body": body})
 

@@ -3,85 +3,23 @@
 from __future__ import annotations
 
 import http.client
-import json
-import os
-import queue
 import re
 import signal
 import socket
-import ssl
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-
-WAIT_S = 20.0
-LOOPS = {"asyncio": "asyncio", "uvloop": "uvloop", "mioloop": "mioloop:new_event_loop"}
-MODULES = {"asyncio": "asyncio.", "uvloop": "uvloop.", "mioloop": "mioloop."}
-
-
-class Uvicorn:
-    """A uvicorn process and the lines that it logs."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "uvicorn", "asgi_app:app"),
-                *("--app-dir", str(Path(__file__).parent), "--no-use-colors", *arguments),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,     # so that its workers can be ended with it
-        )
-        self.log: list[str] = []
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as lines:
-            for line in lines:
-                self._lines.put(line.rstrip())
-        self._lines.put(None)
-
-    def wait_for_line(self, pattern: str) -> re.Match[str]:
-        while (line := self._lines.get(timeout=WAIT_S)) is not None:
-            self.log.append(line)
-            if match := re.search(pattern, line):
-                return match
-        raise AssertionError(f"uvicorn ended without logging {pattern!r}: {self.log}")
-
-    def stop(self) -> list[str]:
-        """End it by SIGTERM; all it has logged."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(WAIT_S)
-        while (line := self._lines.get(timeout=WAIT_S)) is not None:
-            self.log.append(line)
-        return self.log
+from certificates import Certificates
+from server_process import WAIT_S, ServedLoop, ServerProcess, server_process
 
 
 @contextmanager
-def uvicorn(*arguments: str) -> Iterator[Uvicorn]:
-    server = Uvicorn(*arguments)
-    try:
+def uvicorn(served_loop: ServedLoop, *arguments: str) -> Iterator[ServerProcess]:
+    command = ("-m", "uvicorn", "asgi_app:app", "--no-use-colors", "--loop", served_loop.factory)
+    with server_process(served_loop, *command, *arguments) as server:
         yield server
-    finally:
-        if server.process.poll() is None:
-            os.killpg(server.process.pid, signal.SIGKILL)
-            server.process.wait(WAIT_S)
-
-
-@pytest.fixture(params=LOOPS)
-def loop_name(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    if name == "uvloop":
-        pytest.importorskip("uvloop")
-    return name
 
 
 @pytest.fixture(params=["h11", "httptools"])
@@ -91,9 +29,11 @@ def http_parser(request: pytest.FixtureRequest) -> str:
 
 
 @contextmanager
-def uvicorn_on_tcp(loop_name: str, *arguments: str) -> Iterator[tuple[Uvicorn, int]]:
+def uvicorn_on_tcp(
+    served_loop: ServedLoop, *arguments: str
+) -> Iterator[tuple[ServerProcess, int]]:
     """A server and the port it chose."""
-    with uvicorn("--loop", LOOPS[loop_name], "--port", "0", *arguments) as server:
+    with uvicorn(served_loop, "--port", "0", *arguments) as server:
         yield server, int(server.wait_for_line(r"running on https?://127\.0\.0\.1:(\d+)")[1])
 
 
@@ -101,16 +41,16 @@ def connect(port: int) -> closing[http.client.HTTPConnection]:
     return closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S))
 
 
-def loop_class(connection: http.client.HTTPConnection) -> str:
+def which_loop(connection: http.client.HTTPConnection) -> bytes:
     connection.request("GET", "/")
-    return str(json.loads(connection.getresponse().read())["loop"])
+    return connection.getresponse().read()
 
 
 def test_requests_are_answered_on_one_keep_alive_connection(
-    loop_name: str, http_parser: str
+    served_loop: ServedLoop, http_parser: str
 ) -> None:
-    with uvicorn_on_tcp(loop_name, "--http", http_parser) as (_, port), connect(port) as client:
-        assert loop_class(client).startswith(MODULES[loop_name])
+    with uvicorn_on_tcp(served_loop, "--http", http_parser) as (_, port), connect(port) as client:
+        assert served_loop.runs(which_loop(client))
         own_port = client.sock.getsockname()[1]
 
         body = bytes(range(256)) * 4096         # 1 MiB
@@ -123,36 +63,24 @@ def test_requests_are_answered_on_one_keep_alive_connection(
         assert client.sock.getsockname()[1] == own_port
 
 
-def test_sigterm_ends_the_lifespan_and_the_process(loop_name: str, http_parser: str) -> None:
-    with uvicorn_on_tcp(loop_name, "--http", http_parser) as (server, port):
-        with connect(port) as client:
-            loop_class(client)
-        log = server.stop()
-
-    text = "\n".join(log)
-    assert text.index("app: startup") < text.index("app: shutdown")
-    assert re.search(r"Finished server process", log[-1])
-    assert "Traceback" not in text
-    # uvicorn raises the signal once more when it is done, so that its parent sees the cause.
-    assert server.process.returncode in (0, -signal.SIGTERM)
-
-
-def test_application_hears_of_a_client_that_left(loop_name: str, http_parser: str) -> None:
-    with uvicorn_on_tcp(loop_name, "--http", http_parser) as (server, port):
+def test_application_hears_of_a_client_that_left(served_loop: ServedLoop, http_parser: str) -> None:
+    with uvicorn_on_tcp(served_loop, "--http", http_parser) as (server, port):
         with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
             client.sendall(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nhalf")
             assert client.recv(1)
         server.wait_for_line("app: disconnect")
         with connect(port) as other:
-            assert loop_class(other).startswith(MODULES[loop_name])
+            assert served_loop.runs(which_loop(other))
 
 
-def test_pipelined_requests_are_answered_in_order(loop_name: str, http_parser: str) -> None:
+def test_pipelined_requests_are_answered_in_order(
+    served_loop: ServedLoop, http_parser: str
+) -> None:
     count = 20
     request = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n%03d"
     last = b"POST /echo HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend"
     with (
-        uvicorn_on_tcp(loop_name, "--http", http_parser) as (_, port),
+        uvicorn_on_tcp(served_loop, "--http", http_parser) as (_, port),
         socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client,
     ):
         client.sendall(b"".join(request % number for number in range(count)) + last)
@@ -162,28 +90,50 @@ def test_pipelined_requests_are_answered_in_order(loop_name: str, http_parser: s
     assert bodies == [*(b"%03d" % number for number in range(count)), b"end"]
 
 
-def test_websocket_messages_come_back(loop_name: str) -> None:
+def test_sigterm_ends_the_process_once_its_requests_are_answered(
+    served_loop: ServedLoop, http_parser: str
+) -> None:
+    with uvicorn_on_tcp(served_loop, "--http", http_parser) as (server, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
+            client.sendall(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nhalf")
+            answer = b""
+            while b"half" not in answer:
+                answer += client.recv(4096)
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for_line("Waiting for connections to close|Shutting down")
+            client.sendall(b"rest")
+            answer += b"".join(iter(lambda: client.recv(4096), b""))
+        log = server.ended()
+    assert b"rest" in answer and answer.endswith(b"0\r\n\r\n")
+
+    text = "\n".join(log)
+    assert text.index("app: startup") < text.index("app: shutdown")
+    assert re.search(r"Finished server process", log[-1])
+    assert "Traceback" not in text
+    # uvicorn raises the signal once more when it is done, so that its parent sees the cause.
+    assert server.process.returncode in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("implementation", ["websockets", "wsproto"])
+def test_websocket_messages_come_back(served_loop: ServedLoop, implementation: str) -> None:
+    pytest.importorskip(implementation)
     client_module = pytest.importorskip("websockets.sync.client")
     with (
-        uvicorn_on_tcp(loop_name) as (_, port),
+        uvicorn_on_tcp(served_loop, "--ws", implementation) as (server, port),
         client_module.connect(f"ws://127.0.0.1:{port}/ws", open_timeout=WAIT_S) as websocket,
     ):
         for message in ("", "text", b"\x00\xff", "x" * 70_000, b"y" * 500_000):
             websocket.send(message)
             assert websocket.recv(timeout=WAIT_S) == message
+        assert websocket.ping().wait(WAIT_S)
 
 
-def test_https_is_served(loop_name: str, tmp_path: Path) -> None:
-    trustme = pytest.importorskip("trustme")
-    authority = trustme.CA()
-    certificate = tmp_path / "server.pem"
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
-    tls = ssl.create_default_context()
-    authority.configure_trust(tls)
-
-    arguments = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(certificate))
-    with uvicorn_on_tcp(loop_name, *arguments) as (server, port):
-        client = http.client.HTTPSConnection("127.0.0.1", port, timeout=WAIT_S, context=tls)
+def test_https_is_served(served_loop: ServedLoop, certificates: Certificates) -> None:
+    pem = certificates.server_pem
+    with uvicorn_on_tcp(served_loop, "--ssl-certfile", pem, "--ssl-keyfile", pem) as (server, port):
+        client = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=WAIT_S, context=certificates.client
+        )
         with closing(client):
             body = b"z" * 300_000
             client.request("POST", "/echo", body)
@@ -191,23 +141,23 @@ def test_https_is_served(loop_name: str, tmp_path: Path) -> None:
         assert "Traceback" not in "\n".join(server.stop())
 
 
-def test_unix_socket_is_served(loop_name: str, tmp_path: Path) -> None:
+def test_unix_socket_is_served(served_loop: ServedLoop, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
-    with uvicorn("--loop", LOOPS[loop_name], "--uds", path) as server:
+    with uvicorn(served_loop, "--uds", path) as server:
         server.wait_for_line("running on unix socket")
         with closing(socket.socket(socket.AF_UNIX)) as sock:
             sock.settimeout(WAIT_S)
             sock.connect(path)
             client = http.client.HTTPConnection("localhost")
             client.sock = sock
-            assert loop_class(client).startswith(MODULES[loop_name])
+            assert served_loop.runs(which_loop(client))
 
 
-def test_two_worker_processes_share_one_listener(loop_name: str) -> None:
-    with uvicorn_on_tcp(loop_name, "--workers", "2") as (server, port):
+def test_two_worker_processes_share_one_listener(served_loop: ServedLoop) -> None:
+    with uvicorn_on_tcp(served_loop, "--workers", "2") as (server, port):
         for _ in range(2):
             server.wait_for_line("Application startup complete")
         for _ in range(20):
             with connect(port) as client:
-                assert loop_class(client).startswith(MODULES[loop_name])
+                assert served_loop.runs(which_loop(client))
         assert "Traceback" not in "\n".join(server.stop())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 import traceback
 
@@ -92,6 +93,65 @@ def test_handles_know_where_they_were_made_in_debug(loop, reports):
     (report,) = reports
     frames = traceback.StackSummary.from_list(report["source_traceback"])
     assert frames[-1].filename == __file__
+
+
+def test_every_kind_of_handle_knows_where_it_was_made_in_debug(loop):
+    """R85: soon, later, at, threadsafe; and none of them otherwise."""
+    for debug in (True, False):
+        loop.set_debug(debug)
+        handles = [
+            loop.call_soon(print),
+            loop.call_later(10, print),
+            loop.call_at(loop.time() + 10, print),
+            loop.call_soon_threadsafe(print),
+        ]
+        for handle in handles:
+            handle.cancel()
+            assert bool(handle._source_traceback) is debug
+            assert ("created at" in repr(handle)) is debug
+            if debug:
+                assert handle._source_traceback[-1].filename == __file__
+
+
+def from_here(frames):
+    return any(frame.filename == __file__ for frame in frames)
+
+
+def test_tasks_and_futures_know_where_they_were_made_in_debug(loop, reports):
+    """R85: their reports carry it."""
+
+    async def fails():
+        raise ValueError("nobody looks at me")
+
+    loop.set_debug(True)
+    assert from_here(loop.create_future()._source_traceback)
+    task = loop.create_task(fails())
+    turn(loop)
+    turn(loop)
+    del task
+    gc.collect()
+    (report,) = reports
+    assert from_here(report["source_traceback"])
+
+
+def test_coroutine_that_was_never_awaited_says_where_it_was_made_in_debug(loop):
+    """R85: origins are tracked while a loop in debug mode runs, and no longer."""
+    depth = sys.get_coroutine_origin_tracking_depth()
+
+    async def forgotten():
+        pass
+
+    async def main():
+        assert (sys.get_coroutine_origin_tracking_depth() > depth) is loop.get_debug()
+        with pytest.warns(RuntimeWarning, match="was never awaited") as caught:
+            forgotten()
+            gc.collect()
+        assert ("Coroutine created at" in str(caught[0].message)) is loop.get_debug()
+
+    for debug in (True, False):
+        loop.set_debug(debug)
+        loop.run_until_complete(main())
+        assert sys.get_coroutine_origin_tracking_depth() == depth
 
 
 def test_destroyed_pending_task_is_reported(loop, reports):

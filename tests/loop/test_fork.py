@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import warnings
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*policy.*:DeprecationWarning"),
 ]
 
 
@@ -131,3 +133,25 @@ def test_child_of_a_running_loop_with_connections_can_exit(loop):
         await asyncio.sleep(0.01)
 
     loop.run_until_complete(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio does so since 3.12")
+def test_child_has_no_current_loop_of_its_parent(loop_kind):
+    """R91: what the policy holds for the thread is reset by a fork."""
+    import mioloop
+
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(mioloop.EventLoopPolicy(**loop_kind.options))
+    loop = loop_kind.new()
+    try:
+        asyncio.set_event_loop(loop)
+
+        async def main():
+            return in_child(lambda: asyncio.get_event_loop_policy()._local._loop is None)
+
+        assert loop.run_until_complete(main()) == 0
+        assert asyncio.get_event_loop_policy().get_event_loop() is loop
+    finally:
+        asyncio.set_event_loop(None)
+        asyncio.set_event_loop_policy(before)
+        loop.close()

@@ -149,7 +149,7 @@ def test_timer_in_the_far_future_does_not_fire(loop, delay):
     handle.cancel()
 
 
-@pytest.mark.known_difference("asyncio", "since 3.11", until=(3, 10))
+@pytest.mark.known_difference("asyncio", "refuses it since 3.11", until=(3, 10))
 def test_timer_without_a_time_is_refused(loop):
     """Section 4: `delay must not be None`, `when cannot be None`."""
     with pytest.raises(TypeError):

@@ -293,7 +293,7 @@ def test_socket_of_a_live_transport_is_refused(loop, pair, run):
     run(loop, main())
 
 
-@pytest.mark.known_difference("asyncio", "since 3.11", until=(3, 10))
+@pytest.mark.known_difference("asyncio", "has them since 3.11", until=(3, 10))
 @pytest.mark.known_difference("uvloop", "not implemented")
 def test_datagrams_by_sock_calls(loop, run):
     """R30: sock_recvfrom, sock_recvfrom_into, sock_sendto, on 3.10 too."""

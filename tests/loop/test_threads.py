@@ -337,6 +337,26 @@ def test_shutdown_of_the_default_executor(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no timeout before 3.12")
+@pytest.mark.known_difference("uvloop", "takes no timeout", strict=False)
+@pytest.mark.filterwarnings("ignore:The executor did not finishing joining")
+def test_shutdown_of_the_default_executor_has_a_timeout(loop):
+    """R84: a thread that does not end is warned about, and left to itself."""
+    release = threading.Event()
+
+    async def main():
+        job = loop.run_in_executor(None, release.wait, 20)
+        with pytest.warns(RuntimeWarning, match="within 0.01 seconds"):
+            await loop.shutdown_default_executor(timeout=0.01)
+        release.set()
+        assert await job
+
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), 10))
+    finally:
+        release.set()
+
+
 @pytest.mark.known_difference("uvloop", "resolves by libuv", strict=False)
 def test_names_are_resolved_by_the_socket_module(loop, monkeypatch):
     """R83: socket.getaddrinfo, looked up per call, in the default executor."""
@@ -354,6 +374,27 @@ def test_names_are_resolved_by_the_socket_module(loop, monkeypatch):
     (result,) = loop.run_until_complete(main())
     assert result[4] == ("127.0.0.1", 80)
     assert threads[0] is not threading.main_thread()
+
+
+def outcome_of(call, *args, **keywords):
+    """The result, or the type of the error."""
+    try:
+        return call(*args, **keywords)
+    except OSError as error:
+        return type(error)
+
+
+@pytest.mark.known_difference("uvloop", "resolves by libuv", strict=False)
+@pytest.mark.parametrize(
+    "host", ["fe80::1%lo", "fe80::1%1", "::ffff:127.0.0.1", "127.1", "0x7f.1", "127.0.0.1 ", "1"]
+)
+@pytest.mark.parametrize("port", [80, "80", None])
+def test_odd_literals_resolve_as_libc_does(loop, host, port):
+    """R83: a short cut for literals must be one that nobody can tell; '%' goes to libc."""
+    keywords = {"type": socket.SOCK_STREAM, "flags": socket.AI_NUMERICHOST}
+    expected = outcome_of(socket.getaddrinfo, host, port, **keywords)
+    coroutine = loop.getaddrinfo(host, port, **keywords)
+    assert outcome_of(loop.run_until_complete, coroutine) == expected
 
 
 def test_literal_addresses_resolve(loop):

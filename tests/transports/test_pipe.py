@@ -205,7 +205,6 @@ def test_socket_is_a_pipe_too(loop, run):
     run(loop, main())
 
 
-@pytest.mark.known_difference("uvloop", "reports it", strict=False)
 def test_terminal_that_hangs_up_is_not_reported(loop, run):
     """R76: EIO of a pseudo-terminal."""
 

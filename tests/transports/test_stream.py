@@ -548,6 +548,23 @@ def test_writelines_sends_all(loop, run, kind, items):
     run(loop, main())
 
 
+@pytest.mark.known_difference("asyncio", "never pauses", since=(3, 12), until=(3, 13, 0))
+def test_writelines_keeps_to_the_marks(loop, run, kind):
+    """R51: it pauses the protocol as write() does."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol, kind, small=True) as (transport, far):
+            transport.writelines([b"x" * 1000] * 8000)
+            assert protocol.calls.count("pause_writing") == 1
+            receiving = asyncio.ensure_future(receive_all(far))
+            await protocol.until(lambda: "resume_writing" in protocol.calls)
+            transport.close()
+            assert len(await receiving) == 8_000_000
+
+    run(loop, main())
+
+
 def test_writelines_of_what_is_no_bytes_is_refused(loop, run):
     """R51: TypeError, and the transport works on."""
 

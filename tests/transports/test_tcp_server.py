@@ -251,6 +251,31 @@ def test_wait_closed_waits_for_clients(loop, run):
     run(loop, main())
 
 
+@pytest.mark.known_difference("uvloop", "keeps its transports", strict=False)
+def test_forgotten_connection_is_taken_off_its_server(loop, run):
+    """R61: a transport that nobody holds any more; wait_closed() does not wait for it."""
+
+    class Forgetful(asyncio.Protocol):
+        def connection_made(self, transport):
+            transport.pause_reading()
+            accepted.set()
+
+    accepted = asyncio.Event()
+
+    async def main():
+        server = await loop.create_server(Forgetful, "127.0.0.1", 0)
+        with client(server.sockets[0].getsockname()) as far:
+            with pytest.warns(ResourceWarning, match="unclosed transport"):
+                await accepted.wait()
+                await turns(2)
+                gc.collect()
+            assert await receive_all(far) == b""
+            server.close()
+            await asyncio.wait_for(server.wait_closed(), 5)
+
+    run(loop, main())
+
+
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
 @pytest.mark.known_difference("uvloop", "not implemented", strict=False)
 @pytest.mark.parametrize("method", ["close_clients", "abort_clients"])

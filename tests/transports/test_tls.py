@@ -131,7 +131,6 @@ def test_timeout_that_is_not_positive_is_refused(loop, run, tls, name, value):
     run(loop, main())
 
 
-@pytest.mark.known_difference("uvloop", "a text of its own", strict=False)
 def test_handshake_timeout_ends_the_connect(loop, run, tls):
     """R67, section 4: ConnectionAbortedError 'SSL handshake is taking longer than ...'."""
 
@@ -294,7 +293,6 @@ def test_tls_cannot_be_half_closed(loop, run, tls):
 
 
 @pytest.mark.known_difference("asyncio", "AttributeError after a second close", strict=False)
-@pytest.mark.known_difference("uvloop", "raises", strict=False)
 def test_no_method_raises_after_the_end(loop, run, tls):
     """R71: R47 holds for TLS."""
 
@@ -322,7 +320,6 @@ def test_no_method_raises_after_the_end(loop, run, tls):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="another implementation before 3.11")
-@pytest.mark.known_difference("uvloop", "marks of its own", strict=False)
 def test_default_marks_of_tls(loop, run, tls):
     """R52: (131072, 524288) from 3.11."""
 
@@ -424,7 +421,6 @@ def test_start_tls_of_a_paused_transport(loop, run, tls):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
-@pytest.mark.known_difference("uvloop", "not supported", strict=False)
 def test_tls_in_tls(loop, run, tls):
     """R72: start_tls on a TLS transport, as through an HTTPS proxy."""
 

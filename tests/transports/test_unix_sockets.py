@@ -112,7 +112,6 @@ def test_socket_file_is_removed_at_close(loop, run, path):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
-@pytest.mark.known_difference("uvloop", "has no such keyword", strict=False)
 def test_socket_file_may_be_kept(loop, run, path):
     """R43: cleanup_socket=False."""
 
