@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from mioloop.arguments import Parser
 
@@ -76,13 +77,13 @@ async def _talk() -> None:
         raise RuntimeError(f"an echo server answered {answer!r} to b'hello'")
 
 
-def check(**options: str) -> str | None:
+def check(**options: Any) -> str | None:
     """What is wrong with a loop made with these options; None if it works."""
     from mioloop.policy import new_event_loop, run
 
     try:
         new_event_loop(**options).close()
-        run(asyncio.wait_for(_talk(), TIMEOUT_S), **options)  # type: ignore[arg-type]
+        run(asyncio.wait_for(_talk(), TIMEOUT_S), **options)
     except ImportError as exc:
         return f"not available: {exc}"
     except Exception as exc:
@@ -121,7 +122,8 @@ def main(arguments: Sequence[str]) -> int:
     tls_says = tls()
     say("TLS", tls_says)
     for variable in (
-        "MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR", "MIOLOOP_TLS_ENGINE",
+        "MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR", "MIOLOOP_SPIN",
+        "MIOLOOP_TLS_ENGINE",
     ):
         if os.environ.get(variable):
             say("environment", f"{variable}={os.environ[variable]}")

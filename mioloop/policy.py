@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from asyncio import unix_events
 from collections.abc import Callable, Coroutine
@@ -15,18 +16,34 @@ T = TypeVar("T")
 BACKENDS = ("mio", "uvloop", "asyncio")
 
 
+def _spin_from_environment() -> float:
+    text = os.environ.get("MIOLOOP_SPIN") or "0"
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"MIOLOOP_SPIN must be a number of seconds from 0 to 1, not {text!r}"
+        ) from None
+
+
 def new_event_loop(
-    *, backend: str | None = None, trigger: str | None = None, selector: str | None = None
+    *,
+    backend: str | None = None,
+    trigger: str | None = None,
+    selector: str | None = None,
+    spin: float | None = None,
 ) -> asyncio.AbstractEventLoop:
     """A new event loop.
 
     An option that is None is taken from the environment (MIOLOOP_BACKEND, MIOLOOP_TRIGGER,
-    MIOLOOP_SELECTOR), read now; then from the default.
+    MIOLOOP_SELECTOR, MIOLOOP_SPIN), read now; then from the default.
 
     Args:
         backend: "mio" (default), or "uvloop" or "asyncio" for comparison.
         trigger: "edge" (default), "level" or "oneshot"; only the mio backend has it.
         selector: "epoll", "poll" or "kqueue", as this build has them; only the mio backend.
+        spin: seconds to poll without blocking before a wait, see `EventLoop`; default 0; only
+            the mio backend.
 
     Raises:
         ValueError: an unknown value, or an option the backend does not have; the message
@@ -38,10 +55,11 @@ def new_event_loop(
         return EventLoop(
             trigger=trigger or os.environ.get("MIOLOOP_TRIGGER") or DEFAULT_TRIGGER,
             selector=selector or os.environ.get("MIOLOOP_SELECTOR") or None,
+            spin=_spin_from_environment() if spin is None else spin,
         )
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-    for name, value in (("trigger", trigger), ("selector", selector)):
+    for name, value in (("trigger", trigger), ("selector", selector), ("spin", spin)):
         if value is not None:
             raise ValueError(
                 f"{name}={value!r} is an option of backend 'mio'; backend {backend!r} has none"
@@ -71,21 +89,28 @@ class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy):
         backend: str | None = None,
         trigger: str | None = None,
         selector: str | None = None,
+        spin: float | None = None,
     ) -> None:
         super().__init__()
-        self._options = {"backend": backend, "trigger": trigger, "selector": selector}
-        new_event_loop(**self._options).close()
+        self._new_loop = functools.partial(
+            new_event_loop, backend=backend, trigger=trigger, selector=selector, spin=spin
+        )
+        self._new_loop().close()
 
     def _loop_factory(self) -> asyncio.AbstractEventLoop:
-        return new_event_loop(**self._options)
+        return self._new_loop()
 
 
 def install(
-    *, backend: str | None = None, trigger: str | None = None, selector: str | None = None
+    *,
+    backend: str | None = None,
+    trigger: str | None = None,
+    selector: str | None = None,
+    spin: float | None = None,
 ) -> None:
     """``asyncio.set_event_loop_policy(EventLoopPolicy(...))``, in one call."""
     asyncio.set_event_loop_policy(
-        EventLoopPolicy(backend=backend, trigger=trigger, selector=selector)
+        EventLoopPolicy(backend=backend, trigger=trigger, selector=selector, spin=spin)
     )
 
 
@@ -96,6 +121,7 @@ def run(
     backend: str | None = None,
     trigger: str | None = None,
     selector: str | None = None,
+    spin: float | None = None,
 ) -> T:
     """``asyncio.run(main)`` on a loop of `new_event_loop`, whatever the policy is.
 
@@ -107,7 +133,7 @@ def run(
         raise RuntimeError("mioloop.run() cannot be called from a running event loop")
 
     def factory() -> asyncio.AbstractEventLoop:
-        return new_event_loop(backend=backend, trigger=trigger, selector=selector)
+        return new_event_loop(backend=backend, trigger=trigger, selector=selector, spin=spin)
 
     if hasattr(asyncio, "Runner"):  # 3.11
         with asyncio.Runner(debug=debug, loop_factory=factory) as runner:

@@ -16,6 +16,7 @@ import asyncio
 import functools
 import gc
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -142,6 +143,13 @@ def cheap_collections() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def descriptors_of_the_process() -> None:
+    """libuv opens a pipe with a process's first loop, and keeps it: it is nobody's leak."""
+    if importlib.util.find_spec("uvloop"):
+        importlib.import_module("uvloop").new_event_loop().close()
 
 
 @pytest.fixture

@@ -81,9 +81,13 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         trigger: "edge", "level" or "oneshot": how streams and listeners are polled. What a
             program sees is the same.
         selector: "epoll", "poll" or "kqueue", as this build has them; None for its default.
+        spin: seconds, at most 1, that the loop may poll without blocking before it waits, to
+            answer sooner at the price of a processor. It spends less the less often that
+            brings something, and nothing while nothing comes. 0: never.
 
     Raises:
-        ValueError: an unknown trigger or selector; the message names the valid ones.
+        ValueError: an unknown trigger or selector, or a spin out of its range; the message
+            names the valid ones.
         OSError: the system has no descriptor left (EMFILE, ENFILE).
     """
 
@@ -113,8 +117,12 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         "trigger",
     )
 
-    def __init__(self, *, trigger: str = DEFAULT_TRIGGER, selector: str | None = None) -> None:
-        self._open(selector, trigger, type(self).time is not EventLoop.time)
+    def __init__(
+        self, *, trigger: str = DEFAULT_TRIGGER, selector: str | None = None, spin: float = 0.0
+    ) -> None:
+        if isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1:
+            raise ValueError(f"spin must be a number of seconds from 0 to 1, not {spin!r}")
+        self._open(selector, trigger, spin, type(self).time is not EventLoop.time)
         self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
         try:

@@ -81,16 +81,18 @@ cdef class Reactor(Host):
     cdef bint run_until_stopped         # the next run_turns() goes on until stopping
     cdef int turns_since_poll
     cdef int64_t polled_ns              # when the last poll returned
+    cdef int64_t spin_ns                # longest time to poll without blocking before a wait
+    cdef int64_t spin_budget_ns         # what experience has made of it
 
     cdef bytes read_buffer              # of READ_SIZE bytes, for whoever reads; None if lent
     cdef bytes plain_buffer             # the same, for what was decrypted
     cdef bytes spare                    # the last small read; nobody's, if only we refer to it
     cdef Py_ssize_t spare_room          # bytes that it was made for
 
-    cdef uint64_t turns, polls, event_total, callback_total, timer_total
+    cdef uint64_t turns, polls, spins, event_total, callback_total, timer_total
 
     # for loop/ and transports/
-    cdef int open_reactor(self, str selector, str trigger) except -1
+    cdef int open_reactor(self, str selector, str trigger, double spin_s) except -1
     cdef int close_reactor(self) except -1
     @cython.final
     cdef inline int push(self, Handle handle) except -1:
@@ -132,6 +134,7 @@ cdef class Reactor(Host):
     # one turn
     cdef int turn(self) except -1
     cdef int poll_events(self, bint may_block) except -1
+    cdef int wait(self, int64_t timeout_ns) noexcept nogil
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self, size_t count) except -1
     cdef int run_slowly(self, Handle handle) except -1

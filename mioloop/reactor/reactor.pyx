@@ -33,6 +33,7 @@ cdef extern from *:
 cdef enum:
     EVENTS_PER_POLL = 1024
     FIRST_RING_CAPACITY = 256
+    MOST_SPIN_NS = 1000000000           # a second, and by then a program should sleep
     # While callbacks are ready the selector is asked only this often, so that a chain of
     # call_soon() does not pay a system call a link and I/O still waits under 1 ms.
     TURNS_PER_POLL = 61
@@ -125,7 +126,7 @@ cdef class Reactor(Host):
     def __dealloc__(self):
         self.close_reactor()
 
-    cdef int open_reactor(self, str selector, str trigger) except -1:
+    cdef int open_reactor(self, str selector, str trigger, double spin_s) except -1:
         """Make the poll. ValueError for a name that is not known, OSError from the system."""
         if trigger not in TRIGGERS:
             raise ValueError(f"trigger must be one of {', '.join(TRIGGERS)}, not {trigger!r}")
@@ -139,6 +140,7 @@ cdef class Reactor(Host):
         self.trigger_mode = TRIGGERS[trigger]
         self.edges_emulated = mio_poll_emulates_edges(self.poll)
         self.fork_generation = forks
+        self.spin_ns = self.spin_budget_ns = <int64_t>min(spin_s * 1e9, <double>MOST_SPIN_NS)
         self.events = <mio_event *>malloc(EVENTS_PER_POLL * sizeof(mio_event))
         self.ring = <PyObject **>malloc(FIRST_RING_CAPACITY * sizeof(PyObject *))
         if self.events == NULL or self.ring == NULL:
@@ -283,7 +285,7 @@ cdef class Reactor(Host):
         else:
             self.parked = True
             with nogil:
-                n = mio_poll_poll(poll, self.events, EVENTS_PER_POLL, timeout_ns)
+                n = self.wait(timeout_ns)
             self.parked = False
         self.polls += 1
         self.polled_ns = mio_clock_now()
@@ -297,6 +299,40 @@ cdef class Reactor(Host):
         self.event_count = n
         self.event_total += n
         return 0
+
+    cdef int wait(self, int64_t timeout_ns) noexcept nogil:
+        """Poll until there is something, spinning before it blocks if that has paid of late.
+
+        A wait that ended by an event within `spin_ns` makes the next spin longer, up to that;
+        any other halves it, down to none. Those that block are timed too, so that a loop which
+        has stopped spinning finds out when it would pay again.
+        """
+        cdef int64_t began_ns, now_ns, until_ns
+        cdef int n = 0
+
+        if self.spin_ns == 0:
+            return mio_poll_poll(self.poll, self.events, EVENTS_PER_POLL, timeout_ns)
+        began_ns = now_ns = mio_clock_now()
+        until_ns = began_ns + self.spin_budget_ns
+        if timeout_ns >= 0:
+            until_ns = min(until_ns, began_ns + timeout_ns)
+        # A poll that was woken has no event to show: wake() clears `parked` before it writes.
+        while n == 0 and self.parked and now_ns < until_ns:
+            n = mio_poll_poll(self.poll, self.events, EVENTS_PER_POLL, 0)
+            now_ns = mio_clock_now()
+            self.spins += 1
+        if n == 0 and self.parked:
+            if timeout_ns >= 0:
+                timeout_ns = max(0, timeout_ns - (now_ns - began_ns))
+            n = mio_poll_poll(self.poll, self.events, EVENTS_PER_POLL, timeout_ns)
+            now_ns = mio_clock_now()
+        if (n > 0 or not self.parked) and now_ns - began_ns <= self.spin_ns:
+            self.spin_budget_ns = min(self.spin_ns, max(2 * self.spin_budget_ns, self.spin_ns // 8))
+        elif self.spin_budget_ns > self.spin_ns // 64:
+            self.spin_budget_ns //= 2
+        else:
+            self.spin_budget_ns = 0
+        return n
 
     cdef int queue_due_timers(self) except -1:
         cdef int64_t now = self.now()
@@ -594,12 +630,14 @@ cdef class Reactor(Host):
     def stats(self):
         """Counts since the loop was made, and what it holds now; costs nothing to keep.
 
-        turns, polls, events, callbacks (run from the ready queue), timers_fired: totals.
+        turns, polls, events, callbacks (run from the ready queue), timers_fired: totals; spins:
+        polls without blocking that a wait began with.
         ready, timers, sources: held now. Sources include the loop's own self-pipe.
         """
         return {
             "turns": self.turns,
             "polls": self.polls,
+            "spins": self.spins,
             "events": self.event_total,
             "callbacks": self.callback_total,
             "timers_fired": self.timer_total,

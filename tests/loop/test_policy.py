@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*policy.*:DeprecationWarning")
 @pytest.fixture(autouse=True)
 def clean_choice(monkeypatch, no_leaked_descriptor):
     """No environment from outside; the policy that was set is set again."""
-    for name in ("MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR"):
+    for name in ("MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR", "MIOLOOP_SPIN"):
         monkeypatch.delenv(name, raising=False)
     before = asyncio.get_event_loop_policy()
     yield
