@@ -73,6 +73,7 @@ cdef class Reactor(Host):
     cdef dict token_by_fd               # one registration a descriptor
 
     cdef bint parked                    # inside a poll that may block
+    cdef int wakers                     # threads that are about to end such a poll
     cdef bint running                   # inside run_turns(): what is written is flushed there
     cdef bint stopping
     cdef bint closed

@@ -22,6 +22,9 @@ from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of
 
 import os
 
+cdef extern from "sched.h" nogil:
+    int sched_yield()
+
 cdef extern from *:
     ctypedef int (*visitproc)(PyObject *, void *) noexcept
     ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
@@ -152,6 +155,10 @@ cdef class Reactor(Host):
     cdef int close_reactor(self) except -1:
         """Let go of everything. Idempotent; runs in __dealloc__ and tp_clear too."""
         self.closed = True
+        # A process that was forked in the middle of a wake-up has none of the threads that count.
+        while self.wakers and self.fork_generation == forks:
+            with nogil:
+                sched_yield()
         drop_handles(self)
         drop_sources(self)
         mio_timers_free(&self.timers)
@@ -199,7 +206,12 @@ cdef class Reactor(Host):
         """End a poll that blocks now. Needed after a push() from another thread."""
         if self.parked:
             self.parked = False             # one write is enough
-            mio_poll_wake(self.poll)
+            # Without the GIL, which the loop needs as soon as the write has woken it: holding
+            # it would make the loop wait a second time. close_reactor() waits for `wakers`.
+            self.wakers += 1
+            with nogil:
+                mio_poll_wake(self.poll)
+            self.wakers -= 1
         return 0
 
     # -- timers ------------------------------------------------------------

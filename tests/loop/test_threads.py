@@ -174,6 +174,33 @@ def test_post_to_a_closed_loop_raises(loop):
         loop.call_soon_threadsafe(print)
 
 
+def test_loop_can_be_closed_while_threads_post(loop_kind):
+    """R86: a post either arrives or raises, also in the middle of a wake-up."""
+    for _ in range(30):
+        loop = loop_kind.new()
+        started = threading.Barrier(5)
+        refused = []
+
+        def post(loop=loop, started=started, refused=refused):
+            started.wait(10)
+            try:
+                while True:
+                    loop.call_soon_threadsafe(int)
+            except RuntimeError as exc:
+                refused.append(str(exc))
+
+        threads = [threading.Thread(target=post) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait(10)
+        loop.call_later(0.002, loop.stop)
+        loop.run_forever()
+        loop.close()
+        for thread in threads:
+            thread.join(10)
+        assert len(refused) == 4
+
+
 def test_threadsafe_handle_can_be_cancelled(loop):
     """R12, R86: from the posting thread, before the loop runs it."""
     received = []
