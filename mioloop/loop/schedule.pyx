@@ -23,7 +23,7 @@ from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.process cimport new_process_end
 from mioloop.transports.stream cimport new_stream
 
-from asyncio import base_events, events
+from asyncio import base_events, events, futures, tasks
 from selectors import _fileobj_to_fd as fileobj_to_fd
 
 cdef extern from "Python.h":
@@ -33,7 +33,10 @@ cdef extern from "Python.h":
         int ml_flags
         const char *ml_doc
     ctypedef struct PyTypeObject
-    int METH_FASTCALL, METH_KEYWORDS
+    int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS
+    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    object PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf,
+                               PyObject *kwnames)
     object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
     PyObject **_PyObject_GetDictPtr(object)
 
@@ -183,6 +186,12 @@ cdef class NativeLoop(SockReactor):
 
     def get_debug(self):
         return self.debug
+
+    def is_running(self):
+        return self._thread_id is not None
+
+    def is_closed(self):
+        return self.closed
 
     def time(self):
         return self.monotonic() / 1e9
@@ -434,10 +443,10 @@ cdef class NativeLoop(SockReactor):
 
 # -- scheduling, as it is nearly always called -------------------------------------------
 #
-# A C method that takes its arguments as a vector: none of the tuple and the keyword parsing
+# C methods that take their arguments as a vector: none of the tuple and the keyword parsing
 # that a `def` with *args costs, which would be half of a call_soon(). They stand in the type
 # before the methods of the same name, and leave to those what is rare: a callback given by
-# keyword, debug mode, a closed loop, a mistake.
+# keyword, debug mode, a closed loop, a task factory, a mistake.
 
 # The tuple of keyword names that the last call with context= had. Calls from one place, as all
 # those of tasks, have the same one.
@@ -449,6 +458,24 @@ cdef bint is_context_only(PyObject *kwnames) except -1:
     if <tuple>kwnames != ("context",):
         return False
     context_only = <tuple>kwnames
+    return True
+
+
+# The same for create_task(), and the names that asyncio's classes are called with.
+cdef tuple name_only = ("name",)
+cdef tuple loop_only = ("loop",)
+cdef tuple loop_and_name = ("loop", "name")
+
+# Task and Future are looked up at each call: tools replace them.
+cdef dict tasks_namespace = tasks.__dict__
+cdef dict futures_namespace = futures.__dict__
+
+
+cdef bint is_name_only(PyObject *kwnames) except -1:
+    global name_only
+    if <tuple>kwnames != ("name",):
+        return False
+    name_only = <tuple>kwnames
     return True
 
 
@@ -473,6 +500,7 @@ cdef object any_call_soon = NativeLoop.call_soon
 cdef object any_call_soon_threadsafe = NativeLoop.call_soon_threadsafe
 cdef object any_call_later = NativeLoop.call_later
 cdef object any_call_at = NativeLoop.call_at
+cdef object any_create_task = base_events.BaseEventLoop.create_task
 
 
 cdef object call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
@@ -519,7 +547,33 @@ cdef TimerHandle usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ss
     return handle
 
 
-cdef PyMethodDef usual_methods[4]
+cdef object create_task(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                        PyObject *kwnames):
+    cdef PyObject *vector[4]                # [0] is the callee's to use
+    if (count != 1 or loop._task_factory is not None or loop.closed or loop.debug
+            or kwnames != NULL and kwnames != <PyObject *>name_only
+            and not is_name_only(kwnames)):
+        return any_call(any_create_task, loop, args, count, kwnames)
+    vector[1] = args[0]
+    vector[2] = <PyObject *>loop
+    if kwnames != NULL:
+        vector[3] = args[1]
+    return PyObject_Vectorcall(
+        tasks_namespace["Task"], &vector[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+        <PyObject *>(loop_only if kwnames == NULL else loop_and_name))
+
+
+cdef object create_future(NativeLoop loop, PyObject *unused):
+    cdef PyObject *vector[2]
+    vector[1] = <PyObject *>loop
+    return PyObject_Vectorcall(futures_namespace["Future"], &vector[1],
+                               PY_VECTORCALL_ARGUMENTS_OFFSET, <PyObject *>loop_only)
+
+
+cdef enum:
+    USUAL_METHODS = 6
+
+cdef PyMethodDef usual_methods[USUAL_METHODS]
 usual_methods[0] = PyMethodDef(
     "call_soon", <void *>call_soon, METH_FASTCALL | METH_KEYWORDS,
     "call_soon($self, callback, /, *args, context=None)\n--\n\n"
@@ -536,6 +590,15 @@ usual_methods[3] = PyMethodDef(
     "call_at", <void *>call_at, METH_FASTCALL | METH_KEYWORDS,
     "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
     "Call callback(*args) when loop.time() is *when*.")
+usual_methods[4] = PyMethodDef(
+    "create_task", <void *>create_task, METH_FASTCALL | METH_KEYWORDS,
+    "create_task($self, coro, /, **kwargs)\n--\n\n"
+    "An asyncio.Task of this loop that runs coro, or what the task factory makes of it.\n\n"
+    "The keywords are those of asyncio.create_task(), as this version of Python has them.")
+usual_methods[5] = PyMethodDef(
+    "create_future", <void *>create_future, METH_NOARGS,
+    "create_future($self, /)\n--\n\n"
+    "An asyncio.Future of this loop.")
 
 
 def take_usual_calls(loop_type):
@@ -545,6 +608,6 @@ def take_usual_calls(loop_type):
     the object's type is the one that the method was made for.
     """
     cdef int i
-    for i in range(4):
+    for i in range(USUAL_METHODS):
         setattr(loop_type, usual_methods[i].ml_name.decode(),
                 PyDescr_NewMethod(<PyTypeObject *>loop_type, &usual_methods[i]))

@@ -260,6 +260,33 @@ def test_replaced_task_class_is_used(loop, monkeypatch):
     assert loop.run_until_complete(task) == "done"
 
 
+@pytest.mark.known_difference("uvloop", "keeps the class that it was compiled with")
+def test_futures_are_made_by_whatever_stands_at_asyncio_futures_future(loop, monkeypatch):
+    """R15: tools replace asyncio.futures.Future."""
+
+    class Future(asyncio.Future):
+        pass
+
+    assert type(loop.create_future()) is asyncio.Future
+    monkeypatch.setattr(asyncio.futures, "Future", Future)
+    assert type(loop.create_future()) is Future
+
+
+def test_create_task_by_keyword_and_with_a_mistake(loop):
+    """R15: every way to call it, and the errors of a wrong one."""
+
+    async def main():
+        return asyncio.current_task().get_name()
+
+    assert loop.run_until_complete(loop.create_task(coro=main(), name="mine")) == "mine"
+    assert loop.run_until_complete(loop.create_task(main(), name=None)).startswith("Task-")
+    with pytest.raises(TypeError, match="a coroutine was expected, got 3"):
+        loop.create_task(3)
+    for args, keywords in ([], {}), ([1, 2], {}), ([], {"nmae": "mine"}):
+        with pytest.raises(TypeError):
+            loop.create_task(*args, **keywords)
+
+
 @pytest.mark.known_difference("uvloop", "adds context= and eager_start=None", strict=False)
 def test_task_factory_makes_the_tasks(loop):
     """R16: a factory (loop, coro, **kwargs) gets the coroutine; the name is set either way."""
