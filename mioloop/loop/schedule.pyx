@@ -8,7 +8,7 @@ here, in one copy.
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.math cimport ceil, isnan
 
@@ -35,8 +35,8 @@ cdef extern from "Python.h":
     ctypedef struct PyTypeObject
     int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    object PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf,
-                               PyObject *kwnames)
+    PyObject *PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf,
+                                  PyObject *kwnames) except NULL
     object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
     PyObject **_PyObject_GetDictPtr(object)
 
@@ -90,7 +90,7 @@ cdef class ReadyView:
         return iter(handles)
 
     def append(self, Handle handle not None):
-        self.reactor.push(handle)
+        self.reactor.push(<PyObject *>handle)
 
     def popleft(self):
         if self.reactor.ring_count == 0:
@@ -179,9 +179,11 @@ cdef class NativeLoop(SockReactor):
             self._check_thread()
             self._check_callback(callback, method)
         cdef int64_t deadline_ns = to_ns(when)
-        cdef TimerHandle handle = new_timer(self, <PyObject *>when, <PyObject *>callback, items(args),
-                                            len(args), <PyObject *>context)
-        self.schedule(handle, deadline_ns)
+        cdef PyObject *made = new_timer(self, <PyObject *>when, <PyObject *>callback, items(args),
+                                        len(args), <PyObject *>context)
+        self.schedule(made, deadline_ns)
+        handle = <TimerHandle>made
+        Py_DECREF(handle)                   # as it came; ours is `handle`
         return handle
 
     def get_debug(self):
@@ -225,7 +227,7 @@ cdef class NativeLoop(SockReactor):
         if not isinstance_native(handle):
             # The stdlib made it itself: a signal handler's, for instance.
             handle = handle_of(self, run_foreign, (handle,), None)
-        self.push(handle)
+        self.push(<PyObject *>handle)
 
     def _add_callback_signalsafe(self, handle):
         self._add_callback(handle)
@@ -379,9 +381,6 @@ cdef class NativeLoop(SockReactor):
         self.debug = bool(value)
         self.choose_run()
 
-    cdef bint is_debug(self) noexcept:
-        return self.debug
-
     # -- the slow path: debug mode, monitors, replaced clocks ------------------------------
 
     cdef int choose_run(self) except -1:
@@ -485,15 +484,17 @@ cdef inline bint is_usual(NativeLoop loop, Py_ssize_t missing, PyObject *kwnames
     return (kwnames == NULL or kwnames == <PyObject *>context_only or is_context_only(kwnames))
 
 
-cdef object any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                     PyObject *kwnames):
+cdef PyObject *any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                        PyObject *kwnames) except NULL:
     cdef Py_ssize_t i
     positional = [<object>args[i] for i in range(count)]
     keywords = {}
     if kwnames != NULL:
         for i, name in enumerate(<tuple>kwnames):
             keywords[name] = <object>args[count + i]
-    return method(loop, *positional, **keywords)
+    result = method(loop, *positional, **keywords)
+    Py_INCREF(result)
+    return <PyObject *>result
 
 
 cdef object any_call_soon = NativeLoop.call_soon
@@ -503,52 +504,59 @@ cdef object any_call_at = NativeLoop.call_at
 cdef object any_create_task = base_events.BaseEventLoop.create_task
 
 
-cdef object call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                      PyObject *kwnames):
-    if not is_usual(loop, 1 - count, kwnames):
-        return any_call(any_call_soon, loop, args, count, kwnames)
+cdef inline PyObject *usual_handle(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                                   PyObject *kwnames) except NULL:
+    cdef PyObject *handle
+    if loop.ring_count == loop.ring_capacity:
+        loop.grow_ring()                    # now: nothing can fail once the handle is made
     handle = new_handle(loop, args[0], args + 1, count - 1,
                         NULL if kwnames == NULL else args[count])
     loop.push(handle)
     return handle
 
 
-cdef object call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *kwnames):
+cdef PyObject *call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                         PyObject *kwnames) except NULL:
+    if not is_usual(loop, 1 - count, kwnames):
+        return any_call(any_call_soon, loop, args, count, kwnames)
+    return usual_handle(loop, args, count, kwnames)
+
+
+cdef PyObject *call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                                    PyObject *kwnames) except NULL:
+    cdef PyObject *handle
     if not is_usual(loop, 1 - count, kwnames):
         return any_call(any_call_soon_threadsafe, loop, args, count, kwnames)
-    handle = new_handle(loop, args[0], args + 1, count - 1,
-                        NULL if kwnames == NULL else args[count])
-    loop.push(handle)
+    handle = usual_handle(loop, args, count, kwnames)
     loop.wake()
     return handle
 
 
-cdef object call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                       PyObject *kwnames):
+cdef PyObject *call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                          PyObject *kwnames) except NULL:
     if not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
         return any_call(any_call_later, loop, args, count, kwnames)
     return usual_timer(loop, loop.seconds() + <object>args[0], args, count, kwnames)
 
 
-cdef object call_at(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                    PyObject *kwnames):
+cdef PyObject *call_at(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                       PyObject *kwnames) except NULL:
     if not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
         return any_call(any_call_at, loop, args, count, kwnames)
     return usual_timer(loop, <object>args[0], args, count, kwnames)
 
 
-cdef TimerHandle usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ssize_t count,
-                             PyObject *kwnames):
+cdef PyObject *usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ssize_t count,
+                           PyObject *kwnames) except NULL:
     cdef int64_t deadline_ns = to_ns(when)
-    handle = new_timer(loop, <PyObject *>when, args[1], args + 2, count - 2,
-                       NULL if kwnames == NULL else args[count])
+    cdef PyObject *handle = new_timer(loop, <PyObject *>when, args[1], args + 2, count - 2,
+                                      NULL if kwnames == NULL else args[count])
     loop.schedule(handle, deadline_ns)
     return handle
 
 
-cdef object create_task(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                        PyObject *kwnames):
+cdef PyObject *create_task(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                           PyObject *kwnames) except NULL:
     cdef PyObject *vector[4]                # [0] is the callee's to use
     if (count != 1 or loop._task_factory is not None or loop.closed or loop.debug
             or kwnames != NULL and kwnames != <PyObject *>name_only
@@ -563,7 +571,7 @@ cdef object create_task(NativeLoop loop, PyObject *const *args, Py_ssize_t count
         <PyObject *>(loop_only if kwnames == NULL else loop_and_name))
 
 
-cdef object create_future(NativeLoop loop, PyObject *unused):
+cdef PyObject *create_future(NativeLoop loop, PyObject *unused) except NULL:
     cdef PyObject *vector[2]
     vector[1] = <PyObject *>loop
     return PyObject_Vectorcall(futures_namespace["Future"], &vector[1],

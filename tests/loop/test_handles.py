@@ -172,6 +172,34 @@ def test_exception_of_a_callback_goes_to_the_handler(loop, reports):
     assert report["handle"] is handle
 
 
+@pytest.mark.known_difference("uvloop", "its handles are of classes of its own")
+@pytest.mark.parametrize("arguments", [(), (1, 2), (1, 2, 3, 4, 5)], ids=len)
+@pytest.mark.parametrize("how", ["call_soon", "call_later", "call_soon_threadsafe"])
+def test_failure_of_a_callback_whose_handle_nobody_kept_names_it(loop, how, arguments):
+    """R13: the report has a handle, with what was called and how."""
+    reports = []
+    context = contextvars.copy_context()
+
+    def fails(*args):
+        loop.call_soon(int)                 # its handle must not be taken for ours
+        raise ZeroDivisionError(args)
+
+    loop.set_exception_handler(lambda loop, report: reports.append(report))
+    delay = (0.001,) if how == "call_later" else ()
+    getattr(loop, how)(*delay, fails, *arguments, context=context)
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    (report,) = reports
+    handle = report["handle"]
+    assert isinstance(handle, asyncio.TimerHandle if delay else asyncio.Handle)
+    assert not handle.cancelled()
+    assert "fails(" in repr(handle) and "fails(" in report["message"]
+    assert report["exception"].args == (arguments,)
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        assert handle._args == arguments and handle._context is context
+        assert handle._callback is fails
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("method", ["call_soon", "call_later"])
 def test_interrupt_leaves_the_run_and_keeps_the_rest_queued(loop, error, method):
