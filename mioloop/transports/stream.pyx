@@ -18,6 +18,7 @@ from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
+from mioloop.transports.address cimport unpacked
 from mioloop.transports.endpoint cimport mio_bytes_set_size
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sendfile cimport FileSending, open_file
@@ -392,23 +393,43 @@ cdef class StreamTransport(ByteFlow):
         self.data_received = self.get_buffer = self.buffer_updated = None  # until the next read
 
     def get_extra_info(self, name, default=None):
-        if name == "socket" and "socket" not in self.extra:
-            self.extra["socket"] = trsock.TransportSocket(self.socket_object())
+        extra = self.info()
+        if name == "socket" and "socket" not in extra:
+            extra["socket"] = trsock.TransportSocket(self.socket_object())
         elif name == "sockname" or name == "peername":
             self.remember_addresses()
-        return self.extra.get(name, default)
+        return extra.get(name, default)
+
+    cdef dict info(self):
+        """`extra`, made when it is asked for."""
+        if self.extra is None:
+            self.extra = {}
+            if self.peer_address is not None:
+                self.extra["peername"] = unpacked(self.peer_address)
+            if self.local_address is not None:
+                self.extra["sockname"] = unpacked(self.local_address)
+            self.peer_address = self.local_address = None
+        return self.extra
+
+    @property
+    def _extra(self):
+        return self.info()
 
     cdef int remember_addresses(self) except -1:
         """Both answer after the close too (R57)."""
-        if self.fd < 0 or ("sockname" in self.extra and "peername" in self.extra):
+        cdef dict extra
+        if self.fd < 0 or (self.peer_address is not None and self.local_address is not None):
+            return 0
+        extra = self.info()
+        if "sockname" in extra and "peername" in extra:
             return 0
         sock = self.socket_object()
         for name, ask in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
-            if name not in self.extra:
+            if name not in extra:
                 try:
-                    self.extra[name] = ask()
+                    extra[name] = ask()
                 except OSError:
-                    self.extra[name] = None
+                    extra[name] = None
         return 0
 
     cdef object socket_object(self):
@@ -505,15 +526,34 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
                                 object protocol, object waiter, dict extra, object server):
     """A transport on a connected, non-blocking socket; connection_made() is scheduled.
 
-    sock may be None: the transport then owns *fd* and makes a socket of *sock_kind* if it is
-    asked for one. *waiter*, if not None, is a future that is set when reading has begun.
+    *waiter*, if not None, is a future that is set when reading has begun.
     """
     cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
     self.sock = sock
     self.sock_kind = sock_kind
     self.extra = extra
+    start_serving(self, reactor, fd, protocol, waiter, server)
+    return self
+
+
+cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
+                                  object server, bytes peer_address, bytes local_address):
+    """The same for *fd* of accept(2), which is the transport's; the addresses may be None.
+
+    A socket of *sock_kind* is made if somebody asks for one.
+    """
+    cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
+    self.sock_kind = sock_kind
+    self.peer_address = peer_address
+    self.local_address = local_address
+    start_serving(self, reactor, fd, protocol, None, server)
+    return self
+
+
+cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object protocol,
+                       object waiter, object server) except -1:
     # A Unix socket stops short at a message that passes descriptors, with more behind it.
-    self.short_is_all = sock_kind[0] in (AF_INET, AF_INET6)
+    self.short_is_all = self.sock_kind[0] in (AF_INET, AF_INET6)
     if server is not None:
         if server_wants_transport:
             server._attach(self)
@@ -525,4 +565,4 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
     except BaseException:
         self.leave_server()
         raise
-    return self
+    return 0
