@@ -14,6 +14,7 @@ from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromString
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
@@ -43,6 +44,9 @@ cdef extern from "Python.h":
     void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
+
+cdef enum:
+    JOIN_BYTES = 4096           # a copy of no more costs less than sendmsg() does for its vector
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
@@ -221,14 +225,20 @@ cdef class StreamTransport(ByteFlow):
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
-        cdef Py_ssize_t count
+        cdef char joined[JOIN_BYTES]
+        cdef Py_ssize_t count, i, end = 0
 
         if len(self.chunks) == 1:
             chunk = self.chunks[0]
             tried[0] = PyBytes_GET_SIZE(chunk) - self.first_sent
             return mio_send(self.fd, PyBytes_AS_STRING(chunk) + self.first_sent, tried[0])
         count = self.gather(iov, tried)
-        return mio_sendv(self.fd, iov, count)
+        if tried[0] > JOIN_BYTES:
+            return mio_sendv(self.fd, iov, count)
+        for i in range(count):
+            memcpy(joined + end, iov[i].iov_base, iov[i].iov_len)
+            end += iov[i].iov_len
+        return mio_send(self.fd, joined, end)
 
     cdef bint idle(self) noexcept:
         return self.file is None and ByteFlow.idle(self)
