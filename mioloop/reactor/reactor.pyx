@@ -25,6 +25,9 @@ import os
 cdef extern from "sched.h" nogil:
     int sched_yield()
 
+cdef extern from * nogil:
+    int add_atomically "__sync_add_and_fetch"(int *number, int by)
+
 cdef extern from *:
     ctypedef int (*visitproc)(PyObject *, void *) noexcept
     ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
@@ -156,9 +159,8 @@ cdef class Reactor(Host):
         """Let go of everything. Idempotent; runs in __dealloc__ and tp_clear too."""
         self.closed = True
         # A process that was forked in the middle of a wake-up has none of the threads that count.
-        while self.wakers and self.fork_generation == forks:
-            with nogil:
-                sched_yield()
+        while add_atomically(&self.wakers, 0) and self.fork_generation == forks:
+            sched_yield()
         drop_handles(self)
         drop_sources(self)
         mio_timers_free(&self.timers)
@@ -207,11 +209,12 @@ cdef class Reactor(Host):
         if self.parked:
             self.parked = False             # one write is enough
             # Without the GIL, which the loop needs as soon as the write has woken it: holding
-            # it would make the loop wait a second time. close_reactor() waits for `wakers`.
-            self.wakers += 1
+            # it would make the loop wait a second time. close_reactor() waits for `wakers`,
+            # who count themselves out before they ask for the GIL, which they may never get.
+            add_atomically(&self.wakers, 1)
             with nogil:
                 mio_poll_wake(self.poll)
-            self.wakers -= 1
+                add_atomically(&self.wakers, -1)
         return 0
 
     # -- timers ------------------------------------------------------------
