@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import gc
 import os
+import random
 import resource
 import socket
 import sys
@@ -292,6 +294,58 @@ def test_server_closes_its_clients(loop, run, method):
             assert await protocol.closed() is None
             assert await receive_all(far) == b""
             await asyncio.wait_for(server.server.wait_closed(), 5)
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
+@pytest.mark.known_difference("uvloop", "not implemented", strict=False)
+def test_server_knows_its_clients_in_whatever_order_they_leave(loop, run):
+    """R39: close_clients() closes those that are there, and wait_closed() waits for the last."""
+
+    async def main():
+        server = Server(loop)
+        address = await server.start()
+        with contextlib.ExitStack() as stack:
+            far = [stack.enter_context(client(address)) for _ in range(24)]
+            near = [await server.protocol(i) for i in range(24)]
+            order = list(range(24))
+            random.Random(39).shuffle(order)
+            for i in order[:16]:
+                near[i].transport.abort()
+                await near[i].closed()
+            server.server.close()
+            closing = asyncio.ensure_future(server.server.wait_closed())
+            await turns()
+            assert not closing.done()
+            server.server.close_clients()
+            for i in order[16:]:
+                assert await near[i].closed() is None
+            await asyncio.wait_for(closing, 5)
+            for sock in far:
+                sock.settimeout(5)
+                with contextlib.suppress(ConnectionResetError):
+                    assert sock.recv(1) == b""
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "the connection stays open", strict=False)
+def test_factory_may_close_its_server(loop, run):
+    """R37, R39: the connection is served or closed, wait_closed() returns."""
+
+    async def main():
+        def factory():
+            server.close()
+            return Recorder(loop)
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        with client(server.sockets[0].getsockname()) as far:
+            await turns(3)
+            far.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                assert await receive_all(far) == b""
+            await asyncio.wait_for(server.wait_closed(), 5)
 
     run(loop, main())
 
