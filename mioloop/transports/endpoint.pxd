@@ -1,3 +1,4 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.reactor cimport Reactor, Source
@@ -32,7 +33,9 @@ cdef class Endpoint(Source):
     cdef object owner                   # its close() closes the descriptor
     cdef bint duplicated                # but `fd` is a duplicate, and ours to close as well
     cdef object context                 # the one that read callbacks share (R58)
-    cdef object __weakref__             # Server keeps weak references from 3.13
+    cdef object __weakref__
+    cdef PyObject *clients              # owned: a server's Clients that we have joined, or NULL
+    cdef Py_ssize_t place               # in them
 
     # the registration
     cdef uint32_t armed                 # interest that the poll has

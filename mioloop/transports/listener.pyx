@@ -12,7 +12,8 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
 from mioloop.transports.address cimport mio_address, packed, unpacked
-from mioloop.transports.stream cimport count_clients_natively, new_accepted
+from mioloop.transports.clients cimport count_natively
+from mioloop.transports.stream cimport new_accepted
 from mioloop.transports.sysio cimport *
 
 import os
@@ -177,7 +178,7 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
     self.sock = sock
     self.protocol_factory = protocol_factory
     self.server = server
-    count_clients_natively(server)
+    count_natively(server)
     self.accept_tls = accept_tls
     self.batch = max(1, min(backlog, MOST_ACCEPTS))
     self.context = PyContext_CopyCurrent()

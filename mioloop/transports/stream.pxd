@@ -5,21 +5,9 @@ from mioloop.transports.flow cimport ByteFlow
 from mioloop.transports.sendfile cimport FileSending
 
 
-cdef class StreamTransport(ByteFlow)
-
-
 cdef class StreamFilter:
     """A protocol in native code: it sees what was read where it lies."""
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1
-
-
-cdef class Clients:
-    """The transports of one Server, in no order, as its `_clients` (3.13)."""
-    cdef PyObject **transports          # borrowed: who goes, leaves first
-    cdef Py_ssize_t count
-    cdef Py_ssize_t room
-
-    cdef int join(self, StreamTransport transport) except -1
 
 
 cdef class StreamTransport(ByteFlow):
@@ -27,8 +15,6 @@ cdef class StreamTransport(ByteFlow):
     cdef object sock                    # socket.socket, or None: made when asked for
     cdef tuple sock_kind                # (family, type, proto) to make it with
     cdef object server                  # asyncio's Server, told when we come and go
-    cdef PyObject *clients              # owned; its Clients that we have joined, or NULL
-    cdef Py_ssize_t place               # there
     # of an accepted connection, until somebody asks for `extra`, which is None so long
     cdef bytes peer_address
     cdef bytes local_address
@@ -61,7 +47,6 @@ cdef class StreamTransport(ByteFlow):
     cdef int remember_addresses(self) except -1
     cdef int file_failed(self, exc) except -1
     cdef int end_file(self) except -1
-    cdef int join_server(self, object server) except -1
     cdef int leave_server(self) except -1
     cdef object socket_object(self)
 
@@ -71,5 +56,3 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
 
 cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
                                   object server, bytes peer_address, bytes local_address)
-
-cdef int count_clients_natively(object server) except -1

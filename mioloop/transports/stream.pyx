@@ -14,13 +14,13 @@ from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromString
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
-from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
 from mioloop.transports.address cimport unpacked
+from mioloop.transports.clients cimport attach, detach, leave
 from mioloop.transports.endpoint cimport mio_bytes_set_size
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sendfile cimport FileSending, open_file
@@ -29,9 +29,8 @@ from mioloop.transports.sysio cimport *
 import os
 import socket as socket_module
 import warnings
-from asyncio import base_events, constants, futures, protocols, transports, trsock
+from asyncio import constants, futures, protocols, transports, trsock
 from asyncio.log import logger
-from weakref import WeakSet
 
 cdef extern from "Python.h":
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
@@ -45,7 +44,6 @@ cdef extern from "Python.h":
     int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
-    void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
 
 cdef enum:
@@ -55,76 +53,12 @@ cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
 cdef object ANY_SIZE = -1               # what get_buffer() is asked for
 cdef object BufferedProtocol = protocols.BufferedProtocol
-cdef bint server_wants_transport = (
-    "transport" in base_events.Server._attach.__code__.co_varnames)
 
 
 class Transport(transports._FlowControlMixin, transports.Transport):
     """What isinstance() sees in place of the native class, see `__class__` there."""
 
     __slots__ = ()
-
-
-cdef class Clients:
-
-    def __dealloc__(self):
-        free(self.transports)               # empty: each transport in it holds a reference to it
-
-    cdef int join(self, StreamTransport transport) except -1:
-        cdef Py_ssize_t room = max(8, 2 * self.room)
-        cdef void *more
-        if self.count == self.room:
-            more = realloc(self.transports, room * sizeof(PyObject *))
-            if more == NULL:
-                raise MemoryError
-            self.transports = <PyObject **>more
-            self.room = room
-        transport.place = self.count
-        transport.clients = <PyObject *>self
-        Py_INCREF(transport.clients)
-        self.transports[self.count] = <PyObject *>transport
-        self.count += 1
-        return 0
-
-    def __len__(self):
-        return self.count
-
-    def add(self, StreamTransport transport not None):
-        if transport.clients == NULL:
-            self.join(transport)
-
-    def discard(self, StreamTransport transport not None):
-        if transport.clients == <PyObject *>self:
-            leave_clients(<PyObject *>transport)
-
-    def copy(self):
-        cdef Py_ssize_t i
-        return [<object>self.transports[i] for i in range(self.count)]
-
-
-cdef int leave_clients(PyObject *transport) noexcept:
-    """The last one takes the place. Runs in __dealloc__ too: no reference is taken."""
-    cdef PyObject *clients = (<StreamTransport>transport).clients
-    cdef PyObject *last
-    cdef Py_ssize_t place = (<StreamTransport>transport).place
-
-    if clients == NULL:
-        return 0
-    (<StreamTransport>transport).clients = NULL
-    (<Clients>clients).count -= 1
-    last = (<Clients>clients).transports[(<Clients>clients).count]
-    (<Clients>clients).transports[place] = last
-    (<StreamTransport>last).place = place
-    Py_DECREF(clients)
-    return 0
-
-
-cdef int count_clients_natively(object server) except -1:
-    """Give asyncio's Server a `_clients` that costs no Python call and no weak reference each."""
-    if (server_wants_transport and type(server) is base_events.Server
-            and type(server._clients) is WeakSet and not server._clients):
-        server._clients = Clients.__new__(Clients)
-    return 0
 
 
 cdef class StreamFilter:
@@ -412,33 +346,14 @@ cdef class StreamTransport(ByteFlow):
             close_descriptor(fd)
         return 0
 
-    cdef int join_server(self, object server) except -1:
-        if not server_wants_transport:
-            server._attach()
-        elif type(server._clients) is Clients and server._sockets is not None:
-            (<Clients>server._clients).join(self)
-        else:
-            server._attach(self)
-        self.server = server
-        return 0
-
     cdef int leave_server(self) except -1:
-        cdef PyObject *clients = self.clients
         server, self.server = self.server, None
-        if server is None:
-            return 0
-        if not server_wants_transport:
-            server._detach()
-        elif clients == NULL:
-            server._detach(self)
-        elif (<Clients>clients).count > 1:
-            leave_clients(<PyObject *>self)
-        else:
-            server._detach(self)            # who waits for the last one is told
+        if server is not None:
+            detach(server, self)
         return 0
 
     def __dealloc__(self):
-        leave_clients(<PyObject *>self)
+        leave(<PyObject *>self)
 
     def __del__(self):
         if self.fd >= 0:
@@ -649,7 +564,8 @@ cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object pro
     # A Unix socket stops short at a message that passes descriptors, with more behind it.
     self.short_is_all = self.sock_kind[0] in (AF_INET, AF_INET6)
     if server is not None:
-        self.join_server(server)
+        attach(server, self)
+        self.server = server
     try:
         self.start(reactor, fd, protocol, waiter)
     except BaseException:

@@ -1,0 +1,102 @@
+"""The transports of a server: told to asyncio's Server, and from 3.13 on kept for it.
+
+Server keeps a WeakSet of them there, at four Python calls and a weak reference a connection.
+A Clients stands in its place, and answers what Server asks of the set.
+"""
+
+from cpython.object cimport PyObject
+from libc.stdlib cimport free, realloc
+
+from mioloop.transports.endpoint cimport Endpoint
+
+from asyncio import base_events
+from weakref import WeakSet
+
+cdef extern from "Python.h":
+    void Py_INCREF(PyObject *)
+    void Py_DECREF(PyObject *)
+
+cdef bint server_wants_transport = (
+    "transport" in base_events.Server._attach.__code__.co_varnames)
+
+
+cdef class Clients:
+
+    def __dealloc__(self):
+        free(self.transports)               # empty: each transport in it holds a reference to it
+
+    cdef int join(self, Endpoint transport) except -1:
+        cdef Py_ssize_t room = max(8, 2 * self.room)
+        cdef void *more
+        if self.count == self.room:
+            more = realloc(self.transports, room * sizeof(PyObject *))
+            if more == NULL:
+                raise MemoryError
+            self.transports = <PyObject **>more
+            self.room = room
+        transport.place = self.count
+        transport.clients = <PyObject *>self
+        Py_INCREF(transport.clients)
+        self.transports[self.count] = <PyObject *>transport
+        self.count += 1
+        return 0
+
+    def __len__(self):
+        return self.count
+
+    def add(self, Endpoint transport not None):
+        if transport.clients == NULL:
+            self.join(transport)
+
+    def discard(self, Endpoint transport not None):
+        if transport.clients == <PyObject *>self:
+            leave(<PyObject *>transport)
+
+    def copy(self):
+        cdef Py_ssize_t i
+        return [<object>self.transports[i] for i in range(self.count)]
+
+
+cdef int leave(PyObject *transport) noexcept:
+    """The last one takes the place. Runs in __dealloc__ too: no reference is taken."""
+    cdef PyObject *clients = (<Endpoint>transport).clients
+    cdef PyObject *last
+    cdef Py_ssize_t place = (<Endpoint>transport).place
+
+    if clients == NULL:
+        return 0
+    (<Endpoint>transport).clients = NULL
+    (<Clients>clients).count -= 1
+    last = (<Clients>clients).transports[(<Clients>clients).count]
+    (<Clients>clients).transports[place] = last
+    (<Endpoint>last).place = place
+    Py_DECREF(clients)
+    return 0
+
+
+cdef int count_natively(object server) except -1:
+    if (server_wants_transport and type(server) is base_events.Server
+            and type(server._clients) is WeakSet and not server._clients):
+        server._clients = Clients.__new__(Clients)
+    return 0
+
+
+cdef int attach(object server, Endpoint transport) except -1:
+    if not server_wants_transport:
+        server._attach()
+    elif type(server._clients) is Clients and server._sockets is not None:
+        (<Clients>server._clients).join(transport)
+    else:
+        server._attach(transport)
+    return 0
+
+
+cdef int detach(object server, Endpoint transport) except -1:
+    cdef PyObject *clients = transport.clients
+    if not server_wants_transport:
+        server._detach()
+    elif clients != NULL and (<Clients>clients).count > 1:
+        leave(<PyObject *>transport)
+    else:
+        server._detach(transport)           # who waits for the last one is told
+    return 0
