@@ -1,8 +1,8 @@
 """A server whose memory is looked at while its TLS connections are idle (test_tls.py, R73).
 
-Run with a certificate with its key, and with "ssl", "bio" or options of mioloop.run(), as NAME=VALUE.
-It prints its port; for each number read from standard input it waits until so many connections have
-had an echo in all, and prints the bytes of memory that it has to itself.
+Run with a certificate with its key, and with "ssl", "bio", or options of mioloop.run() as
+NAME=VALUE. It prints its port; for each number read from standard input it waits until so many
+connections have had an echo in all, and prints the bytes of memory that it has to itself.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import itertools
 import os
 import pathlib
 import resource
@@ -617,7 +618,7 @@ def bytes_of_an_idle_connection(tls, directory, way, count, **environment):
             print(target, file=server.stdin, flush=True)
             sizes.append(int(server.stdout.readline()))
         server.stdin.close()
-    return statistics.median(b - a for a, b in zip(sizes, sizes[1:])) / (count // STEPS)
+    return statistics.median(b - a for a, b in itertools.pairwise(sizes)) / (count // STEPS)
 
 
 @pytest.fixture(scope="module")
