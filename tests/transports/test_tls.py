@@ -475,6 +475,51 @@ def test_streams_upgrade_to_tls(loop, run, tls):
     run(loop, main())
 
 
+def garbage(transport, far):
+    far.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.known_difference("asyncio", "tells it at times, or start_tls() returns", strict=False)
+@pytest.mark.known_difference("uvloop", "tells it at times", strict=False)
+@pytest.mark.parametrize(
+    "fail",
+    [
+        garbage,
+        lambda transport, far: far.shutdown(socket.SHUT_WR),
+        lambda transport, far: reset(far),
+        lambda transport, far: transport.abort(),
+        None,
+    ],
+    ids=["garbage", "end of file", "reset", "abort", "timeout"],
+)
+def test_start_tls_that_fails_raises_and_tells_the_end_once(loop, run, tls, fail):
+    """R45, R69, R72: the protocol that is given lost its connection, however that came about."""
+
+    async def main():
+        near, far = socket_pair("tcp")
+        with far:
+            protocol = Recorder(loop)
+            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+            upgrading = asyncio.ensure_future(
+                loop.start_tls(
+                    transport,
+                    protocol,
+                    tls.client,
+                    server_hostname="localhost",
+                    ssl_handshake_timeout=0.05 if fail is None else 5,
+                )
+            )
+            await turns()
+            if fail is not None:
+                fail(transport, far)
+            with pytest.raises(OSError):
+                await upgrading
+            await turns()
+            assert protocol.calls == ["connection_made", "connection_lost"]
+
+    run(loop, main())
+
+
 def test_tls_over_unix_sockets(loop, run, tls, tmp_path):
     """R43, R66: create_unix_server(ssl=)."""
     path = str(tmp_path / "socket")
