@@ -8,7 +8,7 @@ here, in one copy.
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.math cimport ceil, isnan
 
@@ -23,7 +23,7 @@ from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.process cimport new_process_end
 from mioloop.transports.stream cimport new_stream
 
-from asyncio import base_events, events
+from asyncio import base_events, events, futures, tasks
 from selectors import _fileobj_to_fd as fileobj_to_fd
 
 cdef extern from "Python.h":
@@ -33,7 +33,10 @@ cdef extern from "Python.h":
         int ml_flags
         const char *ml_doc
     ctypedef struct PyTypeObject
-    int METH_FASTCALL, METH_KEYWORDS
+    int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS
+    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    PyObject *PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf,
+                                  PyObject *kwnames) except NULL
     object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
     PyObject **_PyObject_GetDictPtr(object)
 
@@ -87,7 +90,7 @@ cdef class ReadyView:
         return iter(handles)
 
     def append(self, Handle handle not None):
-        self.reactor.push(handle)
+        self.reactor.push(<PyObject *>handle)
 
     def popleft(self):
         if self.reactor.ring_count == 0:
@@ -176,13 +179,21 @@ cdef class NativeLoop(SockReactor):
             self._check_thread()
             self._check_callback(callback, method)
         cdef int64_t deadline_ns = to_ns(when)
-        cdef TimerHandle handle = new_timer(self, <PyObject *>when, <PyObject *>callback, items(args),
-                                            len(args), <PyObject *>context)
-        self.schedule(handle, deadline_ns)
+        cdef PyObject *made = new_timer(self, <PyObject *>when, <PyObject *>callback, items(args),
+                                        len(args), <PyObject *>context)
+        self.schedule(made, deadline_ns)
+        handle = <TimerHandle>made
+        Py_DECREF(handle)                   # as it came; ours is `handle`
         return handle
 
     def get_debug(self):
         return self.debug
+
+    def is_running(self):
+        return self._thread_id is not None
+
+    def is_closed(self):
+        return self.closed
 
     def time(self):
         return self.monotonic() / 1e9
@@ -216,7 +227,7 @@ cdef class NativeLoop(SockReactor):
         if not isinstance_native(handle):
             # The stdlib made it itself: a signal handler's, for instance.
             handle = handle_of(self, run_foreign, (handle,), None)
-        self.push(handle)
+        self.push(<PyObject *>handle)
 
     def _add_callback_signalsafe(self, handle):
         self._add_callback(handle)
@@ -370,9 +381,6 @@ cdef class NativeLoop(SockReactor):
         self.debug = bool(value)
         self.choose_run()
 
-    cdef bint is_debug(self) noexcept:
-        return self.debug
-
     # -- the slow path: debug mode, monitors, replaced clocks ------------------------------
 
     cdef int choose_run(self) except -1:
@@ -434,10 +442,10 @@ cdef class NativeLoop(SockReactor):
 
 # -- scheduling, as it is nearly always called -------------------------------------------
 #
-# A C method that takes its arguments as a vector: none of the tuple and the keyword parsing
+# C methods that take their arguments as a vector: none of the tuple and the keyword parsing
 # that a `def` with *args costs, which would be half of a call_soon(). They stand in the type
 # before the methods of the same name, and leave to those what is rare: a callback given by
-# keyword, debug mode, a closed loop, a mistake.
+# keyword, debug mode, a closed loop, a task factory, a mistake.
 
 # The tuple of keyword names that the last call with context= had. Calls from one place, as all
 # those of tasks, have the same one.
@@ -452,74 +460,128 @@ cdef bint is_context_only(PyObject *kwnames) except -1:
     return True
 
 
+# The same for create_task(), and the names that asyncio's classes are called with.
+cdef tuple name_only = ("name",)
+cdef tuple loop_only = ("loop",)
+cdef tuple loop_and_name = ("loop", "name")
+
+# Task and Future are looked up at each call: tools replace them.
+cdef dict tasks_namespace = tasks.__dict__
+cdef dict futures_namespace = futures.__dict__
+
+
+cdef bint is_name_only(PyObject *kwnames) except -1:
+    global name_only
+    if <tuple>kwnames != ("name",):
+        return False
+    name_only = <tuple>kwnames
+    return True
+
+
 cdef inline bint is_usual(NativeLoop loop, Py_ssize_t missing, PyObject *kwnames) except -1:
     if missing > 0 or loop.closed or loop.debug:
         return False
     return (kwnames == NULL or kwnames == <PyObject *>context_only or is_context_only(kwnames))
 
 
-cdef object any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                     PyObject *kwnames):
+cdef PyObject *any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                        PyObject *kwnames) except NULL:
     cdef Py_ssize_t i
     positional = [<object>args[i] for i in range(count)]
     keywords = {}
     if kwnames != NULL:
         for i, name in enumerate(<tuple>kwnames):
             keywords[name] = <object>args[count + i]
-    return method(loop, *positional, **keywords)
+    result = method(loop, *positional, **keywords)
+    Py_INCREF(result)
+    return <PyObject *>result
 
 
 cdef object any_call_soon = NativeLoop.call_soon
 cdef object any_call_soon_threadsafe = NativeLoop.call_soon_threadsafe
 cdef object any_call_later = NativeLoop.call_later
 cdef object any_call_at = NativeLoop.call_at
+cdef object any_create_task = base_events.BaseEventLoop.create_task
 
 
-cdef object call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                      PyObject *kwnames):
-    if not is_usual(loop, 1 - count, kwnames):
-        return any_call(any_call_soon, loop, args, count, kwnames)
+cdef inline PyObject *usual_handle(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                                   PyObject *kwnames) except NULL:
+    cdef PyObject *handle
+    if loop.ring_count == loop.ring_capacity:
+        loop.grow_ring()                    # now: nothing can fail once the handle is made
     handle = new_handle(loop, args[0], args + 1, count - 1,
                         NULL if kwnames == NULL else args[count])
     loop.push(handle)
     return handle
 
 
-cdef object call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *kwnames):
+cdef PyObject *call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                         PyObject *kwnames) except NULL:
+    if not is_usual(loop, 1 - count, kwnames):
+        return any_call(any_call_soon, loop, args, count, kwnames)
+    return usual_handle(loop, args, count, kwnames)
+
+
+cdef PyObject *call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                                    PyObject *kwnames) except NULL:
+    cdef PyObject *handle
     if not is_usual(loop, 1 - count, kwnames):
         return any_call(any_call_soon_threadsafe, loop, args, count, kwnames)
-    handle = new_handle(loop, args[0], args + 1, count - 1,
-                        NULL if kwnames == NULL else args[count])
-    loop.push(handle)
+    handle = usual_handle(loop, args, count, kwnames)
     loop.wake()
     return handle
 
 
-cdef object call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                       PyObject *kwnames):
+cdef PyObject *call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                          PyObject *kwnames) except NULL:
     if not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
         return any_call(any_call_later, loop, args, count, kwnames)
     return usual_timer(loop, loop.seconds() + <object>args[0], args, count, kwnames)
 
 
-cdef object call_at(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
-                    PyObject *kwnames):
+cdef PyObject *call_at(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                       PyObject *kwnames) except NULL:
     if not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
         return any_call(any_call_at, loop, args, count, kwnames)
     return usual_timer(loop, <object>args[0], args, count, kwnames)
 
 
-cdef TimerHandle usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ssize_t count,
-                             PyObject *kwnames):
+cdef PyObject *usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ssize_t count,
+                           PyObject *kwnames) except NULL:
     cdef int64_t deadline_ns = to_ns(when)
-    handle = new_timer(loop, <PyObject *>when, args[1], args + 2, count - 2,
-                       NULL if kwnames == NULL else args[count])
+    cdef PyObject *handle = new_timer(loop, <PyObject *>when, args[1], args + 2, count - 2,
+                                      NULL if kwnames == NULL else args[count])
     loop.schedule(handle, deadline_ns)
     return handle
 
 
-cdef PyMethodDef usual_methods[4]
+cdef PyObject *create_task(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+                           PyObject *kwnames) except NULL:
+    cdef PyObject *vector[4]                # [0] is the callee's to use
+    if (count != 1 or loop._task_factory is not None or loop.closed or loop.debug
+            or kwnames != NULL and kwnames != <PyObject *>name_only
+            and not is_name_only(kwnames)):
+        return any_call(any_create_task, loop, args, count, kwnames)
+    vector[1] = args[0]
+    vector[2] = <PyObject *>loop
+    if kwnames != NULL:
+        vector[3] = args[1]
+    return PyObject_Vectorcall(
+        tasks_namespace["Task"], &vector[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+        <PyObject *>(loop_only if kwnames == NULL else loop_and_name))
+
+
+cdef PyObject *create_future(NativeLoop loop, PyObject *unused) except NULL:
+    cdef PyObject *vector[2]
+    vector[1] = <PyObject *>loop
+    return PyObject_Vectorcall(futures_namespace["Future"], &vector[1],
+                               PY_VECTORCALL_ARGUMENTS_OFFSET, <PyObject *>loop_only)
+
+
+cdef enum:
+    USUAL_METHODS = 6
+
+cdef PyMethodDef usual_methods[USUAL_METHODS]
 usual_methods[0] = PyMethodDef(
     "call_soon", <void *>call_soon, METH_FASTCALL | METH_KEYWORDS,
     "call_soon($self, callback, /, *args, context=None)\n--\n\n"
@@ -536,6 +598,15 @@ usual_methods[3] = PyMethodDef(
     "call_at", <void *>call_at, METH_FASTCALL | METH_KEYWORDS,
     "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
     "Call callback(*args) when loop.time() is *when*.")
+usual_methods[4] = PyMethodDef(
+    "create_task", <void *>create_task, METH_FASTCALL | METH_KEYWORDS,
+    "create_task($self, coro, /, **kwargs)\n--\n\n"
+    "An asyncio.Task of this loop that runs coro, or what the task factory makes of it.\n\n"
+    "The keywords are those of asyncio.create_task(), as this version of Python has them.")
+usual_methods[5] = PyMethodDef(
+    "create_future", <void *>create_future, METH_NOARGS,
+    "create_future($self, /)\n--\n\n"
+    "An asyncio.Future of this loop.")
 
 
 def take_usual_calls(loop_type):
@@ -545,6 +616,6 @@ def take_usual_calls(loop_type):
     the object's type is the one that the method was made for.
     """
     cdef int i
-    for i in range(4):
+    for i in range(USUAL_METHODS):
         setattr(loop_type, usual_methods[i].ml_name.decode(),
                 PyDescr_NewMethod(<PyTypeObject *>loop_type, &usual_methods[i]))

@@ -7,7 +7,7 @@ cdef class Host:
     """What a handle needs of the loop it was made by; the loop overrides it."""
     cdef int forget_timer(self, TimerHandle timer) except -1
     cdef int report(self, dict context) except -1       # an exception of user code
-    cdef bint is_debug(self) noexcept
+    cdef bint debug
 
 
 cdef enum:
@@ -29,7 +29,6 @@ cdef class Handle:
     cdef object __weakref__
 
     cdef int run(self) except -1
-    cdef int callback_failed(self, callback, tuple args) except -1
 
 
 cdef class TimerHandle(Handle):
@@ -37,11 +36,14 @@ cdef class TimerHandle(Handle):
     cdef mio_timer timer                    # idle unless it is in the host's heap
 
 
-# *context* NULL or None: a copy of the current one.
-cdef Handle new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
-                       PyObject *context)
-cdef TimerHandle new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
-                           Py_ssize_t count, PyObject *context)
+# A new reference. *context* NULL or None: a copy of the current one.
+cdef PyObject *new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
+                          PyObject *context) except NULL
+cdef PyObject *new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
+                         Py_ssize_t count, PyObject *context) except NULL
+
+# Runs a handle for the last time, and takes the reference over.
+cdef int run_and_let_go(PyObject *handle) except -1
 
 
 cdef extern from *:
@@ -52,7 +54,12 @@ cdef extern from *:
     }
     """
     PyObject *const *items "mio_tuple_items"(tuple args)
+    void Py_DECREF(PyObject *)
 
 
 cdef inline Handle handle_of(Host host, object callback, tuple args, object context):
-    return new_handle(host, <PyObject *>callback, items(args), len(args), <PyObject *>context)
+    cdef PyObject *made = new_handle(host, <PyObject *>callback, items(args), len(args),
+                                     <PyObject *>context)
+    handle = <Handle>made
+    Py_DECREF(made)
+    return handle

@@ -5,13 +5,12 @@ them (by `__class__`: a class of the stdlib cannot be a base of a native one). W
 is not needed to run a callback (repr, ordering) is asked of the stdlib's own classes,
 so that it reads as it does in the Python version at hand.
 
-A handle is made and freed for every callback, so both are done by hand here: see "making and
-freeing" at the end.
+A handle is made, run and let go for every callback, so all three are done by hand here: see
+"making and letting go" at the end.
 """
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 
 from mioloop.reactor.core cimport MIO_TIMER_IDLE
 
@@ -30,11 +29,16 @@ cdef extern from "Python.h":
         inquiry tp_clear
         void *tp_new
         void (*tp_free)(void *) noexcept
+        unsigned long tp_flags
+    const unsigned long Py_TPFLAGS_BASETYPE
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *Py_None
     PyTypeObject *Py_TYPE(PyObject *)
+    Py_ssize_t Py_REFCNT(PyObject *)
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
+    void Py_XINCREF(PyObject *)
+    void Py_XDECREF(PyObject *)
     PyObject *PyObject_Init(PyObject *, PyTypeObject *)
     void PyObject_GC_Track(PyObject *)
     void PyObject_GC_UnTrack(PyObject *)
@@ -46,6 +50,22 @@ cdef extern from "Python.h":
     PyObject *PyContext_CopyCurrent()
     int PyContext_Enter(PyObject *context)
     int PyContext_Exit(PyObject *context)
+
+cdef extern from *:
+    """
+    static PyObject *mio_pack(PyObject *const *args, Py_ssize_t count)
+    {
+        PyObject *packed = PyTuple_New(count);
+        Py_ssize_t i;
+
+        for (i = 0; packed != NULL && i < count; i++) {
+            PyTuple_SET_ITEM(packed, i, Py_NewRef(args[i]));
+        }
+        return packed;
+    }
+    """
+    PyObject *pack "mio_pack"(PyObject *const *args, Py_ssize_t count) except NULL
+    PyObject *pack_or_null "mio_pack"(PyObject *const *args, Py_ssize_t count)
 
 cdef object StdHandle = events.Handle
 cdef object StdTimerHandle = events.TimerHandle
@@ -62,22 +82,10 @@ cdef class Host:
     cdef int report(self, dict context) except -1:
         return 0
 
-    cdef bint is_debug(self) noexcept:
-        return False
-
 
 cdef int raised() except -1:
     """Turns the C API's current exception into one that Cython sees."""
     return -1
-
-
-cdef tuple pack(PyObject *const *args, Py_ssize_t count):
-    cdef tuple packed = PyTuple_New(count)
-    cdef Py_ssize_t i
-    for i in range(count):
-        Py_INCREF(args[i])
-        PyTuple_SET_ITEM(packed, i, <object>args[i])
-    return packed
 
 
 cdef inline object value(PyObject *reference):
@@ -110,15 +118,35 @@ cdef inline int drop_args(PyObject *self) noexcept:
     return drop(&(<Handle>self).args)
 
 
-cdef inline int let_go(PyObject *callback, PyObject *context, PyObject *packed,
-                       PyObject **arg, int count) noexcept:
+# What a handle calls, with references of its own: cancel() may drop the handle's meanwhile.
+ctypedef struct Call:
+    PyObject *callback
+    PyObject *context
+    PyObject *args                          # what is called if count is -1
+    PyObject *arg[1 + INLINE_ARGS]          # from 1 on; 0 is the callee's to use
+    int count
+
+
+cdef inline PyObject *make(Call *call) noexcept:
+    cdef PyObject *result
+    if PyContext_Enter(call.context) < 0:
+        return NULL                         # not a Context, or one that is entered already
+    if call.count < 0:
+        result = PyObject_Call(call.callback, call.args, NULL)
+    else:
+        result = PyObject_Vectorcall(call.callback, call.arg + 1,
+                                     call.count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+    PyContext_Exit(call.context)
+    return result
+
+
+cdef inline int let_go(Call *call) noexcept:
     cdef int i
-    for i in range(1, count + 1):
-        Py_DECREF(arg[i])
-    if packed != NULL:
-        Py_DECREF(packed)
-    Py_DECREF(callback)
-    Py_DECREF(context)
+    for i in range(1, call.count + 1):
+        Py_DECREF(call.arg[i])
+    Py_XDECREF(call.args)
+    Py_DECREF(call.callback)
+    Py_DECREF(call.context)
     return 0
 
 
@@ -128,61 +156,32 @@ cdef class Handle:
 
     cdef int run(self) except -1:
         """Call the callback in its context. The caller holds a reference to us."""
-        cdef PyObject *arg[1 + INLINE_ARGS]
-        cdef PyObject *context = self.context
-        cdef PyObject *callback = self.callback if self.callback != NULL else Py_None
-        cdef PyObject *packed = NULL
+        cdef Call call
         cdef PyObject *result
-        cdef int i, count = self.arg_count
+        cdef int i
 
-        # Our own references: cancel() may drop the handle's while the callback runs.
-        Py_INCREF(context)
-        Py_INCREF(callback)
-        if count < 0:
-            packed = self.args
-            Py_INCREF(packed)
-        for i in range(1, count + 1):
-            arg[i] = self.arg[i]
-            Py_INCREF(arg[i])
-
-        if PyContext_Enter(context) < 0:
-            result = NULL                   # not a Context, or one that is entered already
-        else:
-            if count < 0:
-                result = PyObject_Call(callback, packed, NULL)
-            else:
-                result = PyObject_Vectorcall(callback, arg + 1,
-                                             count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-            PyContext_Exit(context)
+        call.count = self.arg_count
+        call.context = self.context
+        Py_INCREF(call.context)
+        call.callback = self.callback if self.callback != NULL else Py_None
+        Py_INCREF(call.callback)
+        call.args = self.args
+        Py_XINCREF(call.args)
+        for i in range(1, call.count + 1):
+            call.arg[i] = self.arg[i]
+            Py_INCREF(call.arg[i])
+        result = make(&call)
         if result == NULL:
             try:
-                self.callback_failed(<object>callback,
-                                     <tuple>packed if count < 0 else pack(arg + 1, count))
+                report_failure(self, <Host>self.host, NULL, &call)
             finally:
-                let_go(callback, context, packed, arg, count)
+                let_go(&call)
             return 0
         Py_DECREF(result)
-        let_go(callback, context, packed, arg, count)
+        let_go(&call)
         return 0
 
     # -- cold path ---------------------------------------------------------
-
-    cdef int callback_failed(self, callback, tuple args) except -1:
-        host = <Host>self.host
-        try:
-            raised()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            context = {
-                "message": f"Exception in callback {describe(host, callback, args)}",
-                "exception": exc,
-                "handle": self,
-            }
-            if self._source_traceback:
-                context["source_traceback"] = self._source_traceback
-            host.report(context)
-        return 0
 
     def _run(self):
         self.run()
@@ -191,7 +190,7 @@ cdef class Handle:
         if self._cancelled:
             return
         self._cancelled = True
-        if (<Host>self.host).is_debug():
+        if (<Host>self.host).debug:
             self._repr = repr(self)
         drop(&self.callback)
         drop_args(<PyObject *>self)
@@ -215,7 +214,7 @@ cdef class Handle:
     def _args(self):
         """A tuple; None once cancelled."""
         if self.args == NULL and not self._cancelled:
-            replace(&self.args, pack(self.arg + 1, self.arg_count))
+            self.args = pack(self.arg + 1, self.arg_count)
         return value(self.args)
 
     @_args.setter
@@ -294,14 +293,16 @@ cdef class TimerHandle(Handle):
 cdef describe(Host host, callback, args):
     """The callback as asyncio writes it in its messages."""
     if describe_takes_debug:
-        return format_helpers._format_callback_source(callback, args, debug=host.is_debug())
+        return format_helpers._format_callback_source(callback, args, debug=host.debug)
     return format_helpers._format_callback_source(callback, args)
 
 
-# -- making and freeing --------------------------------------------------------
+# -- making and letting go -----------------------------------------------------
 #
-# Freed handles are kept, emptied, and used again. The functions at the end stand in the two
-# types in the place of those that Cython made, which know nothing of our references.
+# A handle that is done with is kept, emptied, for the next callback, with one reference, which is
+# the list's. The garbage collector does not know it meanwhile: what is in the list when gc.freeze()
+# is called would be frozen for good, with all that it holds later. The functions at the end stand
+# in the two types in the place of those that Cython made, which know nothing of our references.
 
 cdef enum:
     MAX_FREE = 1024
@@ -313,72 +314,174 @@ ctypedef struct free_list:
 cdef free_list free_handles, free_timers
 
 
-cdef PyObject *reuse(free_list *free) noexcept:
-    """A handle without contents, which the garbage collector does not know yet; or NULL."""
-    if free.count == 0:
-        return NULL
-    free.count -= 1
-    return PyObject_Init(free.handle[free.count], Py_TYPE(free.handle[free.count]))
+cdef inline PyObject *owned(object handle) noexcept:
+    Py_INCREF(<PyObject *>handle)
+    return <PyObject *>handle
 
 
-cdef int fill(Handle handle, Host host, PyObject *callback, PyObject *const *args,
-              Py_ssize_t count, PyObject *context) except -1:
+cdef inline int fill(PyObject *self, Host host, PyObject *callback, PyObject *const *args,
+                     Py_ssize_t count, PyObject *context) except -1:
+    """Takes the reference *self* over if it fails."""
     cdef Py_ssize_t i
 
     if context == NULL or context == Py_None:
         context = PyContext_CopyCurrent()
-        if context == NULL:
-            raised()
     else:
         Py_INCREF(context)
-    handle.context = context
-    Py_INCREF(<PyObject *>host)
-    handle.host = <PyObject *>host
+    (<Handle>self).context = context
+    (<Handle>self).host = <PyObject *>host
+    Py_INCREF((<Handle>self).host)
+    (<Handle>self).callback = callback
     Py_INCREF(callback)
-    handle.callback = callback
-    handle._cancelled = False
     if count <= INLINE_ARGS:
-        handle.arg_count = <int>count
+        (<Handle>self).arg_count = <int>count
         for i in range(count):
+            (<Handle>self).arg[i + 1] = args[i]
             Py_INCREF(args[i])
-            handle.arg[i + 1] = args[i]
     else:
-        handle._args = pack(args, count)
-    if host.is_debug():
-        handle._source_traceback = format_helpers.extract_stack(sys._getframe(0))
+        (<Handle>self).arg_count = -1
+        (<Handle>self).args = pack_or_null(args, count)
+    if context == NULL or (count > INLINE_ARGS and (<Handle>self).args == NULL):
+        Py_DECREF(self)
+        raised()
+    if host.debug:
+        remember_source(<Handle>self)
     return 0
 
 
-cdef Handle new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
-                       PyObject *context):
-    cdef PyObject *free = reuse(&free_handles)
-    cdef Handle handle
-    if free == NULL:
-        handle = Handle.__new__(Handle)
-    else:
-        handle = <Handle>free
-        Py_DECREF(free)                     # the one that it came with; ours is `handle`
-        PyObject_GC_Track(free)
-    fill(handle, host, callback, args, count, context)
-    return handle
+cdef int remember_source(Handle handle) except -1:
+    try:
+        handle._source_traceback = format_helpers.extract_stack(sys._getframe(0))
+    except BaseException:
+        Py_DECREF(<PyObject *>handle)       # fill()'s
+        raise
+    return 0
 
 
-cdef TimerHandle new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
-                           Py_ssize_t count, PyObject *context):
-    cdef PyObject *free = reuse(&free_timers)
-    cdef TimerHandle handle
-    if free == NULL:
-        handle = TimerHandle.__new__(TimerHandle)
-        handle.timer.position = MIO_TIMER_IDLE
-        handle.timer.owner = <void *>handle
+cdef PyObject *new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
+                          PyObject *context) except NULL:
+    cdef PyObject *self
+    if free_handles.count:
+        free_handles.count -= 1
+        self = free_handles.handle[free_handles.count]
+        PyObject_GC_Track(self)
     else:
-        handle = <TimerHandle>free
-        Py_DECREF(free)
-        PyObject_GC_Track(free)
+        self = owned(Handle.__new__(Handle))
+    fill(self, host, callback, args, count, context)
+    return self
+
+
+cdef PyObject *new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
+                         Py_ssize_t count, PyObject *context) except NULL:
+    cdef PyObject *self
+    if free_timers.count:
+        free_timers.count -= 1
+        self = free_timers.handle[free_timers.count]
+        PyObject_GC_Track(self)
+    else:
+        self = owned(TimerHandle.__new__(TimerHandle))
+        (<TimerHandle>self).timer.position = MIO_TIMER_IDLE
+        (<TimerHandle>self).timer.owner = <void *>self
+    (<TimerHandle>self).when_s = when
     Py_INCREF(when)
-    handle.when_s = when
-    fill(handle, host, callback, args, count, context)
-    return handle
+    fill(self, host, callback, args, count, context)
+    return self
+
+
+cdef inline bint keep(PyObject *self) noexcept:
+    """Put an empty handle, with the one reference to it, into its list; False: it is full."""
+    cdef free_list *free = &free_handles
+    if Py_TYPE(self) == <PyTypeObject *>TimerHandle:
+        free = &free_timers
+    if free.count == MAX_FREE:
+        return False
+    (<Handle>self)._cancelled = False
+    free.handle[free.count] = self
+    free.count += 1
+    return True
+
+
+cdef int run_and_let_go(PyObject *self) except -1:
+    cdef Call call
+    cdef PyObject *host
+    cdef PyObject *when_s = NULL
+    cdef PyObject *result
+    cdef int i
+
+    if (Py_REFCNT(self) != 1 or PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL
+            or (<Handle>self)._source_traceback is not None):
+        try:
+            return (<Handle>self).run()
+        finally:
+            Py_DECREF(self)
+
+    # Nobody else has the handle. Its contents are taken out, and it is ready to be the next one
+    # while they run.
+    PyObject_GC_UnTrack(self)
+    call.count = (<Handle>self).arg_count
+    call.callback = (<Handle>self).callback
+    call.context = (<Handle>self).context
+    call.args = (<Handle>self).args
+    for i in range(1, call.count + 1):
+        call.arg[i] = (<Handle>self).arg[i]
+        (<Handle>self).arg[i] = NULL
+    host = (<Handle>self).host
+    (<Handle>self).callback = (<Handle>self).context = (<Handle>self).args = NULL
+    (<Handle>self).host = NULL
+    (<Handle>self).arg_count = 0
+    if Py_TYPE(self) == <PyTypeObject *>TimerHandle:
+        when_s = (<TimerHandle>self).when_s
+        (<TimerHandle>self).when_s = NULL
+    if not keep(self):
+        PyObject_GC_Track(self)
+        Py_DECREF(self)
+
+    result = make(&call)
+    if result == NULL:
+        try:
+            report_failure(None, <Host>host, when_s, &call)
+        finally:
+            let_go(&call)
+            Py_XDECREF(when_s)
+            Py_DECREF(host)
+        return 0
+    Py_DECREF(result)
+    let_go(&call)
+    Py_XDECREF(when_s)
+    Py_DECREF(host)
+    return 0
+
+
+cdef int report_failure(Handle handle, Host host, PyObject *when_s, Call *call) except -1:
+    """Report the exception that *call* ended by; of a handle that is gone, by its like."""
+    cdef PyObject *like
+    try:
+        raised()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        args = value(call.args)
+        if call.count >= 0:
+            like = pack(call.arg + 1, call.count)
+            args = <object>like
+            Py_DECREF(like)
+        if handle is None:
+            if when_s == NULL:
+                like = new_handle(host, call.callback, items(args), len(args), call.context)
+            else:
+                like = new_timer(host, when_s, call.callback, items(args), len(args),
+                                 call.context)
+            handle = <Handle>like
+            Py_DECREF(like)
+        context = {
+            "message": f"Exception in callback {describe(host, <object>call.callback, args)}",
+            "exception": exc,
+            "handle": handle,
+        }
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        host.report(context)
+    return 0
 
 
 cdef int clear(PyObject *self) noexcept:
@@ -411,7 +514,6 @@ cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 
 cdef void free_handle(PyObject *self) noexcept:
     cdef PyTypeObject *type = Py_TYPE(self)
-    cdef free_list *free = NULL
 
     PyObject_GC_UnTrack(self)
     if PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL:
@@ -419,14 +521,10 @@ cdef void free_handle(PyObject *self) noexcept:
     clear(self)
     drop(&(<Handle>self).context)
     drop(&(<Handle>self).host)
-    if type == <PyTypeObject *>Handle:
-        free = &free_handles
-    elif type == <PyTypeObject *>TimerHandle:
+    if type == <PyTypeObject *>TimerHandle:
         drop(&(<TimerHandle>self).when_s)
-        free = &free_timers
-    if free != NULL and free.count < MAX_FREE:
-        free.handle[free.count] = self
-        free.count += 1
+    if keep(self):
+        PyObject_Init(self, type)           # with one reference again: the list's
     else:
         Py_DECREF(Py_None)                  # in _source_traceback
         Py_DECREF(Py_None)                  # in _repr
@@ -438,6 +536,7 @@ cdef int by_hand(PyTypeObject *type) noexcept:
     type.tp_traverse = <traverseproc>traverse
     type.tp_clear = <inquiry>clear
     type.tp_new = NULL                      # only a loop makes handles
+    type.tp_flags &= ~Py_TPFLAGS_BASETYPE   # nor classes of them: a list has only our two
 
 
 by_hand(<PyTypeObject *>Handle)

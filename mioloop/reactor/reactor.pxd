@@ -73,10 +73,10 @@ cdef class Reactor(Host):
     cdef dict token_by_fd               # one registration a descriptor
 
     cdef bint parked                    # inside a poll that may block
+    cdef int wakers                     # threads that are about to end such a poll
     cdef bint running                   # inside run_turns(): what is written is flushed there
     cdef bint stopping
     cdef bint closed
-    cdef bint debug
     cdef bint slow_run                  # debug mode, or someone replaced Handle._run
     cdef bint run_until_stopped         # the next run_turns() goes on until stopping
     cdef int turns_since_poll
@@ -95,12 +95,11 @@ cdef class Reactor(Host):
     cdef int open_reactor(self, str selector, str trigger, double spin_s) except -1
     cdef int close_reactor(self) except -1
     @cython.final
-    cdef inline int push(self, Handle handle) except -1:
+    cdef inline int push(self, PyObject *handle) except -1:
         if self.ring_count == self.ring_capacity:
             self.grow_ring()
-        Py_INCREF(handle)
-        self.ring[(self.ring_first + self.ring_count) & (self.ring_capacity - 1)] = (
-            <PyObject *>handle)
+        Py_INCREF(<object>handle)
+        self.ring[(self.ring_first + self.ring_count) & (self.ring_capacity - 1)] = handle
         self.ring_count += 1
         return 0
 
@@ -113,7 +112,7 @@ cdef class Reactor(Host):
         return first
 
     cdef Handle soon(self, object callback, tuple args, object context)
-    cdef int schedule(self, TimerHandle handle, int64_t deadline_ns) except -1
+    cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1
     cdef int wake(self) except -1
     cdef int run_turns(self) except -1
     cdef Source lookup(self, mio_token token)

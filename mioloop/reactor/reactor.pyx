@@ -18,9 +18,12 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of
+from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_and_let_go
 
 import os
+
+cdef extern from "sched.h" nogil:
+    int sched_yield()
 
 cdef extern from *:
     ctypedef int (*visitproc)(PyObject *, void *) noexcept
@@ -152,6 +155,10 @@ cdef class Reactor(Host):
     cdef int close_reactor(self) except -1:
         """Let go of everything. Idempotent; runs in __dealloc__ and tp_clear too."""
         self.closed = True
+        # A process that was forked in the middle of a wake-up has none of the threads that count.
+        while self.wakers and self.fork_generation == forks:
+            with nogil:
+                sched_yield()
         drop_handles(self)
         drop_sources(self)
         mio_timers_free(&self.timers)
@@ -192,21 +199,30 @@ cdef class Reactor(Host):
 
     cdef Handle soon(self, object callback, tuple args, object context):
         handle = handle_of(self, callback, args, context)
-        self.push(handle)
+        self.push(<PyObject *>handle)
         return handle
 
     cdef int wake(self) except -1:
         """End a poll that blocks now. Needed after a push() from another thread."""
         if self.parked:
             self.parked = False             # one write is enough
-            mio_poll_wake(self.poll)
+            # Without the GIL, which the loop needs as soon as the write has woken it: holding
+            # it would make the loop wait a second time. close_reactor() waits for `wakers`.
+            self.wakers += 1
+            with nogil:
+                mio_poll_wake(self.poll)
+            self.wakers -= 1
         return 0
 
     # -- timers ------------------------------------------------------------
 
-    cdef int schedule(self, TimerHandle handle, int64_t deadline_ns) except -1:
-        check(mio_timers_add(&self.timers, &handle.timer, deadline_ns))
-        Py_INCREF(handle)
+    cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1:
+        """The heap has a reference of its own. Takes the caller's over if it fails."""
+        cdef int rc = mio_timers_add(&self.timers, &(<TimerHandle>handle).timer, deadline_ns)
+        if rc < 0:
+            Py_DECREF(<object>handle)
+            check(rc)
+        Py_INCREF(<object>handle)
         return 0
 
     cdef int forget_timer(self, TimerHandle handle) except -1:
@@ -343,25 +359,27 @@ cdef class Reactor(Host):
             if first == NULL or first.deadline_ns > now:
                 return 0
             handle = <TimerHandle>first.owner
-            self.push(handle)
+            self.push(<PyObject *>handle)
             self.forget_timer(handle)
             self.timer_total += 1
 
     cdef int run_ready(self, size_t count) except -1:
         """Run the next *count* handles of the ring, then flush what they wrote."""
-        cdef Handle handle
+        cdef PyObject *first
 
         while count and self.ring_count:    # a nested run may have emptied it
             count -= 1
-            handle = <Handle>self.pop()
-            Py_DECREF(handle)               # the ring's reference; ours is `handle`
-            if handle._cancelled:
+            first = self.pop()
+            if (<Handle>first)._cancelled:
+                Py_DECREF(<object>first)
                 continue
             self.callback_total += 1
             if self.slow_run:
+                handle = <Handle>first
+                Py_DECREF(handle)           # the ring's reference; ours is `handle`
                 self.run_slowly(handle)
             else:
-                handle.run()
+                run_and_let_go(first)
         if self.unflushed is not None:
             self.flush()
         return 0

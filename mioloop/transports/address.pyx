@@ -4,7 +4,7 @@ What is not covered here (names to resolve, scopes, other families) is left to t
 object itself, so that it reads, and fails, as it does there.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
@@ -124,6 +124,20 @@ cdef object to_python(mio_address *address, socklen_t length):
         return PyUnicode_DecodeFSDefaultAndSize(
             address.un.sun_path, strnlen(address.un.sun_path, path_length))
     return None
+
+
+cdef bytes packed(mio_address *address, socklen_t length):
+    """The address in the fewest bytes, for unpacked(); None where to_python() has nothing."""
+    if length == 0 or address.any.sa_family not in (AF_INET, AF_INET6, AF_UNIX):
+        return None
+    return PyBytes_FromStringAndSize(<char *>address, min(length, <socklen_t>sizeof(mio_address)))
+
+
+cdef object unpacked(bytes address):
+    cdef mio_address whole
+    memset(&whole, 0, sizeof(whole))
+    memcpy(&whole, PyBytes_AS_STRING(address), PyBytes_GET_SIZE(address))
+    return to_python(&whole, <socklen_t>PyBytes_GET_SIZE(address))
 
 
 cdef long long number(object field, long long most) except? -1:

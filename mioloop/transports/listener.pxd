@@ -14,13 +14,13 @@ cdef class Listener(Source):
     cdef bint paused                        # out of descriptors: accepting resumes by a timer
     cdef object context                     # of start_serving(): factories run in copies (R38)
     cdef tuple sock_kind
-    cdef object sockname                    # of every connection, or None if it must be asked
+    cdef bytes address                      # of every connection, or None if it must be asked
 
     cdef int start(self) except -1
     cdef int stop(self) except -1
     cdef bint accept_one(self) except -1
     cdef bint accept_failed(self, int error) except -1
-    cdef int connected(self, int fd, dict extra) except -1
+    cdef int connected(self, int fd, bytes peer, bytes local) except -1
     cdef int rearm(self) except -1
 
 

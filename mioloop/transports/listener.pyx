@@ -11,8 +11,8 @@ from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
-from mioloop.transports.address cimport mio_address, to_python
-from mioloop.transports.stream cimport new_stream
+from mioloop.transports.address cimport mio_address, packed, unpacked
+from mioloop.transports.stream cimport new_accepted
 from mioloop.transports.sysio cimport *
 
 import os
@@ -68,21 +68,16 @@ cdef class Listener(Source):
         fd = mio_accept(self.fd, <sockaddr *>&address, &length)
         if fd < 0:
             return self.accept_failed(-fd)
-        extra = {}
-        peername = to_python(&address, length)
-        if peername is not None:
-            extra["peername"] = peername
-        sockname = self.sockname
-        if sockname is None:
+        peer = packed(&address, length)
+        local = self.address
+        if local is None:
             length = sizeof(address)
             if getsockname(fd, <sockaddr *>&address, &length) == 0:
-                sockname = to_python(&address, length)
-        if sockname is not None:
-            extra["sockname"] = sockname
-        self.connected(fd, extra)
+                local = packed(&address, length)
+        self.connected(fd, peer, local)
         return True
 
-    cdef int connected(self, int fd, dict extra) except -1:
+    cdef int connected(self, int fd, bytes peer, bytes local) except -1:
         """Make protocol and transport in a copy of the server's context (R37, R38)."""
         cdef bint owned = False
         context = PyContext_Copy(self.context)
@@ -93,11 +88,12 @@ cdef class Listener(Source):
                 sock = socket_module.socket(*self.sock_kind, fileno=fd)
                 owned = True
                 sock.setblocking(False)
-                self.accept_tls(sock, extra)
+                self.accept_tls(sock, {name: unpacked(address) for name, address in
+                                       (("peername", peer), ("sockname", local))
+                                       if address is not None})
             else:
                 protocol = self.protocol_factory()
-                new_stream(self.reactor, None, fd, self.sock_kind, protocol, None, extra,
-                           self.server)
+                new_accepted(self.reactor, fd, self.sock_kind, protocol, self.server, peer, local)
                 owned = True
         except (SystemExit, KeyboardInterrupt):
             raise
@@ -164,7 +160,7 @@ cdef class Listener(Source):
         return self.reactor.release(self, False)
 
     def __repr__(self):
-        return f"<Listener fd={self.fd} sockname={self.sockname!r}>"
+        return f"<Listener fd={self.fd} sock={self.sock!r}>"
 
 
 cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol_factory,
@@ -174,6 +170,8 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
     start() begins to accept.
     """
     cdef Listener self = Listener.__new__(Listener)
+    cdef mio_address address
+    cdef socklen_t length
     self.reactor = reactor
     self.fd = fd
     self.sock = sock
@@ -184,7 +182,10 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
     self.context = PyContext_CopyCurrent()
     self.sock_kind = (sock.family, sock.type, sock.proto)
     base_events._set_nodelay(sock)          # on Linux its connections inherit it
-    address = sock.getsockname()
-    if sock.family == socket_module.AF_UNIX or address[0] not in ("0.0.0.0", "::"):
-        self.sockname = address
+    length = sizeof(address)
+    memset(&address, 0, sizeof(address))
+    if (getsockname(fd, <sockaddr *>&address, &length) == 0
+            and (sock.family == socket_module.AF_UNIX
+                 or sock.getsockname()[0] not in ("0.0.0.0", "::"))):
+        self.address = packed(&address, length)
     return self

@@ -3,6 +3,7 @@
 Ownership  the descriptor is ours: closed when the process has ended, or with the loop.
 """
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
@@ -18,7 +19,7 @@ cdef class ProcessEnd(Source):
         close_descriptor(self.fd)
         self.fd = -1
         # Queued: what the pipes brought in the same poll goes to the protocol first.
-        return self.reactor.push(self.handle)
+        return self.reactor.push(<PyObject *>self.handle)
 
     def __dealloc__(self):
         if self.fd >= 0:

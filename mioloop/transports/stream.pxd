@@ -15,6 +15,9 @@ cdef class StreamTransport(ByteFlow):
     cdef object sock                    # socket.socket, or None: made when asked for
     cdef tuple sock_kind                # (family, type, proto) to make it with
     cdef object server                  # asyncio's Server, told when we come and go
+    # of an accepted connection, until somebody asks for `extra`, which is None so long
+    cdef bytes peer_address
+    cdef bytes local_address
 
     # reading
     cdef object data_received           # bound once, not looked up per read
@@ -40,6 +43,7 @@ cdef class StreamTransport(ByteFlow):
     cdef int on_eof(self) except -1
     cdef int protocol_failed(self, str name) except -1
     cdef int call_protocol(self, str name, object method, object arg) except -1
+    cdef dict info(self)
     cdef int remember_addresses(self) except -1
     cdef int file_failed(self, exc) except -1
     cdef int end_file(self) except -1
@@ -49,3 +53,6 @@ cdef class StreamTransport(ByteFlow):
 
 cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock_kind,
                                 object protocol, object waiter, dict extra, object server)
+
+cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
+                                  object server, bytes peer_address, bytes local_address)

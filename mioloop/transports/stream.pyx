@@ -14,10 +14,12 @@ from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromString
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
+from mioloop.transports.address cimport unpacked
 from mioloop.transports.endpoint cimport mio_bytes_set_size
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sendfile cimport FileSending, open_file
@@ -42,6 +44,9 @@ cdef extern from "Python.h":
     void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
+
+cdef enum:
+    JOIN_BYTES = 4096           # a copy of no more costs less than sendmsg() does for its vector
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
@@ -220,14 +225,20 @@ cdef class StreamTransport(ByteFlow):
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
-        cdef Py_ssize_t count
+        cdef char joined[JOIN_BYTES]
+        cdef Py_ssize_t count, i, end = 0
 
         if len(self.chunks) == 1:
             chunk = self.chunks[0]
             tried[0] = PyBytes_GET_SIZE(chunk) - self.first_sent
             return mio_send(self.fd, PyBytes_AS_STRING(chunk) + self.first_sent, tried[0])
         count = self.gather(iov, tried)
-        return mio_sendv(self.fd, iov, count)
+        if tried[0] > JOIN_BYTES:
+            return mio_sendv(self.fd, iov, count)
+        for i in range(count):
+            memcpy(joined + end, iov[i].iov_base, iov[i].iov_len)
+            end += iov[i].iov_len
+        return mio_send(self.fd, joined, end)
 
     cdef bint idle(self) noexcept:
         return self.file is None and ByteFlow.idle(self)
@@ -392,23 +403,43 @@ cdef class StreamTransport(ByteFlow):
         self.data_received = self.get_buffer = self.buffer_updated = None  # until the next read
 
     def get_extra_info(self, name, default=None):
-        if name == "socket" and "socket" not in self.extra:
-            self.extra["socket"] = trsock.TransportSocket(self.socket_object())
+        extra = self.info()
+        if name == "socket" and "socket" not in extra:
+            extra["socket"] = trsock.TransportSocket(self.socket_object())
         elif name == "sockname" or name == "peername":
             self.remember_addresses()
-        return self.extra.get(name, default)
+        return extra.get(name, default)
+
+    cdef dict info(self):
+        """`extra`, made when it is asked for."""
+        if self.extra is None:
+            self.extra = {}
+            if self.peer_address is not None:
+                self.extra["peername"] = unpacked(self.peer_address)
+            if self.local_address is not None:
+                self.extra["sockname"] = unpacked(self.local_address)
+            self.peer_address = self.local_address = None
+        return self.extra
+
+    @property
+    def _extra(self):
+        return self.info()
 
     cdef int remember_addresses(self) except -1:
         """Both answer after the close too (R57)."""
-        if self.fd < 0 or ("sockname" in self.extra and "peername" in self.extra):
+        cdef dict extra
+        if self.fd < 0 or (self.peer_address is not None and self.local_address is not None):
+            return 0
+        extra = self.info()
+        if "sockname" in extra and "peername" in extra:
             return 0
         sock = self.socket_object()
         for name, ask in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
-            if name not in self.extra:
+            if name not in extra:
                 try:
-                    self.extra[name] = ask()
+                    extra[name] = ask()
                 except OSError:
-                    self.extra[name] = None
+                    extra[name] = None
         return 0
 
     cdef object socket_object(self):
@@ -505,15 +536,34 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
                                 object protocol, object waiter, dict extra, object server):
     """A transport on a connected, non-blocking socket; connection_made() is scheduled.
 
-    sock may be None: the transport then owns *fd* and makes a socket of *sock_kind* if it is
-    asked for one. *waiter*, if not None, is a future that is set when reading has begun.
+    *waiter*, if not None, is a future that is set when reading has begun.
     """
     cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
     self.sock = sock
     self.sock_kind = sock_kind
     self.extra = extra
+    start_serving(self, reactor, fd, protocol, waiter, server)
+    return self
+
+
+cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
+                                  object server, bytes peer_address, bytes local_address):
+    """The same for *fd* of accept(2), which is the transport's; the addresses may be None.
+
+    A socket of *sock_kind* is made if somebody asks for one.
+    """
+    cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
+    self.sock_kind = sock_kind
+    self.peer_address = peer_address
+    self.local_address = local_address
+    start_serving(self, reactor, fd, protocol, None, server)
+    return self
+
+
+cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object protocol,
+                       object waiter, object server) except -1:
     # A Unix socket stops short at a message that passes descriptors, with more behind it.
-    self.short_is_all = sock_kind[0] in (AF_INET, AF_INET6)
+    self.short_is_all = self.sock_kind[0] in (AF_INET, AF_INET6)
     if server is not None:
         if server_wants_transport:
             server._attach(self)
@@ -525,4 +575,4 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
     except BaseException:
         self.leave_server()
         raise
-    return self
+    return 0

@@ -172,6 +172,34 @@ def test_exception_of_a_callback_goes_to_the_handler(loop, reports):
     assert report["handle"] is handle
 
 
+@pytest.mark.known_difference("uvloop", "its handles are of classes of its own")
+@pytest.mark.parametrize("arguments", [(), (1, 2), (1, 2, 3, 4, 5)], ids=len)
+@pytest.mark.parametrize("how", ["call_soon", "call_later", "call_soon_threadsafe"])
+def test_failure_of_a_callback_whose_handle_nobody_kept_names_it(loop, how, arguments):
+    """R13: the report has a handle, with what was called and how."""
+    reports = []
+    context = contextvars.copy_context()
+
+    def fails(*args):
+        loop.call_soon(int)                 # its handle must not be taken for ours
+        raise ZeroDivisionError(args)
+
+    loop.set_exception_handler(lambda loop, report: reports.append(report))
+    delay = (0.001,) if how == "call_later" else ()
+    getattr(loop, how)(*delay, fails, *arguments, context=context)
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    (report,) = reports
+    handle = report["handle"]
+    assert isinstance(handle, asyncio.TimerHandle if delay else asyncio.Handle)
+    assert not handle.cancelled()
+    assert "fails(" in repr(handle) and "fails(" in report["message"]
+    assert report["exception"].args == (arguments,)
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        assert handle._args == arguments and handle._context is context
+        assert handle._callback is fails
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("method", ["call_soon", "call_later"])
 def test_interrupt_leaves_the_run_and_keeps_the_rest_queued(loop, error, method):
@@ -258,6 +286,33 @@ def test_replaced_task_class_is_used(loop, monkeypatch):
     task = loop.create_task(main())
     assert type(task) is Task
     assert loop.run_until_complete(task) == "done"
+
+
+@pytest.mark.known_difference("uvloop", "keeps the class that it was compiled with")
+def test_futures_are_made_by_whatever_stands_at_asyncio_futures_future(loop, monkeypatch):
+    """R15: tools replace asyncio.futures.Future."""
+
+    class Future(asyncio.Future):
+        pass
+
+    assert type(loop.create_future()) is asyncio.Future
+    monkeypatch.setattr(asyncio.futures, "Future", Future)
+    assert type(loop.create_future()) is Future
+
+
+def test_create_task_by_keyword_and_with_a_mistake(loop):
+    """R15: every way to call it, and the errors of a wrong one."""
+
+    async def main():
+        return asyncio.current_task().get_name()
+
+    assert loop.run_until_complete(loop.create_task(coro=main(), name="mine")) == "mine"
+    assert loop.run_until_complete(loop.create_task(main(), name=None)).startswith("Task-")
+    with pytest.raises(TypeError, match="a coroutine was expected, got 3"):
+        loop.create_task(3)
+    for args, keywords in ([], {}), ([1, 2], {}), ([], {"nmae": "mine"}):
+        with pytest.raises(TypeError):
+            loop.create_task(*args, **keywords)
 
 
 @pytest.mark.known_difference("uvloop", "adds context= and eager_start=None", strict=False)

@@ -136,7 +136,10 @@ def test_post_from_a_signal_handler_on_the_loop_s_own_thread(loop):
     def handler(number, frame):
         nonlocal sent
         sent += 1
-        loop.call_soon_threadsafe(received.append, sent)
+        post(sent)                          # as a value: the next signal may interrupt us
+
+    def post(number):
+        loop.call_soon_threadsafe(received.append, number)
 
     async def main():
         give_up = loop.time() + 10
@@ -153,7 +156,7 @@ def test_post_from_a_signal_handler_on_the_loop_s_own_thread(loop):
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
-    assert received == list(range(1, sent + 1))
+    assert sorted(received) == list(range(1, sent + 1))
 
 
 def test_post_to_a_loop_that_does_not_run_is_kept(loop):
@@ -172,6 +175,33 @@ def test_post_to_a_closed_loop_raises(loop):
     loop.close()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         loop.call_soon_threadsafe(print)
+
+
+def test_loop_can_be_closed_while_threads_post(loop_kind):
+    """R86: a post either arrives or raises, also in the middle of a wake-up."""
+    for _ in range(30):
+        loop = loop_kind.new()
+        started = threading.Barrier(5)
+        refused = []
+
+        def post(loop=loop, started=started, refused=refused):
+            started.wait(10)
+            try:
+                while True:
+                    loop.call_soon_threadsafe(int)
+            except RuntimeError as exc:
+                refused.append(str(exc))
+
+        threads = [threading.Thread(target=post) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait(10)
+        loop.call_later(0.002, loop.stop)
+        loop.run_forever()
+        loop.close()
+        for thread in threads:
+            thread.join(10)
+        assert len(refused) == 4
 
 
 def test_threadsafe_handle_can_be_cancelled(loop):
