@@ -100,8 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "known_difference(loop, reason, *, since=None, until=None, strict=True, run=True): "
-        "this loop ('asyncio' or 'uvloop') is expected to fail the test, on the Python versions "
-        "since..until (tuples, both inclusive); run=False if it would crash or hang.",
+        "this loop ('asyncio', 'uvloop' or 'mioloop') is expected to fail the test, on the Python "
+        "versions since..until (tuples, both inclusive); run=False if it would crash or hang.",
     )
 
 

@@ -54,6 +54,7 @@ cdef class TlsProtocol(StreamFilter):
 
     cdef int take_protocol(self, protocol) except -1
     cdef int go_on(self) except -1
+    cdef int go_on_later(self) except -1
     cdef int shake_hands(self) except -1
     cdef int handshake_failed(self, exc) except -1
     cdef int handshake_done(self) except -1

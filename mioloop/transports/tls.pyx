@@ -94,6 +94,11 @@ cdef class TlsProtocol(StreamFilter):
             return self.shut_down()
         return 0
 
+    cdef int go_on_later(self) except -1:
+        """An interrupt leaves the loop: the next run takes up what is here and comes only once."""
+        self.reactor.soon(self._resume, (), None)
+        return 0
+
     cdef bint reads(self) noexcept:
         return self.state == OPEN and not self.reading_paused
 
@@ -113,6 +118,7 @@ cdef class TlsProtocol(StreamFilter):
                 self.send()                     # key updates, alerts
                 self.watch_unread()
         except (SystemExit, KeyboardInterrupt):
+            self.go_on_later()
             raise
         except BaseException as exc:
             self.fatal(exc, "Fatal error on SSL protocol")
@@ -271,6 +277,7 @@ cdef class TlsProtocol(StreamFilter):
         try:
             self._app_protocol.resume_writing()
         except (SystemExit, KeyboardInterrupt):
+            self.go_on_later()
             raise
         except BaseException as exc:
             self.report("protocol.resume_writing() failed", exc)
@@ -321,7 +328,12 @@ cdef class TlsProtocol(StreamFilter):
             logger.debug("%r: SSL handshake took %.1f ms", self, took_s * 1e3)
         if not self.app_connected:
             self.app_connected = True
-            self._app_protocol.connection_made(self._app_transport)
+            try:
+                self._app_protocol.connection_made(self._app_transport)
+            except (SystemExit, KeyboardInterrupt):
+                self.wake_waiter(None)  # it was made
+                self.go_on_later()
+                raise
         self.wake_waiter(None)
         if self.state == OPEN:
             self.encrypt(False)
@@ -365,6 +377,7 @@ cdef class TlsProtocol(StreamFilter):
             if self._app_protocol.eof_received():
                 logger.warning("returning true from eof_received() has no effect when using ssl")
         except (SystemExit, KeyboardInterrupt):
+            self.go_on_later()
             raise
         except BaseException as exc:
             self.fatal(exc, "Error calling eof_received()")

@@ -7,6 +7,8 @@ never has more than the high mark and one write in memory.
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import os
 import socket
 import ssl
@@ -179,6 +181,75 @@ def test_reader_that_stops_holds_up_a_write_pipe(loop, run):
         transport.abort()
         await protocol.closed()
         os.close(read_end)
+
+    run(loop, main())
+
+
+async def over_socket(loop, tls, protocol, kind):
+    near, far = socket_pair(kind)
+    small_buffers(near, far)
+    transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+    return transport, far.close
+
+
+async def over_tls(loop, tls, protocol):
+    near, far = socket_pair("tcp")
+    small_buffers(near, far)
+    accepting = loop.run_in_executor(None, lambda: tls.server.wrap_socket(far, server_side=True))
+    transport, _ = await loop.create_connection(
+        lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
+    )
+    return transport, (await accepting).close
+
+
+async def over_pipe(loop, tls, protocol):
+    read_end, write_end = os.pipe()
+    transport, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(write_end, "wb"))
+    return transport, lambda: os.close(read_end)
+
+
+BELOW_TLS_BYTES = 2 * 65536 + 20_000  # the socket's own mark, a piece, and what makes records of it
+
+
+@pytest.mark.parametrize("data_type", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize(
+    "connect",
+    [
+        pytest.param(functools.partial(over_socket, kind="tcp"), id="tcp"),
+        pytest.param(functools.partial(over_socket, kind="unix"), id="unix"),
+        pytest.param(over_tls, id="tls"),
+        pytest.param(over_pipe, id="pipe"),
+    ],
+)
+def test_peer_that_stops_reading_costs_no_more_memory_than_the_mark_and_a_write(
+    loop, loop_kind, run, tls, connect, data_type
+):
+    """R52: not what the transport says of itself: what the allocator was asked for."""
+
+    async def main():
+        protocol = Producer(loop, lambda t: t.write(data_type(bytes(WRITE_BYTES))))
+        protocol.paused = True  # until all is ready
+        transport, close_far = await connect(loop, tls, protocol)
+        transport.set_write_buffer_limits(high=MIB)
+        await turns()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            protocol.resume_writing()
+            await protocol.until(lambda: protocol.paused)
+            await turns()
+            _, most_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert protocol.written > MIB
+        below = BELOW_TLS_BYTES if connect is over_tls else 0
+        if loop_kind.name == "asyncio":
+            below += MIB // 8  # a bytearray has room to grow
+        copying = 2 * WRITE_BYTES  # the caller's own, while its bytes are copied
+        assert most_bytes < MIB + WRITE_BYTES + below + copying + 20_000
+        transport.abort()
+        await protocol.closed()
+        close_far()
 
     run(loop, main())
 

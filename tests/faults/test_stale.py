@@ -8,6 +8,8 @@ and finds nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import socket
 
@@ -135,6 +137,56 @@ def test_transport_whose_descriptor_was_closed_behind_its_back_can_be_dropped(lo
             assert protocol.calls.count("connection_lost") == 1
 
     run(loop, main())
+
+
+@contextlib.contextmanager
+def lowest_free(number):
+    """The next descriptor that is opened is *number*, which is free."""
+    fillers = []
+    while (filler := os.dup(0)) != number:
+        fillers.append(filler)
+    os.close(number)
+    yield
+    for filler in fillers:
+        os.close(filler)
+
+
+@pytest.mark.known_difference("uvloop", "aborts the process", run=False)
+@pytest.mark.known_difference("asyncio", "never reads from the new one", run=False)
+def test_number_taken_from_a_live_transport_serves_who_is_accepted_with_it(loop, run, reports):
+    """R29, R33: closed behind its back, the number is a new connection's; the old one has nothing.
+
+    That it can no longer be closed is reported; nobody closes the number of another.
+    """
+
+    async def main():
+        old, new = Recorder(loop), Recorder(loop)
+        near, far = socket_pair("tcp")
+        server = await loop.create_server(lambda: new, "127.0.0.1", 0)
+        with far, socket.socket() as client:
+            await loop.create_connection(lambda: old, sock=near)
+            number = old.transport.get_extra_info("socket").fileno()
+            await turns()
+            os.close(number)
+            with lowest_free(number):
+                client.connect(server.sockets[0].getsockname())
+                await new.made
+            assert new.transport.get_extra_info("socket").fileno() == number
+            far.sendall(b"for the old one")
+            client.sendall(b"for the new one")
+            assert await new.received(15) == b"for the new one"
+            new.transport.write(b"answer")
+            assert await loop.run_in_executor(None, client.recv, 10) == b"answer"
+            new.transport.close()
+            await new.closed()
+            old.transport.abort()
+            await old.closed()
+        assert old.data == b"" and new.data == b"for the new one"
+        server.close()
+        await server.wait_closed()
+
+    run(loop, main())
+    assert [report["exception"].errno for report in reports] == [errno.EBADF]
 
 
 @pytest.mark.known_difference("uvloop", "aborts the process", run=False)

@@ -1,8 +1,8 @@
 """A server whose memory is looked at while its TLS connections are idle (test_tls.py, R73).
 
-Run with a way to serve, "ssl" or the trigger of a mioloop loop, and a certificate with its key. It
-prints its port; for each number read from standard input it waits until so many connections have
-had an echo in all, and prints the bytes of memory that it has to itself.
+Run with a certificate with its key, and with "ssl", "bio", or options of mioloop.run() as
+NAME=VALUE. It prints its port; for each number read from standard input it waits until so many
+connections have had an echo in all, and prints the bytes of memory that it has to itself.
 """
 
 from __future__ import annotations
@@ -29,13 +29,37 @@ def answer_questions(served: Any) -> None:
         print(own_bytes(), flush=True)
 
 
-def serve_by_ssl(context: ssl.SSLContext) -> None:
-    """What the ssl module needs by itself: its sockets, in a list."""
-    served: list[ssl.SSLSocket] = []
+def shake_hands_by_bio(context: ssl.SSLContext, sock: socket.socket) -> Any:
+    """The socket and the ssl module's objects around it, after an echo."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = context.wrap_bio(incoming, outgoing, server_side=True)
+
+    def until_done(step: Any, *args: Any) -> Any:
+        while True:
+            try:
+                return step(*args)
+            except ssl.SSLWantReadError:
+                if outgoing.pending:
+                    sock.sendall(outgoing.read())
+                incoming.write(sock.recv(65536))
+            finally:
+                if outgoing.pending:
+                    sock.sendall(outgoing.read())
+
+    until_done(session.do_handshake)
+    until_done(session.write, until_done(session.read, 1024))
+    return sock, session, incoming, outgoing
+
+
+def serve_by_ssl(context: ssl.SSLContext, by_bio: bool) -> None:
+    """What the ssl module needs by itself: its objects, in a list."""
+    served: list[Any] = []
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
 
     def accept() -> None:
+        while by_bio:
+            served.append(shake_hands_by_bio(context, listener.accept()[0]))
         while True:
             client = context.wrap_socket(listener.accept()[0], server_side=True)
             client.sendall(client.recv(1024))
@@ -45,7 +69,7 @@ def serve_by_ssl(context: ssl.SSLContext) -> None:
     answer_questions(served)
 
 
-def serve_by_mioloop(context: ssl.SSLContext, trigger: str) -> None:
+def serve_by_loop(context: ssl.SSLContext, options: dict[str, str]) -> None:
     import mioloop
 
     served: list[asyncio.Protocol] = []
@@ -69,14 +93,14 @@ def serve_by_mioloop(context: ssl.SSLContext, trigger: str) -> None:
             protocol.transport.abort()
         server.close()
 
-    mioloop.run(main(), trigger=trigger)
+    mioloop.run(main(), **options)
 
 
 if __name__ == "__main__":
-    way, certificate = sys.argv[1:]
+    certificate, *way = sys.argv[1:]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    if way == "ssl":
-        serve_by_ssl(context)
+    if way in (["ssl"], ["bio"]):
+        serve_by_ssl(context, way == ["bio"])
     else:
-        serve_by_mioloop(context, way)
+        serve_by_loop(context, dict(option.split("=") for option in way))

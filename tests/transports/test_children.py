@@ -184,10 +184,9 @@ def test_poll_that_takes_no_more_leaves_the_child_to_a_thread(mioloop_loop, run,
     run(loop, main())
 
 
-def test_sigchld_belongs_to_the_program(loop_kind, loop, run):
+@pytest.mark.known_difference("uvloop", "keeps SIGCHLD for itself", run=False)
+def test_sigchld_belongs_to_the_program(loop, run):
     """R78, R81: a handler of the program's own, while children are watched."""
-    if loop_kind.backend == "uvloop":
-        pytest.skip("keeps SIGCHLD for itself")
     seen = []
 
     async def main():
@@ -257,12 +256,10 @@ def test_status_that_popen_took_is_the_status(mioloop_loop, run, caplog):
     assert not caplog.records
 
 
+@pytest.mark.known_difference("asyncio", "needs another watcher", until=(3, 11), run=False)
+@pytest.mark.known_difference("uvloop", "has children in the main thread only", run=False)
 def test_children_from_a_loop_in_another_thread(loop_kind, no_leaked_descriptor):
     """R78: a loop that is not in the main thread."""
-    if sys.version_info < (3, 12) and loop_kind.backend == "asyncio":
-        pytest.skip("needs the watcher of 3.12")
-    if loop_kind.backend == "uvloop":
-        pytest.skip("libuv watches children from the main thread only")
     results = []
 
     async def main():
@@ -430,12 +427,10 @@ def test_preexec_function_does_not_block_the_loop(loop, run, gate):
     run(loop, main())
 
 
+@pytest.mark.known_difference("asyncio", "needs another watcher", until=(3, 11), run=False)
+@pytest.mark.known_difference("uvloop", "has children in the main thread only", run=False)
 def test_preexec_function_is_called_in_the_thread_of_the_loop(loop_kind, no_leaked_descriptor):
     """R80: its thread, its thread locals; in a loop of any thread."""
-    if loop_kind.backend == "uvloop":
-        pytest.skip("libuv watches children from the main thread only")
-    if sys.version_info < (3, 12) and loop_kind.backend == "asyncio":
-        pytest.skip("needs the watcher of 3.12")
     local = threading.local()
     results = []
 
@@ -693,7 +688,10 @@ def test_killed_pid_is_never_somebody_else_s(mioloop_loop, run, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "connection_made",
+        pytest.param(
+            "connection_made",
+            marks=pytest.mark.known_difference("uvloop", "raises it at the caller", run=False),
+        ),
         "pipe_data_received",
         "pipe_connection_lost",
         "process_exited",
@@ -702,8 +700,6 @@ def test_killed_pid_is_never_somebody_else_s(mioloop_loop, run, monkeypatch):
 )
 def test_protocol_that_raises_is_reported_and_the_rest_goes_on(loop, run, reports, name):
     """R13: one report a call, and every other call comes."""
-    if "uvloop" in type(loop).__module__ and name == "connection_made":
-        pytest.skip("leaves subprocess_exec()")
 
     async def main():
         transport, protocol = await loop.subprocess_exec(

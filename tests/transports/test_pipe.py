@@ -31,13 +31,28 @@ async def close(protocol):
     await turns(2)
 
 
+@pytest.mark.known_difference("uvloop", "has transport types of its own")
+def test_pipe_transports_are_asyncio_s(loop, run, pipe):
+    """R75: isinstance of asyncio.ReadTransport and asyncio.WriteTransport."""
+
+    async def main():
+        for connect, file, kind in (
+            (loop.connect_read_pipe, pipe[0], asyncio.ReadTransport),
+            (loop.connect_write_pipe, pipe[1], asyncio.WriteTransport),
+        ):
+            transport, protocol = await connect(lambda: Recorder(loop), file)
+            assert isinstance(transport, kind)
+            await close(protocol)
+
+    run(loop, main())
+
+
 def test_bytes_are_read_from_a_pipe(loop, run, pipe):
     """R76: data, eof_received, connection_lost(None)."""
     reader, writer = pipe
 
     async def main():
         transport, protocol = await loop.connect_read_pipe(lambda: Recorder(loop), reader)
-        assert isinstance(transport, asyncio.ReadTransport) or "uvloop" in type(loop).__module__
         assert transport.get_extra_info("pipe") is not None
         os.write(writer.fileno(), b"one")
         assert await protocol.received(3) == b"one"

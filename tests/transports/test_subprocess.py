@@ -171,14 +171,45 @@ def test_keywords_of_popen_are_honoured(loop, run, tmp_path):
     run(loop, main())
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+@pytest.mark.known_difference("uvloop", "spawns by itself")
+def test_child_is_run_as_somebody_else(loop, run):
+    """R77: user, group, extra_groups."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            *("/bin/sh", "-c", "id -u; id -g; id -G"),
+            user=65534, group=65533, extra_groups=[65532], stdout=PIPE,
+        )
+        out, _ = await process.communicate()
+        assert out.split() == [b"65534", b"65533", b"65533", b"65532"]
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
+@pytest.mark.known_difference("uvloop", "spawns by itself")
+def test_child_leads_a_process_group(loop, run):
+    """R77: process_group."""
+
+    async def main():
+        code = "import os; print(os.getpgid(0) == os.getpid())"
+        process = await asyncio.create_subprocess_exec(
+            *python(code), process_group=0, stdout=PIPE
+        )
+        assert await process.communicate() == (b"True\n", None)
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "forgets the filename")
 def test_missing_program_is_file_not_found(loop, run):
     """R77: the error keeps its filename."""
 
     async def main():
         with pytest.raises(FileNotFoundError) as caught:
             await asyncio.create_subprocess_exec("/no/such/program")
-        if "uvloop" not in type(loop).__module__:
-            assert caught.value.filename == "/no/such/program"
+        assert caught.value.filename == "/no/such/program"
 
     run(loop, main())
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
+import sys
 
 import pytest
 from recording import Recorder, receive, receive_all, socket_pair, turns
@@ -250,6 +252,62 @@ def test_happy_eyeballs_tries_the_next_address(loop, run, listener, monkeypatch)
         assert transport.get_extra_info("peername") == ("127.0.0.1", port)
         transport.abort()
         await protocol.closed()
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "not implemented")
+@pytest.mark.parametrize("interleave", [None, 1])
+def test_happy_eyeballs_does_not_wait_for_an_address_that_says_nothing(
+    loop, run, listener, interleave
+):
+    """create_connection(happy_eyeballs_delay=, interleave=): another is tried beside it."""
+    port = listener.getsockname()[1]
+
+    async def getaddrinfo(host, port_, **keywords):
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+            for host in ("127.0.0.2", "127.0.0.1")
+        ]
+
+    async def main():
+        loop.getaddrinfo = getaddrinfo
+        with contextlib.ExitStack() as stack:
+            silent = stack.enter_context(socket.socket())
+            silent.bind(("127.0.0.2", port))
+            silent.listen(0)
+            for _ in range(8):  # its backlog is full: the system drops what comes
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(silent.getsockname())
+            began = loop.time()
+            transport, protocol = await loop.create_connection(
+                lambda: Recorder(loop),
+                "two.addresses.invalid",
+                port,
+                happy_eyeballs_delay=0.05,
+                interleave=interleave,
+            )
+            assert transport.get_extra_info("peername") == ("127.0.0.1", port)
+            assert 0.05 <= loop.time() - began < 0.9  # the SYN is repeated after a second
+            transport.abort()
+            await protocol.closed()
+        del loop.getaddrinfo
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="since 3.12")
+@pytest.mark.known_difference("uvloop", "not implemented", strict=False)
+def test_all_errors_are_raised_as_a_group(loop, run, refused_port):
+    """R32: create_connection(all_errors=True): one for each address."""
+
+    async def main():
+        with pytest.raises(ExceptionGroup) as raised:  # noqa: F821
+            await loop.create_connection(
+                asyncio.Protocol, "127.0.0.1", refused_port, all_errors=True
+            )
+        assert [type(error) for error in raised.value.exceptions] == [ConnectionRefusedError]
 
     run(loop, main())
 

@@ -350,6 +350,24 @@ def test_factory_may_close_its_server(loop, run):
     run(loop, main())
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
+@pytest.mark.known_difference("uvloop", "not implemented", strict=False)
+def test_accepted_connections_are_kept_alive(loop, run):
+    """R36: create_server(keep_alive=True)."""
+
+    async def main():
+        for keep_alive in (True, None):
+            server = Server(loop)
+            address = await server.start(keep_alive=keep_alive)
+            with client(address):
+                sock = (await server.protocol()).transport.get_extra_info("socket")
+                option = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert option == (keep_alive is True)
+            await server.stop()
+
+    run(loop, main())
+
+
 @pytest.mark.known_difference("uvloop", "does not end it")
 def test_close_ends_serve_forever(loop, run):
     """R40: with CancelledError."""

@@ -458,6 +458,32 @@ def test_buffered_protocol_over_tls(loop, run, tls):
     run(loop, main())
 
 
+@pytest.mark.known_difference("asyncio", "has them when the peer says more", run=False)
+@pytest.mark.known_difference("uvloop", "closes the connection")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_bytes_behind_an_interrupted_read_come_in_the_next_run(loop, tls, error):
+    """R13, R56: the peer says nothing more; what is decrypted already is not read again."""
+    errors = [error, error]
+
+    def interrupt(protocol, count):
+        if errors:
+            raise errors.pop()
+
+    async def main():
+        protocol = BufferedRecorder(
+            loop, 1000, get_buffer=lambda p, _: memoryview(p.buffer), buffer_updated=interrupt
+        )
+        async with tls_to_peer(loop, tls, protocol) as (_, peer):
+            await peer.call(peer.sock.sendall, b"x" * 3000)     # one record
+            return await protocol.received(3000)
+
+    task = loop.create_task(main())
+    for _ in range(2):
+        with pytest.raises(error):
+            loop.run_until_complete(task)
+    assert loop.run_until_complete(asyncio.wait_for(task, 10)) == b"x" * 3000
+
+
 def test_reading_ahead_stops_at_the_read_mark(mioloop_loop, run, tls):
     """A paused application makes the peer wait: no more than the mark and one read is held."""
     loop = mioloop_loop
