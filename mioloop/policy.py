@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from asyncio import unix_events
+import warnings
+from asyncio import events, unix_events
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -108,10 +109,21 @@ def install(
     selector: str | None = None,
     spin: float | None = None,
 ) -> None:
-    """``asyncio.set_event_loop_policy(EventLoopPolicy(...))``, in one call."""
-    asyncio.set_event_loop_policy(
-        EventLoopPolicy(backend=backend, trigger=trigger, selector=selector, spin=spin)
-    )
+    """``asyncio.set_event_loop_policy(EventLoopPolicy(...))``, in one call.
+
+    Warns, as asyncio does, where policies are deprecated (from CPython 3.14 on).
+    """
+    policy = EventLoopPolicy(backend=backend, trigger=trigger, selector=selector, spin=spin)
+    if hasattr(events, "_set_event_loop_policy"):  # 3.14; the public one would blame this line
+        warnings.warn(
+            "mioloop.install() sets an event loop policy, which asyncio has deprecated and drops "
+            "in Python 3.16: use mioloop.run(), or loop_factory=mioloop.new_event_loop",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        events._set_event_loop_policy(policy)
+    else:
+        asyncio.set_event_loop_policy(policy)
 
 
 def run(

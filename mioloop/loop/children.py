@@ -98,10 +98,17 @@ def call_at_exit(
 
 
 def _wait(loop: EventLoop, process: subprocess.Popen[bytes], callback: Callable[[], None]) -> None:
-    exit_status(process)
+    if hasattr(os, "waitid"):  # macOS has it from 3.13 on
+        # The status stays where it is until the loop's thread takes it: a pid that is reaped
+        # beside a running send_signal() may be another process's by the time of its kill().
+        with contextlib.suppress(ChildProcessError):  # somebody else took it
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    else:
+        exit_status(process)
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:
+        exit_status(process)
         logger.warning("Loop %r that handles pid %r is closed", loop, process.pid)
 
 

@@ -114,6 +114,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         "_timer_cancelled_count",
         "_transports",
         "_unix_server_sockets",
+        "_watcher",
         "trigger",
     )
 

@@ -15,7 +15,8 @@ from libc.math cimport ceil, isnan
 from mioloop.reactor.core cimport *
 from mioloop.loop.sock cimport SockReactor
 from mioloop.reactor.handle cimport (
-    Handle, Host, TimerHandle, handle_of, items, new_handle, new_timer)
+    Handle, Host, ThreadSafeHandle, TimerHandle, handle_of, items, new_handle, new_thread_safe,
+    new_timer)
 from mioloop.reactor.reactor cimport Reactor, Source, Watcher
 from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
@@ -45,7 +46,7 @@ cdef object std_run = events.Handle._run
 
 cdef bint isinstance_native(handle):
     """By the real type: isinstance() believes `__class__`, which is the stdlib's."""
-    return type(handle) is Handle or type(handle) is TimerHandle
+    return type(handle) in (Handle, TimerHandle, ThreadSafeHandle)
 
 
 def run_foreign(handle):
@@ -158,7 +159,11 @@ cdef class NativeLoop(SockReactor):
             self._check_closed()
         if self.debug:
             self._check_callback(callback, "call_soon_threadsafe")
-        cdef Handle handle = self.soon(callback, args, context)
+        cdef PyObject *made = new_thread_safe(self, <PyObject *>callback, items(args), len(args),
+                                              <PyObject *>context)
+        handle = <Handle>made
+        Py_DECREF(handle)                   # as it came; ours is `handle`
+        self.push(made)
         self.wake()
         return handle
 
@@ -527,7 +532,11 @@ cdef PyObject *call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_s
     cdef PyObject *handle
     if not is_usual(loop, 1 - count, kwnames):
         return any_call(any_call_soon_threadsafe, loop, args, count, kwnames)
-    handle = usual_handle(loop, args, count, kwnames)
+    if loop.ring_count == loop.ring_capacity:
+        loop.grow_ring()
+    handle = new_thread_safe(loop, args[0], args + 1, count - 1,
+                             NULL if kwnames == NULL else args[count])
+    loop.push(handle)
     loop.wake()
     return handle
 

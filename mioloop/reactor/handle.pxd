@@ -36,9 +36,20 @@ cdef class TimerHandle(Handle):
     cdef mio_timer timer                    # idle unless it is in the host's heap
 
 
+cdef class ThreadSafeHandle(Handle):
+    """What call_soon_threadsafe() returns where asyncio has a class of its own for it (3.14)."""
+    cdef unsigned long runner               # the thread that runs the callback now, or 0
+    cdef PyObject *gates                    # locks of those who wait until it returns, or NULL
+
+    cdef int await_callback(self) except -1
+
+
 # A new reference. *context* NULL or None: a copy of the current one.
 cdef PyObject *new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
                           PyObject *context) except NULL
+# A ThreadSafeHandle, or a plain one before 3.14.
+cdef PyObject *new_thread_safe(Host host, PyObject *callback, PyObject *const *args,
+                               Py_ssize_t count, PyObject *context) except NULL
 cdef PyObject *new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
                          Py_ssize_t count, PyObject *context) except NULL
 

@@ -16,6 +16,7 @@ from mioloop.reactor.core cimport MIO_TIMER_IDLE
 
 import inspect
 import sys
+from _thread import allocate_lock
 from asyncio import events, format_helpers
 
 cdef extern from "Python.h":
@@ -47,6 +48,7 @@ cdef extern from "Python.h":
     PyObject *PyObject_Call(PyObject *callable, PyObject *args, PyObject *kwargs)
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargsf,
                                   PyObject *kwnames)
+    unsigned long PyThread_get_thread_ident()
     PyObject *PyContext_CopyCurrent()
     int PyContext_Enter(PyObject *context)
     int PyContext_Exit(PyObject *context)
@@ -69,6 +71,7 @@ cdef extern from *:
 
 cdef object StdHandle = events.Handle
 cdef object StdTimerHandle = events.TimerHandle
+cdef object StdThreadSafeHandle = getattr(events, "_ThreadSafeHandle", None)     # 3.14
 cdef bint describe_takes_debug = (
     "debug" in inspect.signature(format_helpers._format_callback_source).parameters
 )
@@ -290,6 +293,50 @@ cdef class TimerHandle(Handle):
         return StdTimerHandle.__eq__(self, other)
 
 
+cdef class ThreadSafeHandle(Handle):
+    """Whoever cancels it from another thread knows, when cancel() returns, that the callback does
+    not run: it never will, or it has returned."""
+
+    cdef int run(self) except -1:
+        cdef list gates
+        if self._cancelled:
+            return 0
+        self.runner = PyThread_get_thread_ident()
+        try:
+            Handle.run(self)
+        finally:
+            self.runner = 0
+            if self.gates != NULL:
+                gates = <list>self.gates
+                drop(&self.gates)
+                for gate in gates:
+                    gate.release()
+        return 0
+
+    cdef int await_callback(self) except -1:
+        if self.runner == 0 or self.runner == PyThread_get_thread_ident():
+            return 0
+        gate = allocate_lock()
+        gate.acquire()
+        if self.gates == NULL:
+            replace(&self.gates, [])
+        (<list>self.gates).append(gate)     # the GIL is ours since we looked at `runner`
+        gate.acquire()
+        return 0
+
+    def cancel(self):
+        self.await_callback()
+        Handle.cancel(self)
+
+    def cancelled(self):
+        self.await_callback()
+        return self._cancelled
+
+    @property
+    def __class__(self):
+        return StdThreadSafeHandle
+
+
 cdef describe(Host host, callback, args):
     """The callback as asyncio writes it in its messages."""
     if describe_takes_debug:
@@ -302,7 +349,7 @@ cdef describe(Host host, callback, args):
 # A handle that is done with is kept, emptied, for the next callback, with one reference, which is
 # the list's. The garbage collector does not know it meanwhile: what is in the list when gc.freeze()
 # is called would be frozen for good, with all that it holds later. The functions at the end stand
-# in the two types in the place of those that Cython made, which know nothing of our references.
+# in the types in the place of those that Cython made, which know nothing of our references.
 
 cdef enum:
     MAX_FREE = 1024
@@ -311,7 +358,7 @@ ctypedef struct free_list:
     PyObject *handle[MAX_FREE]
     Py_ssize_t count
 
-cdef free_list free_handles, free_timers
+cdef free_list free_handles, free_timers, free_thread_safe
 
 
 cdef inline PyObject *owned(object handle) noexcept:
@@ -371,6 +418,21 @@ cdef PyObject *new_handle(Host host, PyObject *callback, PyObject *const *args, 
     return self
 
 
+cdef PyObject *new_thread_safe(Host host, PyObject *callback, PyObject *const *args,
+                               Py_ssize_t count, PyObject *context) except NULL:
+    cdef PyObject *self
+    if StdThreadSafeHandle is None:
+        return new_handle(host, callback, args, count, context)
+    if free_thread_safe.count:
+        free_thread_safe.count -= 1
+        self = free_thread_safe.handle[free_thread_safe.count]
+        PyObject_GC_Track(self)
+    else:
+        self = owned(ThreadSafeHandle.__new__(ThreadSafeHandle))
+    fill(self, host, callback, args, count, context)
+    return self
+
+
 cdef PyObject *new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
                          Py_ssize_t count, PyObject *context) except NULL:
     cdef PyObject *self
@@ -393,6 +455,8 @@ cdef inline bint keep(PyObject *self) noexcept:
     cdef free_list *free = &free_handles
     if Py_TYPE(self) == <PyTypeObject *>TimerHandle:
         free = &free_timers
+    elif Py_TYPE(self) == <PyTypeObject *>ThreadSafeHandle:
+        free = &free_thread_safe
     if free.count == MAX_FREE:
         return False
     (<Handle>self)._cancelled = False
@@ -536,8 +600,9 @@ cdef int by_hand(PyTypeObject *type) noexcept:
     type.tp_traverse = <traverseproc>traverse
     type.tp_clear = <inquiry>clear
     type.tp_new = NULL                      # only a loop makes handles
-    type.tp_flags &= ~Py_TPFLAGS_BASETYPE   # nor classes of them: a list has only our two
+    type.tp_flags &= ~Py_TPFLAGS_BASETYPE   # nor classes of them: a list has only ours
 
 
 by_hand(<PyTypeObject *>Handle)
 by_hand(<PyTypeObject *>TimerHandle)
+by_hand(<PyTypeObject *>ThreadSafeHandle)

@@ -9,12 +9,17 @@ from libc.stdint cimport INT64_MAX, int64_t
 
 from mioloop.transports.sysio cimport *
 
+import inspect
 import io
 import os
 from asyncio import exceptions, unix_events
 
 cdef enum:
     BYTES_PER_TURN = 262144     # a receiver that keeps up must not own the loop (R90)
+
+# Where nothing was sent, asyncio leaves a file's position as it was; from 3.14 on it is *offset*.
+cdef bint unsent_moves = "total_sent" not in inspect.signature(
+    unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos).parameters
 
 
 cdef class FileSending:
@@ -53,7 +58,7 @@ cdef class FileSending:
 
     cdef int leave_position(self) except -1:
         """Put the file's position after what was sent; an error of its own would hide ours."""
-        if self.sent == 0:
+        if self.sent == 0 and not unsent_moves:
             return 0
         try:
             if hasattr(self.file, "raw"):   # buffered: what it has read ahead is void

@@ -53,7 +53,7 @@ async def nested(depth):
 
 mioloop.install(**dict(argument.split("=") for argument in sys.argv[1:]))
 nest_asyncio.apply()
-print(asyncio.run(asyncio.wait_for(nested(3), 20)))
+print(asyncio.run(nested(3)))
 """
 
 

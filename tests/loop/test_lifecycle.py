@@ -296,6 +296,18 @@ def test_loop_takes_attributes(loop):
         del loop_class.note_of_the_class
 
 
+def test_everything_the_stdlib_assigns_has_a_slot(mioloop_loop, run):
+    """A loop without a dictionary is quicker to call: see EventLoop.__slots__."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("/bin/true")
+        await process.wait()
+        await mioloop_loop.run_in_executor(None, int)
+
+    run(mioloop_loop, main())
+    assert vars(mioloop_loop) == {}
+
+
 @pytest.mark.known_difference("uvloop", "is no subclass of asyncio's loops")
 def test_loop_is_a_selector_event_loop(loop):
     """Section 1.1: isinstance of what programs test for."""

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 
@@ -252,7 +253,13 @@ def test_install_sets_the_policy():
     """install() is set_event_loop_policy(EventLoopPolicy())."""
     import mioloop
 
-    mioloop.install(trigger="level")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mioloop.install(trigger="level")
+    deprecated = sys.version_info >= (3, 14)
+    assert [(w.category, w.filename) for w in caught] == deprecated * [
+        (DeprecationWarning, __file__)
+    ]
     assert isinstance(asyncio.get_event_loop_policy(), mioloop.EventLoopPolicy)
     assert "level" in repr(asyncio.run(running_loop()))
 
@@ -343,7 +350,7 @@ def test_one_line_switches_a_program(tmp_path):
         "asyncio.run(main())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "ignore:.*policy:DeprecationWarning", str(program)],
+        [sys.executable, "-X", "dev", "-W", "ignore::DeprecationWarning:__main__", str(program)],
         capture_output=True,
         text=True,
         timeout=60,

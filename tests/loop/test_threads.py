@@ -213,6 +213,81 @@ def test_threadsafe_handle_can_be_cancelled(loop):
     assert received == []
 
 
+since_3_14 = pytest.mark.skipif(sys.version_info < (3, 14), reason="waits from 3.14 on")
+
+
+@since_3_14
+@pytest.mark.known_difference("uvloop", "its handles do not wait", since=(3, 14))
+@pytest.mark.parametrize("method", ["cancel", "cancelled"])
+def test_other_threads_wait_for_a_running_callback(loop, method):
+    """R86: when cancel() or cancelled() returns, the callback does not run any more."""
+    asking = threading.Barrier(4)
+    ended = []
+    seen = []
+
+    def callback():
+        asking.wait(10)
+        time.sleep(0.05)
+        ended.append(True)
+        loop.stop()
+
+    def ask():
+        asking.wait(10)
+        getattr(handle, method)()
+        seen.append(bool(ended))
+
+    handle = loop.call_soon_threadsafe(callback)
+    assert isinstance(handle, asyncio.events._ThreadSafeHandle)
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    loop.run_forever()
+    for thread in threads:
+        thread.join(10)
+    assert seen == [True] * 3
+    assert handle.cancelled() == (method == "cancel")
+
+
+def test_callback_may_cancel_its_own_handle(loop, reports):
+    """R86: nobody waits for itself; and what the callback raises is reported as ever."""
+
+    def callback():
+        handle.cancel()
+        loop.stop()
+        raise ValueError("after all")
+
+    handle = loop.call_soon_threadsafe(callback)
+    loop.run_forever()
+    assert handle.cancelled()
+    (report,) = reports
+    assert isinstance(report["exception"], ValueError)
+    reports.clear()
+
+
+def test_who_waits_for_a_callback_is_let_go_when_it_fails(loop):
+    """R86: also if what it raises leaves the loop."""
+    asking = threading.Barrier(2)
+    ended = []
+
+    def callback():
+        asking.wait(10)
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    def ask():
+        asking.wait(10)
+        handle.cancel()
+        ended.append(True)
+
+    handle = loop.call_soon_threadsafe(callback)
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    thread.join(10)
+    assert ended
+
+
 def test_coroutine_from_a_thread(loop):
     """R86: asyncio.run_coroutine_threadsafe, result and exception."""
 

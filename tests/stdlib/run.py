@@ -139,9 +139,10 @@ def put_loop_in_place(loop_name: str, loop_options: dict[str, str]) -> None:
     for name in ("EventLoop", "_UnixSelectorEventLoop"):
         if hasattr(asyncio, name):
             setattr(asyncio, name, SelectorEventLoop)
-    for name in ("DefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
-        if hasattr(asyncio, name):
-            setattr(asyncio, name, DefaultEventLoopPolicy)
+    if hasattr(asyncio.unix_events, "_DefaultEventLoopPolicy"):  # 3.14; the public name warns
+        asyncio.unix_events._DefaultEventLoopPolicy = DefaultEventLoopPolicy
+    else:
+        asyncio.DefaultEventLoopPolicy = DefaultEventLoopPolicy  # type: ignore[misc]
 
 
 def nearest_selector(selector: selectors.BaseSelector | None, loop_name: str) -> dict[str, str]:

@@ -155,6 +155,27 @@ def test_without_pidfd_a_thread_waits(mioloop_loop, run, no_pidfd, caplog):
     assert not caplog.records
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="macOS has os.waitid() from 3.13 on")
+def test_waiting_thread_leaves_the_status_to_the_loop(mioloop_loop, run, monkeypatch):
+    """R78: until the loop knows the end, the pid is nobody else's, and may be signalled."""
+    monkeypatch.delattr(os, "pidfd_open")
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE)
+        name = f"mioloop-waitpid-{process.pid}"
+        (thread,) = [t for t in threading.enumerate() if t.name == name]
+        os.kill(process.pid, signal.SIGKILL)
+        thread.join(10)  # while the loop can take no notice
+        assert not thread.is_alive()
+        assert process.returncode is None
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)  # or ECHILD
+        process.kill()
+        assert await process.wait() == -signal.SIGKILL
+        process.stdin.close()
+
+    run(mioloop_loop, main())
+
+
 def test_waiting_thread_outlives_the_loop(mioloop_kind, no_leaked_descriptor, monkeypatch, caplog):
     """R78: what it learns then is logged and nothing else."""
     monkeypatch.delattr(os, "pidfd_open")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import io
 import os
 import socket
@@ -51,6 +52,20 @@ def test_file_is_sent(loop, run, file, offset, count, fallback):
             transport.write(b" after")
             transport.close()
             assert await receiving == b"before " + expected + b" after"
+
+    run(loop, main())
+
+
+def test_position_where_nothing_is_left_to_send(loop, run, file):
+    """R74: where it was; from 3.14 on, the offset."""
+    update = asyncio.SelectorEventLoop._sock_sendfile_update_filepos
+    moves = "total_sent" not in inspect.signature(update).parameters
+
+    async def main():
+        async with connection(loop, Recorder(loop)) as (transport, far):
+            file.seek(10)
+            assert await loop.sendfile(transport, file, len(DATA)) == 0
+            assert file.tell() == (len(DATA) if moves else 10)
 
     run(loop, main())
 
@@ -448,7 +463,13 @@ async def count_turns(loop, coroutine):
     return ticks
 
 
-@pytest.mark.parametrize("kind", ["pipe", "directory", "socket"])
+unseekable = pytest.mark.known_difference("asyncio", "raises ESPIPE", since=(3, 14))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("pipe", marks=unseekable), "directory", pytest.param("socket", marks=unseekable)],
+)
 def test_what_is_no_regular_file_is_refused_without_fallback(loop, run, full_pair, kind):
     """R74: SendfileNotAvailableError, with the system's reason as its cause."""
 
