@@ -7,6 +7,7 @@ bytes: the kinds of calls in their order, and how many of the expected bytes hav
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import random
 import select
@@ -14,6 +15,7 @@ import socket
 import struct
 import termios
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from recording import small_buffers, socket_pair
@@ -90,14 +92,25 @@ class End:
         at = self.written % PERIOD
         return STREAM[at : at + size]
 
-    def write(self, size: int) -> None:
-        self.transport.write(self.to_write(size))
+    @contextlib.contextmanager
+    def counted(self, size: int) -> Iterator[None]:
+        """Before it is written: pause_writing() comes inside, and may write, too."""
         self.written += size
+        try:
+            yield
+        except BaseException:           # refused
+            self.written -= size
+            raise
+
+    def write(self, size: int) -> None:
+        data = self.to_write(size)
+        with self.counted(size):
+            self.transport.write(data)
 
     def write_bytearray(self, size: int) -> None:
         data = bytearray(self.to_write(size))
-        self.transport.write(data)
-        self.written += size
+        with self.counted(size):
+            self.transport.write(data)
         if not (self.pair.is_reference or self.pair.tls):   # asyncio may hold on to it
             data.append(0)              # ours again (R50)
 
@@ -107,11 +120,11 @@ class End:
         for size in sizes:
             parts.append(whole[:size])
             whole = whole[size:]
-        if self.pair.is_reference:      # R51; some releases of asyncio apply no marks there
-            self.transport.write(b"".join(parts))
-        else:
-            self.transport.writelines(parts)
-        self.written += sum(sizes)
+        with self.counted(sum(sizes)):
+            if self.pair.is_reference:  # R51; some releases of asyncio apply no marks there
+                self.transport.write(b"".join(parts))
+            else:
+                self.transport.writelines(parts)
 
     def write_eof(self, _: None) -> None:
         try:
