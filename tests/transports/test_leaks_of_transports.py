@@ -115,9 +115,9 @@ async def datagrams(loop, tls):
 async def refused_datagrams(loop, tls):
     with socket.socket(type=socket.SOCK_DGRAM) as unused:
         unused.bind(("127.0.0.1", 0))
-        address = unused.getsockname()
-    transport, protocol = await loop.create_datagram_endpoint(
-        lambda: Datagrams(loop), remote_addr=address)
+        # While it is bound: the endpoint could be given the same port, and be its own peer.
+        transport, protocol = await loop.create_datagram_endpoint(
+            lambda: Datagrams(loop), remote_addr=unused.getsockname())
     transport.sendto(b"x")
     assert isinstance(await protocol.received, ConnectionRefusedError)
     transport.abort()
