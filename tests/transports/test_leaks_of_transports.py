@@ -17,7 +17,7 @@ from recording import Recorder, socket_pair
 from mioloop import mio
 
 WARM_UP = 20
-MOST_TRIES = 3          # what grew by chance does not grow again
+MOST_TRIES = 6          # what grew by chance does not grow again
 
 
 async def stream(loop, tls):
