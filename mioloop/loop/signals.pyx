@@ -2,19 +2,21 @@
 
 The self-pipe carries a byte a signal, its number. It holds a few hundred; while it is full,
 numbers are lost, and with asyncio's empty Python-level handler so is the last sign of a signal
-that came only once. Ours notes its number. After the pipe was full, what was noted and not read is
-served as well; a signal that came in that very moment may then be served twice, as in a storm
-any may be.
+that came only once. Ours notes its number. While the pipe may have been full, what was noted and
+not read is served as well; a signal that came in that very moment may then be served twice, as in
+a storm any may be.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EAGAIN
 
 from mioloop.transports.sysio cimport *
 
 import os
 import signal
 from asyncio import unix_events
+
+cdef enum:
+    MAYBE_FULL_BYTES = 64               # no self-pipe holds less, with the system's defaults
 
 cdef set noted = set()                  # numbers since a self-pipe was last read
 cdef int our_wakeup_fd = -1             # the last that wake_by() was given
@@ -53,25 +55,40 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def serve(loop):
     """Read the self-pipe of *loop* and run the handlers of the signals that have come (R87)."""
+    cdef bint full = False, was_full
+    failure = None
+
+    while loop._csock is not None:
+        was_full = full
+        try:
+            PyErr_CheckSignals()
+        except BaseException as exc:    # a handler of the program's own, or Ctrl-C
+            if failure is None:
+                failure = exc
+        # No Python code runs from here to the end of the drain: a number that is noted has its
+        # byte in the pipe, unless that was full. What comes in between has a byte, or is noted by
+        # the next round.
+        come = noted.copy()
+        noted.clear()
+        numbers = drain(loop._ssock.fileno())
+        full = len(numbers) >= MAYBE_FULL_BYTES
+        loop._process_self_data(numbers)
+        if full or was_full:
+            for signum in come.difference(numbers):
+                loop._handle_signal(signum)
+        if not full:
+            break
+    if failure is not None:
+        raise failure
+
+
+cdef bytes drain(int fd):
     cdef char buf[4096]
     cdef Py_ssize_t n = sizeof(buf)
-    cdef bint lost
-    if loop._csock is None:
-        return
-    rc = mio_send(loop._csock.fileno(), b"\0", 1)
-    lost = rc == -EAGAIN or rc == -EWOULDBLOCK
-    numbers = b""
+
+    read = b""
     while n == sizeof(buf):
-        n = mio_recv(loop._ssock.fileno(), buf, sizeof(buf))
+        n = mio_recv(fd, buf, sizeof(buf))
         if n > 0:
-            numbers += buf[:n]
-    missed = ()
-    try:
-        PyErr_CheckSignals()            # now each number that was read has been noted, too
-        if lost:
-            missed = noted.difference(numbers)
-    finally:
-        noted.clear()
-        loop._process_self_data(numbers)
-        for signum in missed:
-            loop._handle_signal(signum)
+            read += buf[:n]
+    return read

@@ -7,7 +7,8 @@ loop's buffer, and takes records as chunks of its own write buffer; any other tr
 
 What is written is encrypted at once while the transport below takes it, else it waits here as
 plaintext. close() sends close_notify, waits for the peer's until a timeout, and delivers nothing
-that arrives meanwhile (R68).
+that arrives meanwhile (R68): records of the peer's that are unread at close(), or come after it, end the
+connection at once with OpenSSL's error as the argument of connection_lost().
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -205,7 +206,7 @@ cdef class TlsProtocol(StreamFilter):
     cdef int write(self, bytes data) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
 
-        if self.state >= FLUSHING:
+        if self.state >= FLUSHING or self.eof_below:
             if self.writes_after_end >= WRITES_BEFORE_WARNING:
                 logger.warning("SSL connection is closed")
             self.writes_after_end += 1
@@ -397,7 +398,9 @@ cdef class TlsProtocol(StreamFilter):
     cdef int flush(self) except -1:
         """The transport below is full: it takes these bytes all the same, they were accepted."""
         try:
-            self.discard_unread()
+            if not self.reading_paused:
+                self.discard_unread()
+                self.watch_unread()
             self.encrypt(True)
             if self.backlog_bytes:      # the peer renegotiates first
                 return 0
@@ -436,11 +439,8 @@ cdef class TlsProtocol(StreamFilter):
         except AGAIN:
             return self.send()          # the peer's close_notify is still to come
         except ssl.SSLError as exc:
-            self.send()
-            if getattr(exc, "reason", None) != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
-                self.cancel_timeout()
-                return self.fatal(exc, "Fatal error on transport")
-            return self.finish()        # it goes on sending what nobody will read
+            self.cancel_timeout()       # unread records, or the peer has sent more of them
+            return self.fatal(exc, "Fatal error on transport")
         self.send()
         self.tell_eof()
         return self.finish()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -209,6 +212,61 @@ def test_signal_behind_a_storm_of_others_is_not_lost(loop):
     assert calls.count(2) == 1
     loop.remove_signal_handler(signal.SIGUSR1)
     loop.remove_signal_handler(signal.SIGUSR2)
+
+
+def test_signal_that_comes_while_the_full_pipe_is_read_is_not_lost(mioloop_loop, tmp_path):
+    """R87: another process sends it just when the loop turns to its almost full pipe."""
+    loop = mioloop_loop
+    calls = []
+    shared = tmp_path / "shared"
+    shared.write_bytes(bytes(mmap.PAGESIZE))
+    code = (
+        "import mmap, os, signal, sys\n"
+        "with open(sys.argv[1], 'r+b') as file:\n"
+        "    shared = mmap.mmap(file.fileno(), 0)\n"
+        "parent, seen = os.getppid(), 0\n"
+        "shared[0] = 255\n"
+        "while os.getppid() == parent and shared[0] != 254:\n"
+        "    if shared[0] not in (seen, 255):\n"
+        "        seen = shared[0]\n"
+        "        for _ in range(shared[1]): pass\n"
+        "        os.kill(parent, signal.SIGUSR1)\n"
+        "        os.kill(parent, signal.SIGUSR2)\n"
+    )
+    room = room_of_a_self_pipe()
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+    loop.add_signal_handler(signal.SIGUSR2, calls.append, 2)
+    with open(shared, "r+b") as file, mmap.mmap(file.fileno(), 0) as shared_bytes:
+        child = subprocess.Popen([sys.executable, "-S", "-c", code, shared])
+
+        def burst(number):
+            kill_self(signal.SIGUSR1, room - 1 - number % 4)
+            shared_bytes[1] = number % 60
+            shared_bytes[0] = 1 + number % 250
+
+        try:
+            run_until(loop, lambda: shared_bytes[0] == 255)
+            for number in range(300):
+                calls.clear()
+                loop.call_soon(burst, number)
+                run_until(loop, lambda: 2 in calls)
+        finally:
+            shared_bytes[0] = 254
+            assert child.wait(10) == 0
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
+def room_of_a_self_pipe():
+    """How many single bytes it holds."""
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        for count in itertools.count():
+            try:
+                near.send(b"x")
+            except BlockingIOError:
+                return count
 
 
 def test_signal_that_was_served_is_not_served_again(mioloop_loop):

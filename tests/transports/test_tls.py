@@ -188,6 +188,55 @@ def test_no_data_after_close(loop, run, tls):
     run(loop, main())
 
 
+def test_no_write_after_the_end_of_file(loop, run, tls):
+    """R66: TCP EOF without close_notify ends both ways; in eof_received(), too, a write is lost."""
+    answer = Recorder(loop, eof_received=lambda p: p.transport.write(b"too late"))
+
+    async def main():
+        async with tls_to_peer(loop, tls, answer) as (_, peer):
+            with socket.socket(fileno=os.dup(peer.sock.fileno())) as raw:
+                raw.shutdown(socket.SHUT_WR)
+                assert await answer.closed() is None
+            with contextlib.suppress(ssl.SSLEOFError):      # without a close_notify
+                assert await peer.call(peer.sock.recv, 100) == b""
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio 3.10 waits for its close_notify")
+@pytest.mark.known_difference("uvloop", "downloads until it times out", run=False)
+@pytest.mark.parametrize("when", ["later", "unread", "resumed"])
+def test_peer_that_sends_on_after_our_close_is_an_error(loop, run, tls, when):
+    """R68: OpenSSL refuses records that come after close(), or are unread then; we are told."""
+    data = bytes(MIB)
+
+    async def main():
+        protocol = Recorder(loop)
+        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+
+            def send():
+                with contextlib.suppress(OSError):
+                    peer.sock.sendall(data)
+
+            if when == "later":
+                transport.close()
+                await peer.call(send)
+            else:
+                transport.pause_reading()
+                sending = asyncio.ensure_future(peer.call(send))
+                await protocol.until(lambda: transport.get_read_buffer_size() >= 262144)
+                if when == "resumed":
+                    transport.resume_reading()
+                transport.close()
+                await sending
+            failure = await protocol.closed()
+            assert isinstance(failure, ssl.SSLError)
+            assert failure.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
+            assert len(protocol.data) < MIB
+
+    run(loop, main())
+
+
 def test_stranger_is_refused(loop, run, tls):
     """R69: the caller gets the error, no connection_made, no descriptor left."""
     made = []

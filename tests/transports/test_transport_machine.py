@@ -110,7 +110,8 @@ class TransportMachine(RuleBasedStateMachine):
             return
         if callback not in ("data_received", "eof_received"):
             batch = [op._replace(side=side) for op in batch]
-        batch = [op for op in batch if op.name != "limits" and self.is_known(op)
+        batch = [op for op in self.without_handing_over(batch)
+                 if op.name != "limits" and self.is_known(op)
                  and not (op.name in WRITES and size_of(op) > 100)]
         if callback == "resume_writing" and any(op.name in ENDINGS for op in batch):
             return                              # asyncio would call connection_lost() twice
@@ -139,9 +140,19 @@ class TransportMachine(RuleBasedStateMachine):
             return False                        # asyncio would read the end of file again
         if self.tls and op.name == "close" and end.transport.is_closing():
             return False                        # asyncio would not abort() it any more
+        if (self.tls and op.name == "close" and end.peer.transport.is_closing()
+                and not end.transport.is_reading()):
+            return False                        # asyncio would not close until it reads
         if self.tls and op == (op.side, "limits", (0, 0)):
             return False                        # asyncio would pause the writer for ever
         return not (op.name == "reset" and self.medium == "unix")
+
+    def without_handing_over(self, batch):
+        """TLS: asyncio's close() calls data_received() with what a resume has not yet (R68)."""
+        if not self.tls:
+            return batch
+        resumed = {op.side for op in batch if op.name == "resume_reading"}
+        return [op for op in batch if not (op.name == "close" and op.side in resumed)]
 
     def step(self, batch):
         batch = self.admitted(batch)
@@ -156,7 +167,7 @@ class TransportMachine(RuleBasedStateMachine):
     def admitted(self, batch):
         chosen = []
         ending = {op.side for op in batch if op.name in ENDINGS}
-        for op in batch:
+        for op in self.without_handing_over(batch):
             if not self.is_known(op):
                 continue
             if op.name in WRITES:
@@ -171,13 +182,12 @@ class TransportMachine(RuleBasedStateMachine):
         return chosen
 
     def crosses_the_end(self, op):
-        """Whether chance, or only asyncio, makes something of a write to a peer that is ending.
+        """Whether chance decides what comes of a write to a peer that is ending.
 
         Over TCP, after a huge one the window may be closed: the bytes come before the peer's
-        close(), which resets then, or wait until after it. Over TLS, records that come behind
-        the close_notify make asyncio's own close() end in an SSLError (R46, R68).
+        close(), which resets then, or wait until after it.
         """
-        return bool(self.tls) or (self.medium == "tcp" and self.huge[op.side])
+        return self.medium == "tcp" and self.huge[op.side]
 
     def is_sure(self, op, earlier):
         """Whether the system takes all of it, or surely not."""
