@@ -143,6 +143,9 @@ class TransportMachine(RuleBasedStateMachine):
         if (self.tls and op.name == "close" and end.peer.transport.is_closing()
                 and not end.transport.is_reading()):
             return False                        # asyncio would not close until it reads
+        if (self.tls and op.name == "resume_reading" and end.peer.transport.is_closing()
+                and any(inner.name in DISTURBING for inner in end.hooks.get("data_received", ()))):
+            return False                        # asyncio tells of the end all the same
         if self.tls and op == (op.side, "limits", (0, 0)):
             return False                        # asyncio would pause the writer for ever
         return not (op.name == "reset" and self.medium == "unix")
@@ -219,7 +222,8 @@ class TransportMachine(RuleBasedStateMachine):
                 self.check_bytes(pair.ends[side])
             if not self.huge[1 - side]:
                 assert mine.received == theirs.received
-        assert ours.reports == reference.reports
+        in_order = sorted if self.tls else list     # each end's own turn of sslproto comes later
+        assert in_order(ours.reports) == in_order(reference.reports)
 
     def check_bytes(self, end):
         """All that was written to an end that reads has come."""
