@@ -314,7 +314,7 @@ cdef class Reactor(Host):
             raise RuntimeError("Event loop is closed")
         if may_block and self.timers.count:
             timeout_ns = mio_timers_first(&self.timers).deadline_ns - self.now()
-            if timeout_ns < 0:
+            if timeout_ns < 0 or self.ring_count:   # now() may run Python code, and others push
                 timeout_ns = 0
         if timeout_ns == 0:
             n = mio_poll_poll(poll, self.events, EVENTS_PER_POLL, 0)

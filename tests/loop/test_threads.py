@@ -170,6 +170,39 @@ def test_post_to_a_loop_that_does_not_run_is_kept(loop):
     assert received == [1]
 
 
+def test_post_while_a_program_s_own_clock_is_read_is_not_missed(mioloop_kind):
+    """R86: time() of a subclass lets other threads run just before the loop waits."""
+    import mioloop
+
+    class Loop(mioloop.EventLoop):
+        poster = None
+
+        def time(self):
+            poster, self.poster = self.poster, None
+            if poster is not None:
+                poster.start()
+                poster.join(10)
+            return super().time()
+
+    def arm():
+        loop.poster = threading.Thread(target=loop.call_soon_threadsafe, args=(arrived,))
+
+    def arrived():
+        received.append(1)
+        loop.stop()
+
+    received = []
+    loop = Loop(trigger=mioloop_kind.trigger, selector=mioloop_kind.selector)
+    try:
+        timer = loop.call_later(5, loop.stop)
+        loop.call_soon(arm)
+        loop.run_forever()
+        assert loop.time() < timer.when()
+    finally:
+        loop.close()
+    assert received
+
+
 def test_post_to_a_closed_loop_raises(loop):
     """R20: from a thread as well."""
     loop.close()
