@@ -8,15 +8,7 @@ import socket
 import tempfile
 
 import pytest
-
-
-@pytest.fixture
-def pair():
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    with left, right:
-        yield left, right
+from waiting import run_until
 
 
 def turns(loop, count=3, delay_s=0.002):
@@ -25,16 +17,6 @@ def turns(loop, count=3, delay_s=0.002):
     async def main():
         for _ in range(count):
             await asyncio.sleep(delay_s)
-
-    loop.run_until_complete(main())
-
-
-def run_until(loop, condition, timeout_s=10.0):
-    async def main():
-        give_up = loop.time() + timeout_s
-        while not condition():
-            assert loop.time() < give_up, "waited too long"
-            await asyncio.sleep(0.001)
 
     loop.run_until_complete(main())
 

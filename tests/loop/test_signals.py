@@ -14,16 +14,7 @@ import threading
 import time
 
 import pytest
-
-
-def run_until(loop, condition, timeout_s=10.0):
-    async def main():
-        give_up = loop.time() + timeout_s
-        while not condition():
-            assert loop.time() < give_up, "waited too long"
-            await asyncio.sleep(0.001)
-
-    loop.run_until_complete(main())
+from waiting import run_until
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import gc
 import os
-import socket
 import threading
 import weakref
 
 import pytest
+from waiting import run_until
 
 
 @pytest.fixture
@@ -18,25 +18,6 @@ def mio():
     from mioloop import mio
 
     return mio
-
-
-@pytest.fixture
-def pair():
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    with left, right:
-        yield left, right
-
-
-def run_until(loop, condition, timeout_s=10.0):
-    async def main():
-        give_up = loop.time() + timeout_s
-        while not condition():
-            assert loop.time() < give_up, "waited too long"
-            await asyncio.sleep(0.001)
-
-    loop.run_until_complete(main())
 
 
 def turns(loop):

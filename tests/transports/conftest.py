@@ -1,7 +1,8 @@
-"""Certificates that are made for the tests, and for nothing else."""
+"""Certificates that are made for the tests, and for nothing else; kinds of streams."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,3 +43,16 @@ def tls(request: pytest.FixtureRequest, certificates: TLSContexts) -> Iterator[T
         select_engine("memory")
     yield certificates
     select_engine()
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of the connection that a stream's test is about."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["protocol", "buffered"])
+def protocol_class(request: pytest.FixtureRequest) -> type[asyncio.BaseProtocol]:
+    from recording import BufferedRecorder, Recorder  # tests/faults imports this file, too
+
+    return Recorder if request.param == "protocol" else BufferedRecorder

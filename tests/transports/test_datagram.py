@@ -1,87 +1,21 @@
-"""Datagram transports: R62 to R65."""
+"""Datagram transports: R62 to R65; what waits to be sent is in test_datagram_flow.py."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import gc
 import os
 import socket
 import sys
 
 import pytest
+from datagrams import Recorder, close, endpoint, far_socket, opened, recvfrom
 from recording import turns
 
 PEER_TIMEOUT_S = 10.0
 SINCE_3_13 = sys.version_info >= (3, 13)
 LOCAL = {"local_addr": ("127.0.0.1", 0)}
-
-
-class Recorder(asyncio.DatagramProtocol):
-    def __init__(self, loop, **hooks):
-        self.loop, self.hooks = loop, hooks
-        self.calls, self.received, self.errors = [], [], []
-        self.lost = loop.create_future()
-
-    def _note(self, name, *args):
-        self.calls.append(name)
-        if name in self.hooks:
-            self.hooks[name](self, *args)
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self._note("connection_made")
-
-    def datagram_received(self, data, address):
-        self.received.append((data, address))
-        self._note("datagram_received", data, address)
-
-    def error_received(self, error):
-        self.errors.append(error)
-        self._note("error_received", error)
-
-    def pause_writing(self):
-        self._note("pause_writing")
-
-    def resume_writing(self):
-        self._note("resume_writing")
-
-    def connection_lost(self, error):
-        self.lost.set_result(error)
-        self._note("connection_lost", error)
-
-    async def until(self, condition):
-        give_up = self.loop.time() + 5
-        while not condition():
-            assert self.loop.time() < give_up, f"waited too long; calls: {self.calls}"
-            await asyncio.sleep(0.001)
-
-    async def count(self, count):
-        """The data of all datagrams so far, once there are `count`."""
-        await self.until(lambda: len(self.received) >= count)
-        return [data for data, _ in self.received]
-
-    async def closed(self):
-        """What connection_lost was given."""
-        return await asyncio.wait_for(asyncio.shield(self.lost), PEER_TIMEOUT_S)
-
-
-async def endpoint(loop, remote=None, family=socket.AF_INET, **hooks):
-    """A datagram transport's protocol, bound to a port of its own or connected."""
-    local = ("127.0.0.1", 0) if remote is None else None
-    _, protocol = await loop.create_datagram_endpoint(
-        lambda: Recorder(loop, **hooks), local_addr=local, remote_addr=remote, family=family
-    )
-    protocol.address = protocol.transport.get_extra_info("sockname")
-    return protocol
-
-
-async def close(*protocols):
-    for protocol in protocols:
-        protocol.transport.close()
-        await asyncio.wait_for(asyncio.shield(protocol.lost), 5)
-    await turns(2)
 
 
 def test_datagrams_go_both_ways(loop, run):
@@ -375,31 +309,6 @@ def test_broadcast_and_reuse_port(loop, run):
 
 
 # -- a far end that is a plain socket ---------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def opened(loop, protocol=None, **options):
-    """A transport and its protocol; closed at the end."""
-    protocol = protocol or Recorder(loop)
-    transport, returned = await loop.create_datagram_endpoint(lambda: protocol, **options)
-    assert returned is protocol
-    try:
-        yield transport, protocol
-    finally:
-        transport.abort()
-        await protocol.closed()
-
-
-def far_socket(family=socket.AF_INET):
-    """The far end: a plain blocking socket."""
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.settimeout(PEER_TIMEOUT_S)
-    sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
-    return sock
-
-
-async def recvfrom(sock):
-    return await asyncio.get_running_loop().run_in_executor(None, sock.recvfrom, 65536)
 
 
 @pytest.fixture(params=["inet", "inet6"])
@@ -699,29 +608,6 @@ def test_unix_datagrams_with_abstract_names(loop, run):
     run(loop, main())
 
 
-@contextlib.asynccontextmanager
-async def unix_pair(loop, protocol):
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-    far.settimeout(PEER_TIMEOUT_S)
-    with far:
-        async with opened(loop, protocol, sock=near) as (transport, _):
-            yield transport, far
-
-
-def fill(transport, size=1000):
-    """How many datagrams were given to the transport until one waits."""
-    for sent in range(1, 10000):
-        transport.sendto(b"%d" % sent + bytes(size))
-        if transport.get_write_buffer_size():
-            return sent
-    raise AssertionError("the socket never was full")
-
-
-def number_of(datagram):
-    return int(datagram.rstrip(b"\0"))
-
-
 @pytest.mark.parametrize("size", [10, 65536, 150000])
 def test_unix_datagrams_may_be_large(mioloop_loop, run, size):
     """R64: larger than any of IP."""
@@ -736,136 +622,6 @@ def test_unix_datagrams_may_be_large(mioloop_loop, run, size):
                 data = os.urandom(size)
                 far.send(data)
                 assert await protocol.count(1) == [data]
-
-    run(loop, main())
-
-
-# -- flow control -----------------------------------------------------------------------------
-
-
-def test_what_does_not_fit_waits_and_is_sent_in_order(mioloop_loop, run):
-    """R65: buffered datagrams leave when the peer reads, whole and in order."""
-    loop = mioloop_loop
-
-    async def main():
-        async with unix_pair(loop, Recorder(loop)) as (transport, far):
-            count = fill(transport)
-            for i in range(count + 1, count + 200):
-                transport.sendto(b"%d" % i + bytes(1000))
-            for i in range(1, count + 200):
-                data, _ = await recvfrom(far)
-                assert number_of(data) == i
-                assert len(data) == 1000 + len(str(i))
-            assert transport.get_write_buffer_size() == 0
-
-    run(loop, main())
-
-
-def test_buffered_datagrams_count_as_in_this_python(mioloop_loop, run):
-    """R65: 8 bytes each from 3.13, which are taken off again when it has left."""
-    loop = mioloop_loop
-
-    async def main():
-        async with unix_pair(loop, Recorder(loop)) as (transport, far):
-            fill(transport)
-            before = transport.get_write_buffer_size()
-            transport.sendto(bytes(1000))
-            assert transport.get_write_buffer_size() - before == (1008 if SINCE_3_13 else 1000)
-            while transport.get_write_buffer_size():
-                await recvfrom(far)
-
-    run(loop, main())
-
-
-def test_marks_pause_and_resume_the_protocol(mioloop_loop, run):
-    """R52: pause_writing inside sendto() above the high mark, resume_writing at the low one."""
-    loop = mioloop_loop
-    at_resume = []
-
-    async def main():
-        protocol = Recorder(
-            loop, resume_writing=lambda p: at_resume.append(p.transport.get_write_buffer_size())
-        )
-        async with unix_pair(loop, protocol) as (transport, far):
-            transport.set_write_buffer_limits(high=20000, low=10000)
-            assert transport.get_write_buffer_limits() == (10000, 20000)
-            fill(transport)
-            while "pause_writing" not in protocol.calls:
-                assert transport.get_write_buffer_size() <= 20000
-                transport.sendto(bytes(1000))
-            assert transport.get_write_buffer_size() > 20000
-            while "resume_writing" not in protocol.calls:
-                await recvfrom(far)
-            assert 0 < at_resume[0] <= 10000
-            assert protocol.calls.count("pause_writing") == 1
-
-    run(loop, main())
-
-
-def test_close_sends_what_waits_first(mioloop_loop, run):
-    """R48: close() with datagrams buffered; more may follow until they have left."""
-    loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop)
-        async with unix_pair(loop, protocol) as (transport, far):
-            count = fill(transport)
-            transport.close()
-            transport.sendto(b"last")
-            await turns()
-            assert not protocol.lost.done()
-            got = [(await recvfrom(far))[0] for _ in range(count + 1)]
-            assert got[-1] == b"last"
-            assert await protocol.closed() is None
-
-    run(loop, main())
-
-
-def test_abort_drops_what_waits(mioloop_loop, run):
-    """R45: abort() with datagrams buffered."""
-    loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop)
-        async with unix_pair(loop, protocol) as (transport, far):
-            count = fill(transport)
-            transport.abort()
-            assert await protocol.closed() is None
-            assert transport.get_write_buffer_size() == 0
-            for _ in range(count - 1):
-                far.recv(65536)
-            with pytest.raises(OSError):
-                far.send(b"anyone?")
-
-    run(loop, main())
-
-
-def test_queue_of_a_peer_that_is_full_is_tried_again(mioloop_loop, run, tmp_path):
-    """R64: an unconnected Unix socket stays writable while the peer's queue is full."""
-    loop = mioloop_loop
-    there = str(tmp_path / "there")
-
-    async def main():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far:
-            far.settimeout(PEER_TIMEOUT_S)
-            far.bind(there)
-            near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            near.setblocking(False)
-            async with opened(loop, sock=near) as (transport, protocol):
-                sent = 0
-                while not transport.get_write_buffer_size():
-                    sent += 1
-                    transport.sendto(b"%d" % sent, there)
-                for i in range(sent + 1, sent + 300):
-                    transport.sendto(b"%d" % i, there)
-                before = loop.stats()["polls"]
-                await asyncio.sleep(0.02)
-                assert loop.stats()["polls"] - before < 100  # no busy loop meanwhile
-                for i in range(1, sent + 300):
-                    assert (await recvfrom(far))[0] == b"%d" % i
-                await protocol.until(lambda: not transport.get_write_buffer_size())
-                transport.close()
-                assert await protocol.closed() is None
 
     run(loop, main())
 
@@ -915,118 +671,5 @@ def test_fd_of_a_transport_is_refused_by_add_reader(loop, run):
             for fd in (sock, sock.fileno()):
                 with pytest.raises(RuntimeError, match="is used by transport"):
                     loop.add_reader(fd, print)
-
-    run(loop, main())
-
-
-# -- contexts, pauses, interrupts -------------------------------------------------------------
-
-
-def test_read_callbacks_share_one_context(loop, run):
-    """R58: datagram_received sees what the last one set."""
-    variable = contextvars.ContextVar("variable", default=0)
-    seen = []
-
-    def count(protocol, *_):
-        seen.append(variable.get())
-        variable.set(variable.get() + 1)
-
-    async def main():
-        protocol = Recorder(loop, datagram_received=count)
-        async with opened(loop, protocol, **LOCAL) as (transport, _):
-            with far_socket() as far:
-                for i in range(6):
-                    far.sendto(b"x", transport.get_extra_info("sockname"))
-                    if i == 2:
-                        await protocol.count(3)
-                await protocol.count(6)
-        assert seen == list(range(6))
-        assert variable.get() == 0
-
-    run(loop, main())
-
-
-def test_pause_in_a_callback_holds_the_rest_of_the_batch(mioloop_loop, run):
-    """R53: no further call until resume_reading(), and then nothing is missing."""
-    loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.pause_reading())
-        async with opened(loop, protocol, **LOCAL) as (transport, _):
-            with far_socket() as far:
-                sent = [b"%d" % i for i in range(11)]
-                for data in sent:
-                    far.sendto(data, transport.get_extra_info("sockname"))
-                for i in range(1, 12):
-                    assert await protocol.count(i) == sent[:i]
-                    await turns(2)
-                    assert len(protocol.received) == i
-                    assert not transport.is_reading()
-                    transport.resume_reading()
-                far.sendto(b"later", transport.get_extra_info("sockname"))
-                assert (await protocol.count(12))[-1] == b"later"
-
-    run(loop, main())
-
-
-def test_close_in_a_callback_is_the_last_one(loop, run):
-    """R45: datagrams that came with it are not delivered."""
-
-    async def main():
-        protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.close())
-        async with opened(loop, protocol, **LOCAL) as (transport, _):
-            with far_socket() as far:
-                for _ in range(5):
-                    far.sendto(b"x", transport.get_extra_info("sockname"))
-            await protocol.closed()
-            assert protocol.calls == ["connection_made", "datagram_received", "connection_lost"]
-
-    run(loop, main())
-
-
-def test_keyboard_interrupt_loses_no_datagram(mioloop_loop, run):
-    """R13: it leaves the loop; the next run goes on where it was."""
-    loop = mioloop_loop
-
-    def interrupt(protocol, data, _):
-        if data == b"1":
-            raise KeyboardInterrupt
-
-    async def make():
-        protocol = Recorder(loop, datagram_received=interrupt)
-        await loop.create_datagram_endpoint(lambda: protocol, **LOCAL)
-        return protocol
-
-    protocol = run(loop, make())
-    with far_socket() as far:
-        for i in range(7):
-            far.sendto(b"%d" % i, protocol.transport.get_extra_info("sockname"))
-
-        async def rest():
-            assert await protocol.count(7) == [b"%d" % i for i in range(7)]
-            protocol.transport.close()
-            await protocol.closed()
-
-        task = loop.create_task(rest())
-        with pytest.raises(KeyboardInterrupt):
-            loop.run_until_complete(task)
-        run(loop, task)
-
-
-def test_busy_peer_does_not_starve_the_loop(loop, run):
-    """R90: callbacks run between datagrams that never end."""
-
-    def echo_to_itself(protocol, data, addr):
-        protocol.transport.sendto(data, addr)
-
-    async def main():
-        protocol = Recorder(loop, datagram_received=echo_to_itself)
-        async with opened(loop, protocol, **LOCAL) as (transport, _):
-            for _ in range(8):
-                transport.sendto(b"x", transport.get_extra_info("sockname"))
-            for _ in range(20):
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.005)
-            assert protocol.received
 
     run(loop, main())
