@@ -24,6 +24,7 @@ PERIOD = 65521                          # a prime: no power of two repeats the s
 HUGE = 1 << 20                          # more than the system holds of one connection
 STREAM = random.Random(1).randbytes(PERIOD) * (HUGE // PERIOD + 2)
 GIVE_UP_S = 5.0
+WINDOW_S = 0.2                          # what a closed window holds back does not come by waiting
 QUIET_TURNS = 3
 
 
@@ -263,10 +264,10 @@ class Pair:
 
     def settle(self) -> None:
         """Run the loop until nothing happens any more, and nothing is on its way."""
-        give_up = time.monotonic() + GIVE_UP_S
         self._come_to_rest()
+        began = time.monotonic()
         # What never arrives is found by whoever compares.
-        while any(map(self._in_flight, self.ends)) and time.monotonic() < give_up:
+        while any(self._in_flight(end, time.monotonic() - began) for end in self.ends):
             self.loop.call_later(0.001, self.loop.stop)
             self.loop.run_forever()
             self._come_to_rest()
@@ -290,14 +291,14 @@ class Pair:
         return events, [(len(end.log), end.received, end.written, end.socket and
                          end.socket.fileno()) for end in self.ends]
 
-    def _in_flight(self, receiver: End) -> bool:
-        """Whether the system has not yet carried over what the other end sent.
+    def _in_flight(self, receiver: End, waited_s: float) -> bool:
+        """Whether the system may yet carry over what the other end sent.
 
         A Unix socket has no way between its ends. Over TCP the two are on one machine, but what
         was sent, and the news that there is room again, may wait for a busy kernel.
         """
         sender, fd = receiver.peer, receiver.socket.fileno()
-        if self.medium == "unix" or receiver.transport.is_closing():
+        if self.medium == "unix" or receiver.transport.is_closing() or waited_s > GIVE_UP_S:
             return False
         if sender.socket.fileno() < 0:
             end = select.poll()
@@ -307,7 +308,7 @@ class Pair:
             return False
         if receiver.reading:
             return receiver.received < sender.written
-        if sender.transport.get_write_buffer_size():
+        if sender.transport.get_write_buffer_size() or waited_s > WINDOW_S:
             return False                # until it reads
         return receiver.received + unread(fd) < sender.written
 
