@@ -437,7 +437,8 @@ def test_no_file_owns_a_turn(mioloop_loop, run, of):
                 else:
                     ticks = await count_turns(loop, loop.sendfile(transport, file))
                 await receiving
-                assert ticks >= (64 << 20) // 262144
+                # A part in a turn, or two: one that goes on, and one for an event that came.
+                assert ticks >= (64 << 20) // 262144 // 2
 
     run(loop, main(), 30)
 
