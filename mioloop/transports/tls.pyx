@@ -40,6 +40,8 @@ cdef Py_ssize_t DEFAULT_HIGH_BYTES = KIB * getattr(
     constants, "FLOW_CONTROL_HIGH_WATER_SSL_WRITE", 64)         # before 3.11: as a stream
 cdef Py_ssize_t DEFAULT_READ_HIGH_BYTES = KIB * getattr(
     constants, "FLOW_CONTROL_HIGH_WATER_SSL_READ", 256)
+# 3.10's sslproto still sends what is written in eof_received().
+cdef bint sends_after_eof = not hasattr(constants, "FLOW_CONTROL_HIGH_WATER_SSL_READ")
 cdef object SHUTDOWN_TIMEOUT_S = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef object BufferedProtocol = protocols.BufferedProtocol
@@ -206,7 +208,7 @@ cdef class TlsProtocol(StreamFilter):
     cdef int write(self, bytes data) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
 
-        if self.state >= FLUSHING or self.eof_below:
+        if self.state >= FLUSHING or (self.eof_below and not sends_after_eof):
             if self.writes_after_end >= WRITES_BEFORE_WARNING:
                 logger.warning("SSL connection is closed")
             self.writes_after_end += 1

@@ -188,8 +188,10 @@ def test_no_data_after_close(loop, run, tls):
     run(loop, main())
 
 
+@pytest.mark.known_difference("uvloop", "no eof_received", until=(3, 10), strict=False)
 def test_no_write_after_the_end_of_file(loop, run, tls):
-    """R66: TCP EOF without close_notify ends both ways; in eof_received(), too, a write is lost."""
+    """R66: TCP EOF without close_notify ends both ways; eof_received() can write until 3.10."""
+    sent = b"too late" if sys.version_info < (3, 11) else b""
     answer = Recorder(loop, eof_received=lambda p: p.transport.write(b"too late"))
 
     async def main():
@@ -198,7 +200,7 @@ def test_no_write_after_the_end_of_file(loop, run, tls):
                 raw.shutdown(socket.SHUT_WR)
                 assert await answer.closed() is None
             with contextlib.suppress(OSError):      # it has shut down, and we say no close_notify
-                assert await peer.call(peer.sock.recv, 100) == b""
+                assert await peer.call(peer.sock.recv, 100) == sent
 
     run(loop, main())
 
