@@ -60,11 +60,7 @@ def serve(loop):
 
     while loop._csock is not None:
         was_full = full
-        try:
-            PyErr_CheckSignals()
-        except BaseException as exc:    # a handler of the program's own, or Ctrl-C
-            if failure is None:
-                failure = exc
+        failure = run_handlers(failure)
         # No Python code runs from here to the end of the drain: a number that is noted has its
         # byte in the pipe, unless that was full. What comes in between has a byte, or is noted by
         # the next round.
@@ -72,6 +68,9 @@ def serve(loop):
         noted.clear()
         numbers = drain(loop._ssock.fileno())
         full = len(numbers) >= MAYBE_FULL_BYTES
+        failure = run_handlers(failure)     # Ctrl-C here, not in the Python code that follows
+        if not full:                        # read ahead of its note: not to be served by that, too
+            noted.difference_update(set(numbers).difference(come))
         loop._process_self_data(numbers)
         if full or was_full:
             for signum in come.difference(numbers):
@@ -80,6 +79,15 @@ def serve(loop):
             break
     if failure is not None:
         raise failure
+
+
+cdef object run_handlers(object failure):
+    """Python's handlers of what has come. Gives *failure*, or else what one of them raised."""
+    try:
+        PyErr_CheckSignals()
+    except BaseException as exc:        # of the program's own, or Ctrl-C
+        return exc if failure is None else failure
+    return failure
 
 
 cdef bytes drain(int fd):

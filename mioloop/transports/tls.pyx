@@ -7,8 +7,8 @@ loop's buffer, and takes records as chunks of its own write buffer; any other tr
 
 What is written is encrypted at once while the transport below takes it, else it waits here as
 plaintext. close() sends close_notify, waits for the peer's until a timeout, and delivers nothing
-that arrives meanwhile (R68): records of the peer's that are unread at close(), or come after it, end the
-connection at once with OpenSSL's error as the argument of connection_lost().
+that arrives meanwhile (R68): records of the peer's that are unread at close(), or come after it,
+end the connection at once with OpenSSL's error as the argument of connection_lost().
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
