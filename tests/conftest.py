@@ -95,6 +95,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # With either of them pytest shows the whole difference of what is not equal, which for a
+    # megabyte takes minutes of one core, and memory to match.
+    for name in ("CI", "BUILD_NUMBER"):
+        os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # run in the background, by a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
