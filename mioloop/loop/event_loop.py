@@ -17,9 +17,17 @@ from asyncio import base_events
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+try:
+    from mioloop.loop.schedule import NativeLoop, take_usual_calls
+except ModuleNotFoundError as exc:
+    if exc.name != "mioloop.loop.schedule":
+        raise
+    raise ImportError(
+        f"{__file__} is source that has not been compiled: start Python in another directory,"
+        " or run `make build` and use the Python that it makes"
+    ) from None
+
 from mioloop.loop import children, signals
-from mioloop.loop.schedule import NativeLoop, take_usual_calls
-from mioloop.transports.tls import make_tls
 
 if TYPE_CHECKING:
     import socket
@@ -279,6 +287,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         server: Any = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
+        from mioloop.transports.tls import make_tls  # programs without TLS start sooner
+
         tls = make_tls(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
@@ -297,6 +307,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         **timeouts: Any,
     ) -> Any:
         import ssl  # not there in every Python
+
+        from mioloop.transports.tls import make_tls
 
         if not isinstance(sslcontext, ssl.SSLContext):
             raise TypeError(

@@ -68,6 +68,8 @@ cdef class Reactor(Host):
     cdef size_t ring_count
 
     cdef list again                     # Sources with still_ready bits
+    cdef uint64_t batches               # of callbacks, after each of which is flushed
+    cdef bint dispatching               # in batches of one source's callbacks
     cdef Source unflushed               # the first of those whose on_flush() is due, or None
     cdef PyObject *last_unflushed       # borrowed: `unflushed` leads to it
     cdef dict token_by_fd               # one registration a descriptor
@@ -110,6 +112,19 @@ cdef class Reactor(Host):
         self.ring_first = (self.ring_first + 1) & (self.ring_capacity - 1)
         self.ring_count -= 1
         return first
+
+    @cython.final
+    cdef inline bint in_last_callback(self) noexcept:
+        """Whether no other callback is going to run in this batch, as far as is known."""
+        return self.dispatching or (self.ring_count == 0 and self.unflushed is None)
+
+    @cython.final
+    cdef inline int end_batch(self) except -1:
+        """The callbacks that ran have returned: send what they wrote and did not send."""
+        self.batches += 1
+        if self.unflushed is not None:
+            self.flush()
+        return 0
 
     cdef Handle soon(self, object callback, tuple args, object context)
     cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1

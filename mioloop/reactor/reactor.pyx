@@ -387,6 +387,7 @@ cdef class Reactor(Host):
         """Run the next *count* handles of the ring, then flush what they wrote."""
         cdef PyObject *first
 
+        self.dispatching = False
         while count and self.ring_count:    # a nested run may have emptied it
             count -= 1
             first = self.pop()
@@ -400,8 +401,7 @@ cdef class Reactor(Host):
                 self.run_slowly(handle)
             else:
                 run_and_let_go(first)
-        if self.unflushed is not None:
-            self.flush()
+        self.end_batch()
         return 0
 
     cdef int run_slowly(self, Handle handle) except -1:
@@ -420,6 +420,7 @@ cdef class Reactor(Host):
         cdef uint32_t ready
         cdef Py_ssize_t i = 0
 
+        self.dispatching = True
         if self.again:
             batch, self.again = self.again, []
             try:
@@ -458,19 +459,17 @@ cdef class Reactor(Host):
             self.serve_slowly(source, ready)
         else:
             source.on_ready(ready)
-        if self.unflushed is not None:
-            self.flush()
+        self.end_batch()
         return 0
 
     cdef int serving_failed(self, Source source, exc) except -1:
         """Not by a callback's exception: callbacks report their own."""
         self.report({"message": f"Fatal error: {source!r} could not be served", "exception": exc})
-        if self.unflushed is not None:
-            self.flush()
+        self.end_batch()
         return 0
 
     cdef int flush(self) except -1:
-        """What was written in the last callback leaves now, in one send a source."""
+        """What was gathered leaves now, in one send a source."""
         cdef Source source = None
         cdef PyObject *last = self.last_unflushed   # what is written meanwhile waits its turn
 

@@ -1,3 +1,5 @@
+from libc.stdint cimport uint64_t
+
 from mioloop.transports.endpoint cimport Endpoint
 from mioloop.transports.sysio cimport iovec
 
@@ -23,8 +25,12 @@ cdef class ByteFlow(WriteFlow):
     """A buffer of bytes that leave in the order they were written, many in one system call."""
     cdef list chunks                        # bytes, none of them empty
     cdef Py_ssize_t first_sent              # bytes of chunks[0] that are gone
+    cdef int lone_writes                    # batches of callbacks in a row that wrote once
+    cdef int gathered                       # writes of this batch that wait for its end
+    cdef uint64_t sent_in                   # the batch whose first write was sent at once
 
     cdef int written(self) except -1
+    cdef bint expects_more(self) noexcept
     cdef int flush_other(self) except -1
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2
     cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1

@@ -1,9 +1,12 @@
 """Flow control: a write buffer, its water marks and its protocol.
 
-A ByteFlow only gathers what is written. What a callback wrote leaves when it returns, in one
-system call; a buffer above the high mark, or above FLUSH_BYTES, is sent at once, so that
-pause_writing() is judged after an attempt (R59). Outside a run there is no callback to wait
-for, and all is sent at once.
+A ByteFlow gathers what is written, to send it in one system call when the callback returns. It
+sends at once where gathering brings nothing: a transport that has written but once, several
+times in a row, is expected to do so again, and its peer can start while the callback goes on.
+With other callbacks still to run, though, what all of them write leaves behind the last, one
+send after the other: that is faster than to go in and out of Python in between.
+A buffer above the high mark, or above FLUSH_BYTES, is sent at once, so that pause_writing() is
+judged after an attempt (R59). Outside a run there is no callback to wait for.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -37,6 +40,7 @@ cdef extern from *:
 cdef enum:
     DEFAULT_HIGH_BYTES = 65536              # low is a quarter of high (asyncio-contract R52)
     FLUSH_BYTES = 65536
+    LONE_WRITES = 8                         # in a row, until the next is taken for one
 
 
 cdef class WriteFlow(Endpoint):
@@ -167,12 +171,26 @@ cdef class ByteFlow(WriteFlow):
         """After chunks and buffered_bytes have grown."""
         if not self.blocked:
             if (self.buffered_bytes < FLUSH_BYTES and self.buffered_bytes <= self.high_bytes
-                    and self.reactor.running):
+                    and self.reactor.running and self.expects_more()):
+                self.gathered += 1
                 return self.reactor.flush_soon(self)
             self.flush_now()
         return self.pause_protocol_if_full()
 
+    cdef bint expects_more(self) noexcept:
+        """Whether callbacks of this batch may well write again, here or to other transports."""
+        if self.lone_writes < LONE_WRITES or not self.reactor.in_last_callback():
+            return True
+        if self.sent_in != self.reactor.batches:
+            self.sent_in = self.reactor.batches
+            return False
+        self.lone_writes = 0                # it was wrong: the cost is one send
+        self.gathered = 1
+        return True
+
     cdef int on_flush(self) except -1:
+        self.lone_writes = self.lone_writes + 1 if self.gathered == 1 else 0
+        self.gathered = 0
         if not self.blocked:
             self.flush_now()
             if self.buffered_bytes:

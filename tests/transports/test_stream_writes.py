@@ -148,6 +148,96 @@ def test_many_small_writes_keep_their_order(loop, run, kind):
     run(loop, main())
 
 
+def arrived(far):
+    """What the peer can read by now."""
+    try:
+        return far.recv(100)
+    except BlockingIOError:
+        return b""
+
+
+def test_transport_that_writes_once_a_turn_sends_at_once(loop, run):
+    """The peer need not wait for the callback's end; sooner or later, as the loop finds out."""
+
+    async def main():
+        async with connection(loop, Recorder(loop), "unix") as (transport, far):
+            far.setblocking(False)
+            for _ in range(100):
+                transport.write(b"one")
+                if seen := arrived(far):
+                    break
+                await turns()
+                assert arrived(far) == b"one"
+            assert seen == b"one"
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("before", [0, 1, 7, 8, 9, 30])
+def test_writes_of_one_callback_leave_together(mioloop_loop, run, before):
+    """Only the first of those that nobody expected leaves alone, once."""
+    loop = mioloop_loop
+
+    async def main():
+        async with connection(loop, Recorder(loop), "unix") as (transport, far):
+            far.setblocking(False)
+            for _ in range(before):
+                transport.write(b"lone")
+                await turns()
+                assert arrived(far) == b"lone"
+            transport.write(b"head ")
+            early = arrived(far)
+            transport.write(b"body")
+            assert arrived(far) == b""
+            await turns()
+            assert early + arrived(far) == b"head body"
+            assert bool(early) == (before >= 8)
+            for _ in range(3):
+                transport.write(b"head ")
+                transport.write(b"body")
+                assert arrived(far) == b""
+                await turns()
+                assert arrived(far) == b"head body"
+
+    run(loop, main())
+
+
+def test_with_other_callbacks_to_run_all_send_behind_them(mioloop_loop, run):
+    """A batch's writes leave together, though each of its transports writes but once."""
+    loop = mioloop_loop
+    seen = []
+
+    async def main():
+        async with (
+            connection(loop, Recorder(loop), "unix") as (one, far_one),
+            connection(loop, Recorder(loop), "unix") as (two, far_two),
+        ):
+            far_one.setblocking(False)
+            far_two.setblocking(False)
+            for _ in range(10):
+                one.write(b"lone")
+                await turns()
+                two.write(b"lone")
+                await turns()
+                assert arrived(far_one) == arrived(far_two) == b"lone"
+
+            def first():
+                one.write(b"first")
+                seen.append((arrived(far_one), arrived(far_two)))
+
+            def last():
+                two.write(b"last")
+                seen.append((arrived(far_one), arrived(far_two)))
+
+            loop.call_soon(first)
+            loop.call_soon(last)
+            await turns()
+            assert seen == [(b"", b""), (b"", b"")]
+            assert (arrived(far_one), arrived(far_two)) == (b"first", b"last")
+
+    run(loop, main())
+
+
 @pytest.mark.parametrize(
     "items",
     [
