@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -367,3 +368,17 @@ def test_poll_api_alone_imports_neither_asyncio_nor_the_loop():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_source_that_was_never_compiled_says_so():
+    """Whoever starts Python in the repository, and without the modules that a build makes."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import mioloop; mioloop.new_event_loop()"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "is source that has not been compiled: start Python in another dir" in done.stderr
