@@ -69,7 +69,7 @@ cdef class Reactor(Host):
 
     cdef list again                     # Sources with still_ready bits
     cdef uint64_t batches               # of callbacks, after each of which is flushed
-    cdef bint dispatching               # in batches of one source's callbacks
+    cdef bint dispatching               # in the batch that events make
     cdef Source unflushed               # the first of those whose on_flush() is due, or None
     cdef PyObject *last_unflushed       # borrowed: `unflushed` leads to it
     cdef dict token_by_fd               # one registration a descriptor
@@ -116,7 +116,9 @@ cdef class Reactor(Host):
     @cython.final
     cdef inline bint in_last_callback(self) noexcept:
         """Whether no other callback is going to run in this batch, as far as is known."""
-        return self.dispatching or (self.ring_count == 0 and self.unflushed is None)
+        if self.unflushed is not None:
+            return False
+        return self.event_next >= self.event_count if self.dispatching else self.ring_count == 0
 
     @cython.final
     cdef inline int end_batch(self) except -1:

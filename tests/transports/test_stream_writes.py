@@ -202,6 +202,36 @@ def test_writes_of_one_callback_leave_together(mioloop_loop, run, before):
     run(loop, main())
 
 
+def test_what_one_poll_made_several_write_leaves_behind_the_last(mioloop_loop, run):
+    """Sources that are ready together are all told, and then what they wrote is sent."""
+    loop = mioloop_loop
+    seen = []
+
+    async def main():
+        fars = []
+
+        def answer(_, data):
+            transports[data].write(data)
+            seen.append([arrived(far) for far in fars])
+
+        one, two = Recorder(loop, data_received=answer), Recorder(loop, data_received=answer)
+        async with (
+            connection(loop, one, "unix") as (transport, far),
+            connection(loop, two, "unix") as (other_transport, other_far),
+        ):
+            transports = {b"1": transport, b"2": other_transport}
+            fars[:] = far, other_far
+            for each in fars:
+                each.setblocking(False)
+            far.send(b"1")
+            other_far.send(b"2")
+            await turns()
+            assert seen == [[b"", b""], [b"", b""]]
+            assert [arrived(each) for each in fars] == [b"1", b"2"]
+
+    run(loop, main())
+
+
 def test_with_other_callbacks_to_run_all_send_behind_them(mioloop_loop, run):
     """A batch's writes leave together, though each of its transports writes but once."""
     loop = mioloop_loop
