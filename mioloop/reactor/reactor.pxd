@@ -3,13 +3,15 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from mioloop.reactor.core cimport mio_event, mio_poll, mio_slab, mio_timers, mio_token
+from mioloop.reactor.core cimport (
+    mio_clock_now, mio_event, mio_poll, mio_slab, mio_timers, mio_token)
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle
 
 
 cdef enum:
     READ_SIZE = 262144      # of the buffer that reads share
     COPY_BELOW = 65536      # a smaller read is copied into bytes of its own size
+    GATHERING_NS = 1000000  # so long what is written may wait for other callbacks, and a few more
 
 
 cdef enum Trigger:
@@ -70,6 +72,7 @@ cdef class Reactor(Host):
     cdef list again                     # Sources with still_ready bits
     cdef uint64_t batches               # of callbacks, after each of which is flushed
     cdef bint dispatching               # in the batch that events make
+    cdef int64_t gathering_ns           # since when something is unflushed
     cdef Source unflushed               # the first of those whose on_flush() is due, or None
     cdef PyObject *last_unflushed       # borrowed: `unflushed` leads to it
     cdef dict token_by_fd               # one registration a descriptor
@@ -119,6 +122,12 @@ cdef class Reactor(Host):
         if self.unflushed is not None:
             return False
         return self.event_next >= self.event_count if self.dispatching else self.ring_count == 0
+
+    @cython.final
+    cdef inline bint flush_is_due(self) noexcept:
+        """What was gathered does not wait for all callbacks if some of them take their time."""
+        return (self.unflushed is not None
+                and mio_clock_now() - self.gathering_ns >= GATHERING_NS)
 
     @cython.final
     cdef inline int end_batch(self) except -1:

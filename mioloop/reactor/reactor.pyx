@@ -44,9 +44,8 @@ cdef enum:
     # call_soon() does not pay a system call a link and I/O still waits under 1 ms.
     TURNS_PER_POLL = 61
     POLL_INTERVAL_NS = 200000
-    # What the callbacks of so many sources wrote is sent behind the last of them, one send after
-    # the other. More would gain no more, and let the first peers wait for longer.
-    SOURCES_PER_BATCH = 64
+    SOURCES_PER_BATCH = 64              # whose callbacks' writes are sent behind the last
+    CALLBACKS_PER_LOOK = 4              # at the clock: it costs 1 % of a short callback
 
 TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
 
@@ -103,7 +102,7 @@ cdef class Source:
         return 0
 
     cdef int on_flush(self) except -1:
-        """Called once after each flush_soon(), when the current callback has returned."""
+        """Called once after each flush_soon(), when the batch of callbacks has run."""
         return 0
 
 
@@ -404,6 +403,8 @@ cdef class Reactor(Host):
                 self.run_slowly(handle)
             else:
                 run_and_let_go(first)
+            if count % CALLBACKS_PER_LOOK == 0 and self.flush_is_due():
+                self.end_batch()
         self.end_batch()
         return 0
 
@@ -453,7 +454,8 @@ cdef class Reactor(Host):
                         source = <Source>found      # our own reference: the slab may lose its own
                         self.serve(source, event.ready)
                         served += 1
-                        if served % SOURCES_PER_BATCH == 0:
+                        if (served % SOURCES_PER_BATCH == 0
+                                or (served % CALLBACKS_PER_LOOK == 0 and self.flush_is_due())):
                             self.end_batch()
             except (SystemExit, KeyboardInterrupt):
                 raise
@@ -611,6 +613,7 @@ cdef class Reactor(Host):
             source.flush_queued = True
             if self.unflushed is None:
                 self.unflushed = source
+                self.gathering_ns = mio_clock_now()
             else:
                 (<Source>self.last_unflushed).next_unflushed = source
             self.last_unflushed = <PyObject *>source

@@ -1,10 +1,10 @@
 """Flow control: a write buffer, its water marks and its protocol.
 
-A ByteFlow gathers what is written, to send it in one system call when the callback returns. It
-sends at once where gathering brings nothing: a transport that has written but once, several
-times in a row, is expected to do so again, and its peer can start while the callback goes on.
-With other callbacks still to run, though, what all of them write leaves behind the last, one
-send after the other: that is faster than to go in and out of Python in between.
+A ByteFlow gathers what is written, to send it in one system call when the callbacks of now have
+run: what all of them write leaves behind the last, one send after the other, which is faster than
+to go in and out of Python in between. The last one itself may send at once, so that its peer can
+start while it goes on: if its transport has written but once, several times in a row, and so is
+expected not to write more.
 A buffer above the high mark, or above FLUSH_BYTES, is sent at once, so that pause_writing() is
 judged after an attempt (R59). Outside a run there is no callback to wait for.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 
 import pytest
 from recording import (
@@ -228,6 +229,40 @@ def test_what_one_poll_made_several_write_leaves_behind_the_last(mioloop_loop, r
             await turns()
             assert seen == [[b"", b""], [b"", b""]]
             assert [arrived(each) for each in fars] == [b"1", b"2"]
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("made_by", ["call_soon", "data"])
+def test_slow_callbacks_hold_up_nobody_s_writes(mioloop_loop, run, made_by):
+    """What was written leaves soon after a millisecond, and not behind all of them."""
+    loop = mioloop_loop
+    seen = []
+
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+
+            def step(i):
+                seen.append(b"".join(map(arrived, fars)))
+                time.sleep(0.0015)
+                transports[i].write(bytes([i]))
+
+            pairs = []
+            for i in range(12):
+                protocol = Recorder(loop, data_received=lambda _, __, i=i: step(i))
+                pairs.append(await stack.enter_async_context(connection(loop, protocol, "unix")))
+            transports, fars = zip(*pairs)
+            for far in fars:
+                far.setblocking(False)
+            for i, far in enumerate(fars):
+                if made_by == "data":
+                    far.send(b"go")
+                else:
+                    loop.call_soon(step, i)
+            await turns()
+            assert seen[0] == b""
+            assert len(b"".join(seen)) >= 4
+            assert sorted(b"".join([*seen, *map(arrived, fars)])) == list(range(12))
 
     run(loop, main())
 
