@@ -189,7 +189,7 @@ cdef class ByteFlow(WriteFlow):
         return True
 
     cdef int on_flush(self) except -1:
-        self.lone_writes = self.lone_writes + 1 if self.gathered == 1 else 0
+        self.lone_writes = min(self.lone_writes + 1, LONE_WRITES) if self.gathered == 1 else 0
         self.gathered = 0
         if not self.blocked:
             self.flush_now()
