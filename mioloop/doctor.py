@@ -56,6 +56,14 @@ def tls() -> str:
         return f"FAILED: {exc}"
 
 
+def io_uring() -> str:
+    """Whether one system call can serve several connections."""
+    from mioloop.reactor.reactor import io_uring_problem
+
+    problem = io_uring_problem()
+    return "yes" if problem is None else f"no, the system answers {problem}"
+
+
 async def _talk() -> None:
     """A timer, a thread, and bytes through a socket and back."""
     loop = asyncio.get_running_loop()
@@ -119,11 +127,12 @@ def main(arguments: Sequence[str]) -> int:
     say("triggers", f"edge, level, oneshot (default {DEFAULT_TRIGGER})")
     for name, has in kernel_features().items():
         say("kernel", f"{name}: {has}")
+    say("kernel", f"io_uring (one call for many connections): {io_uring()}")
     tls_says = tls()
     say("TLS", tls_says)
     for variable in (
         "MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR", "MIOLOOP_SPIN",
-        "MIOLOOP_TLS_ENGINE",
+        "MIOLOOP_IO_URING", "MIOLOOP_TLS_ENGINE",
     ):
         if os.environ.get(variable):
             say("environment", f"{variable}={os.environ[variable]}")

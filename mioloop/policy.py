@@ -15,6 +15,10 @@ from mioloop.loop.event_loop import DEFAULT_TRIGGER, EventLoop
 T = TypeVar("T")
 
 BACKENDS = ("mio", "uvloop", "asyncio")
+SWITCH = {
+    "1": True, "yes": True, "on": True, "true": True,
+    "0": False, "no": False, "off": False, "false": False,
+}
 
 
 def _spin_from_environment() -> float:
@@ -27,17 +31,28 @@ def _spin_from_environment() -> float:
         ) from None
 
 
+def _io_uring_from_environment() -> bool:
+    text = os.environ.get("MIOLOOP_IO_URING") or "1"
+    try:
+        return SWITCH[text.lower()]
+    except KeyError:
+        raise ValueError(
+            f"MIOLOOP_IO_URING must be one of {', '.join(SWITCH)}, not {text!r}"
+        ) from None
+
+
 def new_event_loop(
     *,
     backend: str | None = None,
     trigger: str | None = None,
     selector: str | None = None,
     spin: float | None = None,
+    io_uring: bool | None = None,
 ) -> asyncio.AbstractEventLoop:
     """A new event loop.
 
     An option that is None is taken from the environment (MIOLOOP_BACKEND, MIOLOOP_TRIGGER,
-    MIOLOOP_SELECTOR, MIOLOOP_SPIN), read now; then from the default.
+    MIOLOOP_SELECTOR, MIOLOOP_SPIN, MIOLOOP_IO_URING), read now; then from the default.
 
     Args:
         backend: "mio" (default), or "uvloop" or "asyncio" for comparison.
@@ -45,6 +60,8 @@ def new_event_loop(
         selector: "epoll", "poll" or "kqueue", as this build has them; only the mio backend.
         spin: seconds to poll without blocking before a wait, see `EventLoop`; default 0; only
             the mio backend.
+        io_uring: whether the loop may use one, see `EventLoop`; default True; only the mio
+            backend.
 
     Raises:
         ValueError: an unknown value, or an option the backend does not have; the message
@@ -57,10 +74,13 @@ def new_event_loop(
             trigger=trigger or os.environ.get("MIOLOOP_TRIGGER") or DEFAULT_TRIGGER,
             selector=selector or os.environ.get("MIOLOOP_SELECTOR") or None,
             spin=_spin_from_environment() if spin is None else spin,
+            io_uring=_io_uring_from_environment() if io_uring is None else io_uring,
         )
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-    for name, value in (("trigger", trigger), ("selector", selector), ("spin", spin)):
+    for name, value in (
+        ("trigger", trigger), ("selector", selector), ("spin", spin), ("io_uring", io_uring)
+    ):
         if value is not None:
             raise ValueError(
                 f"{name}={value!r} is an option of backend 'mio'; backend {backend!r} has none"
@@ -91,10 +111,16 @@ class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy):
         trigger: str | None = None,
         selector: str | None = None,
         spin: float | None = None,
+        io_uring: bool | None = None,
     ) -> None:
         super().__init__()
         self._new_loop = functools.partial(
-            new_event_loop, backend=backend, trigger=trigger, selector=selector, spin=spin
+            new_event_loop,
+            backend=backend,
+            trigger=trigger,
+            selector=selector,
+            spin=spin,
+            io_uring=io_uring,
         )
         self._new_loop().close()
 
@@ -108,12 +134,15 @@ def install(
     trigger: str | None = None,
     selector: str | None = None,
     spin: float | None = None,
+    io_uring: bool | None = None,
 ) -> None:
     """``asyncio.set_event_loop_policy(EventLoopPolicy(...))``, in one call.
 
     Warns, as asyncio does, where policies are deprecated (from CPython 3.14 on).
     """
-    policy = EventLoopPolicy(backend=backend, trigger=trigger, selector=selector, spin=spin)
+    policy = EventLoopPolicy(
+        backend=backend, trigger=trigger, selector=selector, spin=spin, io_uring=io_uring
+    )
     if hasattr(events, "_set_event_loop_policy"):  # 3.14; the public one would blame this line
         warnings.warn(
             "mioloop.install() sets an event loop policy, which asyncio has deprecated and drops "
@@ -134,6 +163,7 @@ def run(
     trigger: str | None = None,
     selector: str | None = None,
     spin: float | None = None,
+    io_uring: bool | None = None,
 ) -> T:
     """``asyncio.run(main)`` on a loop of `new_event_loop`, whatever the policy is.
 
@@ -145,7 +175,9 @@ def run(
         raise RuntimeError("mioloop.run() cannot be called from a running event loop")
 
     def factory() -> asyncio.AbstractEventLoop:
-        return new_event_loop(backend=backend, trigger=trigger, selector=selector, spin=spin)
+        return new_event_loop(
+            backend=backend, trigger=trigger, selector=selector, spin=spin, io_uring=io_uring
+        )
 
     if hasattr(asyncio, "Runner"):  # 3.11
         with asyncio.Runner(debug=debug, loop_factory=factory) as runner:

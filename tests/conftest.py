@@ -40,6 +40,7 @@ class LoopKind:
     backend: str
     trigger: str = ""
     selector: str = ""
+    bursts: bool = False    # also where so few connections are ready that it does not pay
 
     @property
     def name(self) -> str:
@@ -59,14 +60,17 @@ class LoopKind:
             return asyncio.SelectorEventLoop()
         if self.backend == "uvloop":
             return importlib.import_module("uvloop").new_event_loop()
-        return importlib.import_module("mioloop").new_event_loop(**self.options)
+        loop = importlib.import_module("mioloop").new_event_loop(**self.options)
+        if self.bursts:
+            loop._burst_from(1)
+        return loop
 
 
 MIOLOOP_KINDS = [
     LoopKind("mio", "edge", "epoll"),
-    LoopKind("mio", "level", "epoll"),
-    LoopKind("mio", "oneshot", "epoll"),
-    LoopKind("mio", "edge", "poll"),
+    LoopKind("mio", "level", "epoll", bursts=True),
+    LoopKind("mio", "oneshot", "epoll", bursts=True),
+    LoopKind("mio", "edge", "poll", bursts=True),
     LoopKind("mio", "level", "poll"),
 ]
 LOOP_KINDS = [LoopKind("asyncio"), LoopKind("uvloop"), *MIOLOOP_KINDS]

@@ -15,7 +15,8 @@ TRIGGERS = ("edge", "level", "oneshot")
 SELECTORS = ("epoll", "kqueue", "poll")
 FLOOR = "C floor"       # not a loop: the plain C server that does the same work
 
-OPTIONS = (*TRIGGERS, *SELECTORS, "spin=SECONDS")
+SWITCH = {"on": True, "off": False}
+OPTIONS = (*TRIGGERS, *SELECTORS, "spin=SECONDS", "io_uring=on|off")
 NAMES = (
     "asyncio",
     "uvloop",
@@ -57,6 +58,8 @@ class Loop:
                 found["selector"] = part
             elif option == "spin":
                 found["spin"] = self._spin_of(value)
+            elif option == "io_uring" and value in SWITCH:
+                found["io_uring"] = SWITCH[value]
             else:
                 raise ValueError(unknown("loop", self.name, NAMES))
         if len(found) != len(text.split(":")):

@@ -119,8 +119,37 @@ static inline ssize_t mio_sendto(int fd, const void *buf, size_t len,
 {
     ssize_t n;
 
-    do n = sendto(fd, buf, len, MSG_NOSIGNAL, to, to_len); while (n < 0 && errno == EINTR);
+    do n = sendto(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL, to, to_len);
+    while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
+}
+
+/* At most MIO_DATAGRAM_BATCH, in order; `from` of each is where it goes, or NULL for the connected
+ * peer. The number that was sent, or -errno if the first could not be. */
+static inline int mio_send_datagrams(int fd, const mio_datagram *batch, int count)
+{
+#ifdef __linux__
+    struct mmsghdr msgs[MIO_DATAGRAM_BATCH] = {0};
+    struct iovec iov[MIO_DATAGRAM_BATCH];
+    int i, n;
+
+    for (i = 0; i < count; i++) {
+        iov[i].iov_base = batch[i].buf;
+        iov[i].iov_len = batch[i].len;
+        msgs[i].msg_hdr.msg_iov = &iov[i];
+        msgs[i].msg_hdr.msg_iovlen = 1;
+        msgs[i].msg_hdr.msg_name = batch[i].from;
+        msgs[i].msg_hdr.msg_namelen = batch[i].from_len;
+    }
+    do n = sendmmsg(fd, msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+#else
+    ssize_t n = mio_sendto(fd, batch->buf, batch->len, batch->from, batch->from_len);
+
+    (void)count;
+    return n < 0 ? (int)n : 1;
+#endif
 }
 
 /* The new descriptor is non-blocking and close-on-exec. */

@@ -92,10 +92,13 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         spin: seconds, at most 1, that the loop may poll without blocking before it waits, to
             answer sooner at the price of a processor. It spends less the less often that
             brings something, and nothing while nothing comes. 0: never.
+        io_uring: where the system has it (io_uring(7), Linux 5.12) and permits it, what several
+            connections send, or have received, takes one system call. What a program sees is
+            the same.
 
     Raises:
-        ValueError: an unknown trigger or selector, or a spin out of its range; the message
-            names the valid ones.
+        ValueError: an unknown trigger or selector, a spin out of its range, an io_uring that
+            is no bool; the message names the valid ones.
         OSError: the system has no descriptor left (EMFILE, ENFILE).
     """
 
@@ -127,11 +130,18 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     )
 
     def __init__(
-        self, *, trigger: str = DEFAULT_TRIGGER, selector: str | None = None, spin: float = 0.0
+        self,
+        *,
+        trigger: str = DEFAULT_TRIGGER,
+        selector: str | None = None,
+        spin: float = 0.0,
+        io_uring: bool = True,
     ) -> None:
         if isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1:
             raise ValueError(f"spin must be a number of seconds from 0 to 1, not {spin!r}")
-        self._open(selector, trigger, spin, type(self).time is not EventLoop.time)
+        if not isinstance(io_uring, bool):
+            raise ValueError(f"io_uring must be True or False, not {io_uring!r}")
+        self._open(selector, trigger, spin, io_uring, type(self).time is not EventLoop.time)
         self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
         try:

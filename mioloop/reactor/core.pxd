@@ -64,6 +64,22 @@ cdef extern from "mio.h" nogil:
     void mio_timers_remove(mio_timers *timers, mio_timer *timer)
     mio_timer *mio_timers_first(const mio_timers *timers)
 
+cdef extern from "burst.h" nogil:
+    ctypedef struct mio_burst
+
+    ctypedef struct mio_transfer:
+        void *buf
+        size_t len
+        Py_ssize_t result
+        int fd
+
+    enum:
+        MIO_BURST_MOST
+    int mio_burst_new(mio_burst **out)
+    void mio_burst_free(mio_burst *burst)
+    bint mio_burst_send(mio_burst *burst, mio_transfer *transfers, int count)
+    bint mio_burst_recv(mio_burst *burst, mio_transfer *transfers, int count)
+
 
 # Who is served by which readiness: error and hang-up wake both directions (R26), because a
 # pipe whose writer is gone gives hup alone, and a refused datagram peer gives error alone.

@@ -4,13 +4,15 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mioloop.reactor.core cimport (
-    mio_clock_now, mio_event, mio_poll, mio_slab, mio_timers, mio_token)
+    mio_burst, mio_clock_now, mio_event, mio_poll, mio_slab, mio_timers, mio_token, mio_transfer)
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle
 
 
 cdef enum:
     READ_SIZE = 262144      # of the buffer that reads share
     COPY_BELOW = 65536      # a smaller read is copied into bytes of its own size
+    AHEAD_SIZE = 4032       # of a read before its turn; 4096 would put them all in the same cache sets
+    SPARES = 65
     GATHERING_NS = 1000000  # so long what is written may wait for other callbacks, and a few more
 
 
@@ -36,6 +38,10 @@ cdef class Source:
 
     cdef int on_ready(self, uint32_t ready) except -1
     cdef int on_flush(self) except -1
+    cdef bint offers(self, mio_transfer *transfer) except -1
+    cdef int offer_taken(self, Py_ssize_t result) noexcept
+    cdef bint reads_ahead(self, uint32_t ready) noexcept
+    cdef int read_ahead(self, const char *data, Py_ssize_t result) noexcept
 
 
 cdef class Watcher(Source):
@@ -62,6 +68,7 @@ cdef class Reactor(Host):
     cdef mio_event *events
     cdef int event_count
     cdef int event_next
+    cdef int event_ahead                # up to which was read before its turn
 
     # the ready queue: a ring of owned Handle references
     cdef PyObject **ring
@@ -75,6 +82,9 @@ cdef class Reactor(Host):
     cdef int64_t gathering_ns           # since when something is unflushed
     cdef Source unflushed               # the first of those whose on_flush() is due, or None
     cdef PyObject *last_unflushed       # borrowed: `unflushed` leads to it
+    cdef mio_burst *burst               # one call for many sources; NULL: not yet, or never
+    cdef bint bursts                    # unless the user or the system refuses
+    cdef int burst_least                # operations, from which on one call for all is cheaper
     cdef dict token_by_fd               # one registration a descriptor
 
     cdef bint parked                    # inside a poll that may block
@@ -91,13 +101,14 @@ cdef class Reactor(Host):
 
     cdef bytes read_buffer              # of READ_SIZE bytes, for whoever reads; None if lent
     cdef bytes plain_buffer             # the same, for what was decrypted
-    cdef bytes spare                    # the last small read; nobody's, if only we refer to it
-    cdef Py_ssize_t spare_room          # bytes that it was made for
+    cdef list spares                    # of the last reads; nobody's, where only we refer to it
+    cdef Py_ssize_t[SPARES] spare_rooms # bytes that each was made for
+    cdef int spare_used                 # the last one
 
-    cdef uint64_t turns, polls, spins, event_total, callback_total, timer_total
+    cdef uint64_t turns, polls, spins, burst_total, event_total, callback_total, timer_total
 
     # for loop/ and transports/
-    cdef int open_reactor(self, str selector, str trigger, double spin_s) except -1
+    cdef int open_reactor(self, str selector, str trigger, double spin_s, bint io_uring) except -1
     cdef int close_reactor(self) except -1
     @cython.final
     cdef inline int push(self, PyObject *handle) except -1:
@@ -168,6 +179,9 @@ cdef class Reactor(Host):
     cdef int serve_slowly(self, Source source, uint32_t ready) except -1
     cdef int serving_failed(self, Source source, exc) except -1
     cdef int flush(self) except -1
+    cdef bint make_burst(self, int count) noexcept
+    cdef int send_together(self) except -1
+    cdef int read_together(self) except -1
     cdef int64_t now(self) except? -1       # loop.time() in ns: the loop may override it
     cdef int64_t monotonic(self) noexcept
     cdef int grow_ring(self) except -1

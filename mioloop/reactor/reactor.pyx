@@ -9,6 +9,7 @@ in a push runs Python code or lets go of the GIL.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -20,6 +21,7 @@ from libc.string cimport memset
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_and_let_go
 
+import errno
 import os
 
 cdef extern from "sched.h" nogil:
@@ -69,6 +71,14 @@ def selectors():
     return names
 
 
+def io_uring_problem():
+    """Why the system does not let a loop have an io_uring (an errno's name); None if it does."""
+    cdef mio_burst *burst
+    cdef int rc = mio_burst_new(&burst)
+    mio_burst_free(burst)
+    return None if rc == 0 else errno.errorcode.get(-rc, str(-rc))
+
+
 cdef int check(int rc) except -1:
     """The one place of the Cython half where -errno becomes an OSError."""
     if rc < 0:
@@ -103,6 +113,25 @@ cdef class Source:
 
     cdef int on_flush(self) except -1:
         """Called once after each flush_soon(), when the batch of callbacks has run."""
+        return 0
+
+    cdef bint offers(self, mio_transfer *transfer) except -1:
+        """What on_flush() would send first, in one piece; False if that is not so simple.
+
+        If True, the outcome comes by offer_taken(), before on_flush(). The bytes stay in place.
+        """
+        return False
+
+    cdef int offer_taken(self, Py_ssize_t result) noexcept:
+        """What send() returned: bytes, not 0, or -errno. Not the place to act on it."""
+        return 0
+
+    cdef bint reads_ahead(self, uint32_t ready) noexcept:
+        """Whether on_ready(ready) would begin with recv(), of AHEAD_SIZE at most."""
+        return False
+
+    cdef int read_ahead(self, const char *data, Py_ssize_t result) noexcept:
+        """What recv() returned: bytes of *data*, or -errno. Not the place to act on it."""
         return 0
 
 
@@ -146,11 +175,13 @@ cdef class Reactor(Host):
         self.closed = True                  # until open_reactor()
         self.again = []
         self.token_by_fd = {}
+        self.spares = [None] * SPARES
 
     def __dealloc__(self):
         self.close_reactor()
 
-    cdef int open_reactor(self, str selector, str trigger, double spin_s) except -1:
+    cdef int open_reactor(self, str selector, str trigger, double spin_s,
+                          bint io_uring) except -1:
         """Make the poll. ValueError for a name that is not known, OSError from the system."""
         if trigger not in TRIGGERS:
             raise ValueError(f"trigger must be one of {', '.join(TRIGGERS)}, not {trigger!r}")
@@ -162,6 +193,8 @@ cdef class Reactor(Host):
         check(mio_poll_new(selector.encode(), &self.poll))
         self.selector = selector
         self.trigger_mode = TRIGGERS[trigger]
+        self.bursts = io_uring
+        self.burst_least = 4
         self.edges_emulated = mio_poll_emulates_edges(self.poll)
         self.fork_generation = forks
         self.spin_ns = self.spin_budget_ns = <int64_t>min(spin_s * 1e9, <double>MOST_SPIN_NS)
@@ -186,6 +219,8 @@ cdef class Reactor(Host):
         mio_slab_free(&self.slab)
         mio_timers_init(&self.timers)
         mio_slab_init(&self.slab)
+        mio_burst_free(self.burst)
+        self.burst = NULL
         mio_poll_free(self.poll)
         self.poll = NULL
         free(self.events)
@@ -196,7 +231,8 @@ cdef class Reactor(Host):
         self.ring_capacity = 0
         self.again = []
         self.token_by_fd = {}
-        self.read_buffer = self.plain_buffer = self.spare = None
+        self.read_buffer = self.plain_buffer = None
+        self.spares = [None] * SPARES
         return 0
 
     # -- the ready queue ---------------------------------------------------
@@ -273,6 +309,10 @@ cdef class Reactor(Host):
                 self.turn()
                 if self.stopping or not go_on:
                     return 0
+        except BaseException:
+            if self.unflushed is not None:      # nobody knows whether there is another run
+                self.flush()
+            raise
         finally:
             self.running = nested
 
@@ -280,7 +320,7 @@ cdef class Reactor(Host):
         """Order, as asyncio has it: what was queued, fd events, due timers (R2).
 
         An exception that leaves the loop (R13) leaves the rest of the turn where it is:
-        in the ring, in `events`, in `again`, unflushed; the next turn takes it up.
+        in the ring, in `events`, in `again`; the next turn takes it up.
         """
         cdef size_t queued, due
 
@@ -333,7 +373,7 @@ cdef class Reactor(Host):
                 check(n)
             n = 0
             PyErr_CheckSignals()
-        self.event_next = 0
+        self.event_next = self.event_ahead = 0
         self.event_count = n
         self.event_total += n
         return 0
@@ -445,6 +485,8 @@ cdef class Reactor(Host):
         while self.event_next < self.event_count:
             try:                            # around them all: entering it costs, an event each
                 while self.event_next < self.event_count:
+                    if self.event_next >= self.event_ahead:
+                        self.read_together()
                     event = &self.events[self.event_next]
                     self.event_next += 1
                     # A source that went away after the poll finds nothing, also if its fd is
@@ -481,6 +523,8 @@ cdef class Reactor(Host):
         cdef Source source = None
         cdef PyObject *last = self.last_unflushed   # what is written meanwhile waits its turn
 
+        if self.unflushed.next_unflushed is not None:
+            self.send_together()
         while <PyObject *>source != last and self.unflushed is not None:
             source = self.unflushed
             self.unflushed = source.next_unflushed
@@ -488,6 +532,63 @@ cdef class Reactor(Host):
             source.flush_queued = False
             if source.attached:
                 source.on_flush()
+        return 0
+
+    cdef bint make_burst(self, int count) noexcept:
+        """Whether *count* operations are better made in one call, and can be."""
+        if count < self.burst_least or not self.bursts or self.fork_generation != forks:
+            return False
+        if self.burst == NULL:
+            self.bursts = mio_burst_new(&self.burst) == 0
+        self.burst_total += self.bursts
+        return self.bursts
+
+    cdef int send_together(self) except -1:
+        """Send what the unflushed sources offer. Runs no user code."""
+        cdef mio_transfer transfers[MIO_BURST_MOST]
+        cdef PyObject *sources[MIO_BURST_MOST]      # borrowed: the queue owns them
+        cdef Source source = self.unflushed
+        cdef int count = 0, i
+
+        while source is not None and count < MIO_BURST_MOST:
+            if source.attached and source.offers(&transfers[count]):
+                transfers[count].fd = source.fd
+                sources[count] = <PyObject *>source
+                count += 1
+            source = source.next_unflushed
+        if not self.make_burst(count):
+            return 0
+        self.bursts = mio_burst_send(self.burst, transfers, count)
+        for i in range(count):
+            (<Source>sources[i]).offer_taken(transfers[i].result)
+        return 0
+
+    cdef int read_together(self) except -1:
+        """Read for the sources whose turn comes next. Runs no user code."""
+        cdef mio_transfer transfers[MIO_BURST_MOST]
+        cdef PyObject *sources[MIO_BURST_MOST]      # borrowed: the slab owns them
+        cdef bytes buffer = self.read_buffer
+        cdef void *found
+        cdef int count = 0, i
+
+        self.event_ahead = min(self.event_count, self.event_next + MIO_BURST_MOST)
+        if self.event_ahead - self.event_next < self.burst_least or not self.bursts:
+            return 0
+        if buffer is None:
+            buffer = self.read_buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        for i in range(self.event_next, self.event_ahead):
+            found = mio_slab_get(&self.slab, self.events[i].token)
+            if found != NULL and (<Source>found).reads_ahead(self.events[i].ready):
+                transfers[count].fd = (<Source>found).fd
+                transfers[count].buf = PyBytes_AS_STRING(buffer) + count * AHEAD_SIZE
+                transfers[count].len = AHEAD_SIZE
+                sources[count] = <PyObject *>found
+                count += 1
+        if not self.make_burst(count):
+            return 0
+        self.bursts = mio_burst_recv(self.burst, transfers, count)
+        for i in range(count):
+            (<Source>sources[i]).read_ahead(<const char *>transfers[i].buf, transfers[i].result)
         return 0
 
     # -- sources -----------------------------------------------------------
@@ -673,17 +774,23 @@ cdef class Reactor(Host):
                 watcher.give_way(self, None)
         return True
 
+    def _burst_from(self, int least):
+        """For tests: one call also for fewer operations than pay."""
+        self.burst_least = least
+
     def stats(self):
         """Counts since the loop was made, and what it holds now; costs nothing to keep.
 
         turns, polls, events, callbacks (run from the ready queue), timers_fired: totals; spins:
-        polls without blocking that a wait began with.
+        polls without blocking that a wait began with; bursts: system calls that sent, or
+        received, for several connections.
         ready, timers, sources: held now. Sources include the loop's own self-pipe.
         """
         return {
             "turns": self.turns,
             "polls": self.polls,
             "spins": self.spins,
+            "bursts": self.burst_total,
             "events": self.event_total,
             "callbacks": self.callback_total,
             "timers_fired": self.timer_total,

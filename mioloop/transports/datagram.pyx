@@ -2,7 +2,8 @@
 
 Reading    one batch an event, by one system call that also tells whether more is waiting; with
            edges a full batch is followed by the next one in the next turn.
-Writing    sendto() tries at once; what the system does not take waits, whole, in order.
+Writing    sendto() tries at once; what the system does not take waits, whole, in order. Answers
+           to a batch leave together, by one system call, when all of it was delivered.
 Errors     an OSError is told to error_received(), and the transport stays open (R63).
 Addresses  numeric ones of AF_INET and AF_INET6 are converted here; any other goes, as it is,
            through the socket object.
@@ -86,6 +87,7 @@ cdef class DatagramTransport(WriteFlow):
                 return 0
             return self.receive_failed(OSError(-count, os.strerror(-count)))
         i = 0
+        self.gathering = count > 1
         try:
             while i < count and self.reading():
                 i += 1
@@ -96,6 +98,10 @@ cdef class DatagramTransport(WriteFlow):
                 self.missed |= MIO_READABLE
                 i += 1
             reactor.read_buffer = buffer
+            self.gathering = False
+            if self.gathered:
+                self.send_gathered()
+                self.pause_protocol_if_full()
         return READ_SIZE if count == wanted or self.waiting else count
 
     cdef bytes data_of(self, mio_datagram *datagram):
@@ -156,7 +162,8 @@ cdef class DatagramTransport(WriteFlow):
             return
         if not self.unsent:
             try:
-                if self.send(data, addr) != -EAGAIN:
+                if (self.gather(data, addr)
+                        or (not self.unsent and self.send(data, addr) != -EAGAIN)):
                     return
             except OSError as exc:
                 self._protocol.error_received(exc)
@@ -171,25 +178,86 @@ cdef class DatagramTransport(WriteFlow):
         self.buffered_bytes += PyBytes_GET_SIZE(data) + HEADER_BYTES
         self.pause_protocol_if_full()
 
+    cdef bint find(self, address, const sockaddr **to, socklen_t *length) except -1:
+        """Where *address* is, until the next call; False if only the socket object knows."""
+        to[0] = NULL
+        length[0] = 0
+        if self.named_peer or (self.connected and address is None):
+            return True
+        if address is self.sender and self.sender_length and address is not None:
+            to[0] = <sockaddr *>&self.sender_address
+            length[0] = self.sender_length
+            return True
+        if address is not self.addressee or self.addressee_length == 0:
+            self.addressee_length = 0
+            if not from_python(address, self.family, &self.addressee_address, length):
+                return False
+            self.addressee = address
+            self.addressee_length = length[0]
+        to[0] = <sockaddr *>&self.addressee_address
+        length[0] = self.addressee_length
+        return True
+
+    cdef bint gather(self, bytes data, address) except -1:
+        """Whether it will be sent with others; those leave now, if it does not fit to them."""
+        cdef const sockaddr *to
+        cdef socklen_t length
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data) + HEADER_BYTES
+        cdef Py_ssize_t i = len(self.gathered)
+
+        if not self.gathering:
+            return False
+        if self.buffered_bytes + size > self.high_bytes or not self.find(address, &to, &length):
+            self.send_gathered()
+            return False
+        if length:
+            memcpy(&self.goals[i], to, length)
+        self.goal_lengths[i] = length
+        self.gathered.append((data, address))
+        self.buffered_bytes += size
+        if i + 1 == MIO_DATAGRAM_BATCH:
+            self.send_gathered()
+        return True
+
+    cdef int send_gathered(self) except -1:
+        """What the system does not take waits. Errors are told at the end: who is told may send."""
+        cdef mio_datagram batch[MIO_DATAGRAM_BATCH]
+        cdef list gathered = self.gathered, failures = []
+        cdef int count = len(gathered), i = 0, n
+
+        self.gathered = []
+        for i in range(count):
+            batch[i].buf = PyBytes_AS_STRING(gathered[i][0])
+            batch[i].len = PyBytes_GET_SIZE(gathered[i][0])
+            batch[i].from_ = <sockaddr *>&self.goals[i] if self.goal_lengths[i] else NULL
+            batch[i].from_len = self.goal_lengths[i]
+            self.buffered_bytes -= batch[i].len + HEADER_BYTES
+        i = 0
+        while i < count:
+            n = mio_send_datagrams(self.fd, &batch[i], count - i)
+            if n == -EAGAIN or n == -EWOULDBLOCK:
+                break
+            if n < 0:
+                failures.append(OSError(-n, os.strerror(-n)))
+            i += max(n, 1)
+        if i < count:
+            self.block()
+        while i < count:
+            self.unsent.append(gathered[i])
+            self.buffered_bytes += batch[i].len + HEADER_BYTES
+            i += 1
+        for failure in failures:
+            self.sending_failed(failure)
+        return 0
+
     cdef Py_ssize_t send(self, data, address) except? -2:
         """The size, or -EAGAIN; raises what else goes wrong."""
-        cdef const sockaddr *to = NULL
-        cdef socklen_t length = 0
+        cdef const sockaddr *to
+        cdef socklen_t length
         cdef Py_ssize_t n
 
-        if not (self.named_peer or (self.connected and address is None)):
-            if address is self.sender and self.sender_length and address is not None:
-                to = <sockaddr *>&self.sender_address
-                length = self.sender_length
-            else:
-                if address is not self.addressee or self.addressee_length == 0:
-                    self.addressee_length = 0
-                    if not from_python(address, self.family, &self.addressee_address, &length):
-                        return self.send_by_socket(data, address)
-                    self.addressee = address
-                    self.addressee_length = length
-                to = <sockaddr *>&self.addressee_address
-                length = self.addressee_length
+        if not self.find(address, &to, &length):
+            return self.send_by_socket(data, address)
         n = mio_sendto(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), to, length)
         if n >= 0:
             return n
@@ -207,6 +275,8 @@ cdef class DatagramTransport(WriteFlow):
         cdef int i
         cdef Py_ssize_t n
 
+        if self.gathered:
+            self.send_gathered()
         for i in range(MOST_SENDS):
             if not self.unsent:
                 return self.buffer_drained()
@@ -302,9 +372,15 @@ cdef class DatagramTransport(WriteFlow):
         self.sending_failed(exc)
         return READ_SIZE
 
+    def _force_close(self, exc):
+        if self.gathered:
+            self.send_gathered()
+        WriteFlow._force_close(self, exc)
+
     cdef int discard(self) except -1:
         self.waiting.clear()
         self.unsent.clear()
+        self.gathered.clear()
         self.buffered_bytes = 0
         return 0
 
@@ -351,6 +427,7 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
     self.address = address or None
     self.waiting = []
     self.unsent = deque()
+    self.gathered = []
     self.extra = extra
     self.short_is_all = True            # a batch that is not full
     extra["socket"] = trsock.TransportSocket(sock)

@@ -11,7 +11,8 @@ from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, READ_SIZE, Reactor, Source
+from mioloop.reactor.reactor cimport (
+    AHEAD_SIZE, EDGE, LEVEL, ONESHOT, READ_SIZE, SPARES, Reactor, Source)
 
 import warnings
 from asyncio import constants, futures
@@ -90,19 +91,28 @@ cdef class Endpoint(Source):
         return 0
 
     cdef bytes copy(self, const char *data, Py_ssize_t size):
-        """bytes of *data*: those of the last time, if whoever got them has let them go.
+        """bytes of *data*: those of an earlier time, if whoever got them has let them go.
 
-        malloc() is slow where pymalloc ends. What someone keeps has at most twice its size.
+        malloc() is slow where pymalloc ends. What someone keeps has at most twice its size. While
+        what is read is written and gathered, many are in use at once: so there are several, and
+        one for all that are large.
         """
         cdef Reactor reactor = self.reactor
-        cdef bytes spare = reactor.spare
+        cdef bytes spare
+        cdef int i = 0
 
         if size <= PYMALLOC_MOST:
             return PyBytes_FromStringAndSize(data, size)
-        if (spare is None or Py_REFCNT(spare) > 2 or size > reactor.spare_room
-                or size < reactor.spare_room // 2):
-            spare = reactor.spare = PyBytes_FromStringAndSize(data, size)
-            reactor.spare_room = size
+        if size <= AHEAD_SIZE:
+            i = reactor.spare_used
+            if Py_REFCNT(reactor.spares[i]) > 1:
+                i = reactor.spare_used = i % (SPARES - 1) + 1
+        spare = <bytes>reactor.spares[i]
+        if (spare is None or Py_REFCNT(spare) > 2 or size > reactor.spare_rooms[i]
+                or size < reactor.spare_rooms[i] // 2):
+            spare = PyBytes_FromStringAndSize(data, size)
+            reactor.spares[i] = spare
+            reactor.spare_rooms[i] = size
             return spare
         mio_bytes_set_size(spare, size)
         memcpy(PyBytes_AS_STRING(spare), data, size)

@@ -25,6 +25,8 @@ cdef class ByteFlow(WriteFlow):
     """A buffer of bytes that leave in the order they were written, many in one system call."""
     cdef list chunks                        # bytes, none of them empty
     cdef Py_ssize_t first_sent              # bytes of chunks[0] that are gone
+    cdef Py_ssize_t offered                 # bytes that the reactor has sent for us, or tried to
+    cdef Py_ssize_t result                  # and what send() returned; 0: it has not
     cdef int lone_writes                    # batches of callbacks in a row that wrote once
     cdef int gathered                       # writes of this batch that wait for its end
     cdef uint64_t sent_in                   # the batch whose first write was sent at once

@@ -197,11 +197,19 @@ cdef class ByteFlow(WriteFlow):
                 self.pause_protocol_if_full()
         return 0
 
+    cdef int offer_taken(self, Py_ssize_t result) noexcept:
+        self.result = result
+        return 0
+
     cdef int flush_now(self) except -1:
         cdef Py_ssize_t n, tried = 0
 
         while self.buffered_bytes and not self._conn_lost:
-            n = self.send_chunks(&tried)
+            if self.result:
+                n, tried = self.result, self.offered
+                self.result = 0
+            else:
+                n = self.send_chunks(&tried)
             if n == -EAGAIN or n == -EWOULDBLOCK:
                 return self.block()
             if n < 0:
@@ -269,5 +277,5 @@ cdef class ByteFlow(WriteFlow):
 
     cdef int discard(self) except -1:
         self.chunks.clear()
-        self.first_sent = self.buffered_bytes = 0
+        self.first_sent = self.buffered_bytes = self.result = 0
         return 0

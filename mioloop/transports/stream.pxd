@@ -26,6 +26,10 @@ cdef class StreamTransport(ByteFlow):
     cdef object buffer_updated
     cdef bint buffered_protocol
     cdef bint eof_seen
+    cdef bytes ahead                    # read before its turn, or None
+    cdef int ahead_error                # errno of such a read
+    cdef bint ahead_is_old              # more may have come since, without another edge to tell
+    cdef bint reads_much                # the last read was too large for that
     cdef bint keeps_data                # the protocol holds on to what it receives
 
     # writing
@@ -33,6 +37,10 @@ cdef class StreamTransport(ByteFlow):
     cdef object empty_waiter            # sendfile waits for the buffer to drain
     cdef FileSending file               # and then for this one
 
+    cdef Py_ssize_t receive_ahead(self) except? -2
+    cdef int copy_into_protocol(self, bytes data) except -1
+    cdef int feed_filter(self, const char *data, Py_ssize_t size) except -1
+    cdef int find_buffer_methods(self) except -1
     cdef Py_ssize_t read_bytes(self) except? -2
     cdef Py_ssize_t read_into_protocol(self) except? -2
     cdef Py_ssize_t read_into_filter(self) except? -2

@@ -12,13 +12,13 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
                             PyBytes_GET_SIZE)
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, ENOMEM
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport COPY_BELOW, READ_SIZE, Reactor
+from mioloop.reactor.reactor cimport AHEAD_SIZE, COPY_BELOW, READ_SIZE, Reactor
 from mioloop.transports.address cimport unpacked
 from mioloop.transports.clients cimport attach, detach, leave
 from mioloop.transports.endpoint cimport mio_bytes_set_size
@@ -78,9 +78,77 @@ cdef class StreamTransport(ByteFlow):
         return not (self.paused or self.closing or self.eof_seen) and self.started
 
     cdef Py_ssize_t receive(self) except? -2:
+        cdef Py_ssize_t n
+
+        if self.ahead is not None or self.ahead_error:
+            return self.receive_ahead()
         if self.filter is not None:
-            return self.read_into_filter()
-        return self.read_into_protocol() if self.buffered_protocol else self.read_bytes()
+            n = self.read_into_filter()
+        elif self.buffered_protocol:
+            n = self.read_into_protocol()
+        else:
+            n = self.read_bytes()
+        if n > 0:
+            self.reads_much = n > AHEAD_SIZE
+        return n
+
+    cdef bint reads_ahead(self, uint32_t ready) noexcept:
+        """Not at the end of the stream, which recv() tells again, or urgent data, which it skips."""
+        return (ready & ~MIO_WRITABLE == MIO_READABLE and not self.reads_much and self.reading()
+                and self.ahead is None and self.ahead_error == 0)
+
+    cdef int read_ahead(self, const char *data, Py_ssize_t result) noexcept:
+        try:
+            if result > 0:
+                self.ahead = self.copy(data, result)
+                self.reads_much = result == AHEAD_SIZE
+            elif result < 0 and result != -EAGAIN and result != -EWOULDBLOCK:
+                self.ahead_error = -result
+        except MemoryError:
+            self.ahead_error = ENOMEM
+        return 0
+
+    cdef Py_ssize_t receive_ahead(self) except? -2:
+        """receive() of what was read before its turn; the rest of it, if a buffer is small."""
+        cdef bytes data = self.ahead
+        cdef Py_ssize_t n
+
+        self.ahead = None
+        if data is None:
+            n, self.ahead_error = -self.ahead_error, 0
+            return self.read_ended(n)
+        n = PyBytes_GET_SIZE(data)
+        if self.filter is not None:
+            self.feed_filter(PyBytes_AS_STRING(data), n)
+        elif self.buffered_protocol:
+            self.copy_into_protocol(data)
+        else:
+            if self.data_received is None:
+                self.data_received = getattr(self._protocol, "data_received", None)
+            self.call_protocol("data_received", self.data_received, data)
+        if self.ahead_is_old:
+            self.ahead_is_old = False
+            return READ_SIZE
+        return READ_SIZE if n == AHEAD_SIZE else n
+
+    cdef int copy_into_protocol(self, bytes data) except -1:
+        cdef Py_buffer view
+        cdef Py_ssize_t n
+
+        self.find_buffer_methods()
+        buffer_updated = self.buffer_updated    # whose buffer it is, if get_buffer() replaces it
+        self.ahead = data                       # until then: an interrupt must not lose it
+        if not self.view_buffer(&view):
+            return 0
+        self.ahead = None
+        n = min(view.len, PyBytes_GET_SIZE(data))
+        memcpy(view.buf, PyBytes_AS_STRING(data), n)
+        PyBuffer_Release(&view)
+        if n < PyBytes_GET_SIZE(data) and not self.closing:
+            self.ahead = data[n:]
+            self.reactor.serve_again(self, MIO_READABLE)
+        self.call_protocol("buffer_updated", buffer_updated, n)
+        return 0
 
     cdef Py_ssize_t read_bytes(self) except? -2:
         cdef Reactor reactor = self.reactor
@@ -115,10 +183,8 @@ cdef class StreamTransport(ByteFlow):
         cdef Py_buffer view
         cdef Py_ssize_t n, capacity
 
-        if self.get_buffer is None:
-            self.get_buffer = getattr(self._protocol, "get_buffer", None)
-            self.buffer_updated = getattr(self._protocol, "buffer_updated", None)
-        buffer_updated = self.buffer_updated    # whose buffer it is, if get_buffer() replaces it
+        self.find_buffer_methods()
+        buffer_updated = self.buffer_updated    # as above
         if not self.view_buffer(&view):
             return 0
         capacity = view.len
@@ -132,7 +198,6 @@ cdef class StreamTransport(ByteFlow):
     cdef Py_ssize_t read_into_filter(self) except? -2:
         cdef Reactor reactor = self.reactor
         cdef bytes buffer = reactor.read_buffer
-        cdef StreamFilter filter = self.filter      # it may be replaced
         cdef Py_ssize_t n
 
         reactor.read_buffer = None
@@ -142,14 +207,27 @@ cdef class StreamTransport(ByteFlow):
         try:
             if n <= 0:
                 return self.read_ended(n)
-            filter.bytes_received(PyBytes_AS_STRING(buffer), n)
+            self.feed_filter(PyBytes_AS_STRING(buffer), n)
+        finally:
+            reactor.read_buffer = buffer
+        return n
+
+    cdef int feed_filter(self, const char *data, Py_ssize_t size) except -1:
+        cdef StreamFilter filter = self.filter      # it may be replaced
+
+        try:
+            filter.bytes_received(data, size)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             self.fatal(exc, "Fatal error: protocol.buffer_updated() call failed.")
-        finally:
-            reactor.read_buffer = buffer
-        return n
+        return 0
+
+    cdef int find_buffer_methods(self) except -1:
+        if self.get_buffer is None:
+            self.get_buffer = getattr(self._protocol, "get_buffer", None)
+            self.buffer_updated = getattr(self._protocol, "buffer_updated", None)
+        return 0
 
     cdef bint view_buffer(self, Py_buffer *view) except -1:
         """Of the protocol's buffer; False if there is none to read into: the end."""
@@ -239,6 +317,19 @@ cdef class StreamTransport(ByteFlow):
             end += iov[i].iov_len
         return mio_send(self.fd, joined, end)
 
+    cdef bint offers(self, mio_transfer *transfer) except -1:
+        """One chunk; several, if they are so small that they are better joined."""
+        if self.result or self.blocked or self.buffered_bytes == 0 or self._conn_lost:
+            return False
+        if len(self.chunks) > 1:
+            if self.buffered_bytes > JOIN_BYTES or self.first_sent:
+                return False
+            self.chunks = [b"".join(self.chunks)]
+        chunk = self.chunks[0]
+        transfer.buf = PyBytes_AS_STRING(chunk) + self.first_sent
+        transfer.len = self.offered = PyBytes_GET_SIZE(chunk) - self.first_sent
+        return True
+
     cdef bint idle(self) noexcept:
         return self.file is None and ByteFlow.idle(self)
 
@@ -326,6 +417,7 @@ cdef class StreamTransport(ByteFlow):
     cdef int ended(self) except -1:
         self.remember_addresses()
         self.data_received = self.get_buffer = self.buffer_updated = self.filter = None
+        self.ahead = None
         ByteFlow.ended(self)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
@@ -362,6 +454,11 @@ cdef class StreamTransport(ByteFlow):
             self.leave_server()
 
     # -- cold path: the rest of asyncio.Transport ------------------------------------
+
+    def pause_reading(self):
+        # The edges of what comes meanwhile are remembered as one with that of what was read.
+        self.ahead_is_old = self.ahead is not None
+        ByteFlow.pause_reading(self)
 
     def writelines(self, list_of_data):
         """As one write() of all of them, in any iterable; empty ones are skipped (R51)."""

@@ -118,6 +118,7 @@ def test_connections_that_do_not_fit_into_memory_are_not_made(
         ("mioloop:level", {"backend": "mio", "trigger": "level"}),
         ("mioloop:edge:poll", {"backend": "mio", "trigger": "edge", "selector": "poll"}),
         ("mioloop:spin=0.0001", {"backend": "mio", "spin": 0.0001}),
+        ("mioloop:io_uring=off", {"backend": "mio", "io_uring": False}),
         ("mioloop.policy:new_event_loop", {}),
         ("package.module:make.loop", {}),
     ],
@@ -127,15 +128,19 @@ def test_loop_names(name: str, options: dict[str, object]) -> None:
 
 
 def test_options_of_a_loop_reach_a_program_by_its_environment() -> None:
-    assert Loop("mioloop:level:spin=0.0001").environment == {
+    assert Loop("mioloop:level:spin=0.0001:io_uring=off").environment == {
         "MIOLOOP_BACKEND": "mio",
         "MIOLOOP_TRIGGER": "level",
         "MIOLOOP_SPIN": "0.0001",
-        "MIOLOOP_COMPARE_LOOP": "mioloop:level:spin=0.0001",
+        "MIOLOOP_IO_URING": "False",
+        "MIOLOOP_COMPARE_LOOP": "mioloop:level:spin=0.0001:io_uring=off",
     }
 
 
-@pytest.mark.parametrize("name", ["", "uv", "mioloop:fast", "mioloop:edge:select", "a:", "a:b c"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "uv", "mioloop:fast", "mioloop:edge:select", "mioloop:io_uring=maybe", "a:", "a:b c"],
+)
 def test_unknown_loop_is_refused_with_the_ones_there_are(name: str) -> None:
     with pytest.raises(ValueError, match=r"(?s)there is no loop .*the loops are asyncio, uvloop"):
         Loop(name)

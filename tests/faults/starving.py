@@ -80,7 +80,8 @@ async def main(loop, reports):
 
 
 if __name__ == "__main__":
-    loop = LoopKind(*sys.argv[1:]).new()
+    backend, trigger, selector, bursts = sys.argv[1:]
+    loop = LoopKind(backend, trigger, selector, bursts == "True").new()
     reports: list[dict] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))
     before = len(os.listdir("/proc/self/fd"))

@@ -47,7 +47,7 @@ def test_lack_of_anything_is_reported_once_and_passes(loop_kind, shim):
     """
     preload = ":".join(filter(None, (os.environ.get("LD_PRELOAD"), str(shim))))
     child = subprocess.run(
-        [sys.executable, "-m", "tests.faults.starving", *vars(loop_kind).values()],
+        [sys.executable, "-m", "tests.faults.starving", *map(str, vars(loop_kind).values())],
         env=os.environ | {"LD_PRELOAD": preload},
         cwd=HERE.parent.parent,
         stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import socket
 import sys
@@ -257,3 +258,130 @@ def test_busy_peer_does_not_starve_the_loop(loop, run):
             assert protocol.received
 
     run(loop, main())
+
+
+# -- answers to several datagrams ---------------------------------------------------------------
+
+
+def answers_of(far):
+    """What has arrived at a far end, in its order."""
+    far.setblocking(False)
+    found = []
+    while True:
+        try:
+            found.append(far.recv(65536))
+        except BlockingIOError:
+            return found
+
+
+def ask(fars, near, count):
+    for i in range(count):
+        for number, far in enumerate(fars):
+            far.sendto(b"%d from %d" % (i, number), near)
+
+
+def test_answers_go_to_whom_they_belong_in_their_order(loop, run):
+    """R62: also if several datagrams are there at once, and each has several answers."""
+
+    async def main():
+        def answer(protocol, data, address):
+            for i in range(3):
+                protocol.transport.sendto(b"%d: " % i + data, address)
+
+        protocol = Recorder(loop, datagram_received=answer)
+        with contextlib.ExitStack() as stack:
+            fars = [stack.enter_context(far_socket()) for _ in range(5)]
+            async with opened(loop, protocol, **LOCAL) as (transport, _):
+                ask(fars, transport.get_extra_info("sockname"), 6)
+                await protocol.count(30)
+                await turns(2)
+                for number, far in enumerate(fars):
+                    assert answers_of(far) == [
+                        b"%d: %d from %d" % (i, question, number)
+                        for question in range(6) for i in range(3)
+                    ]
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_answers_before_the_end_leave(loop, run, end):
+    """R53, R59: what a callback sent before close() or abort(), and the callback before it."""
+
+    async def main():
+        def answer(protocol, data, address):
+            protocol.transport.sendto(data, address)
+            if data == b"2 from 0":
+                getattr(protocol.transport, end)()
+
+        protocol = Recorder(loop, datagram_received=answer)
+        with far_socket() as far:
+            async with opened(loop, protocol, **LOCAL) as (transport, _):
+                ask([far], transport.get_extra_info("sockname"), 4)
+                assert await protocol.closed() is None
+                assert answers_of(far) == [b"%d from 0" % i for i in range(3)]
+
+    run(loop, main())
+
+
+def test_answer_that_cannot_be_sent_is_reported_and_stops_no_other(loop, run):
+    """R63: EMSGSIZE; the transport stays open."""
+
+    async def main():
+        def answer(protocol, data, address):
+            protocol.transport.sendto(bytes(100_000) if b"1 from" in data else data, address)
+
+        protocol = Recorder(loop, datagram_received=answer)
+        with far_socket() as far:
+            async with opened(loop, protocol, **LOCAL) as (transport, _):
+                ask([far], transport.get_extra_info("sockname"), 4)
+                await protocol.count(4)
+                await protocol.until(lambda: protocol.errors)
+                await turns(2)
+                assert answers_of(far) == [b"%d from 0" % i for i in (0, 2, 3)]
+                assert [type(error) for error in protocol.errors] == [OSError]
+                assert transport.get_write_buffer_size() == 0
+
+    run(loop, main())
+
+
+def test_size_of_the_buffer_is_zero_once_the_system_has_all(loop, run):
+    """R65: whoever asks in a callback is told of what waits, not of what is gathered."""
+    sizes = []
+
+    async def main():
+        def answer(protocol, data, address):
+            protocol.transport.sendto(data, address)
+            sizes.append(protocol.transport.get_write_buffer_size())
+
+        protocol = Recorder(loop, datagram_received=answer)
+        with far_socket() as far:
+            async with opened(loop, protocol, **LOCAL) as (transport, _):
+                transport.set_write_buffer_limits(high=0)
+                ask([far], transport.get_extra_info("sockname"), 4)
+                await protocol.count(4)
+                assert sizes == [0] * 4
+                assert "pause_writing" not in protocol.calls
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "does not leave the loop", run=False)
+def test_interrupt_leaves_no_answer_behind(loop, run):
+    """R13: what callbacks sent before it has left."""
+
+    def answer(protocol, data, address):
+        protocol.transport.sendto(data, address)
+        if data == b"1 from 0":
+            raise KeyboardInterrupt
+
+    stack = contextlib.AsyncExitStack()
+    protocol = Recorder(loop, datagram_received=answer)
+    transport, _ = run(loop, stack.enter_async_context(opened(loop, protocol, **LOCAL)))
+    with far_socket() as far:
+        loop.call_soon(ask, [far], transport.get_extra_info("sockname"), 4)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        assert answers_of(far) == [b"0 from 0", b"1 from 0"]
+        run(loop, protocol.count(4))
+        run(loop, stack.aclose())

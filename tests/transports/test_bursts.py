@@ -1,0 +1,449 @@
+"""Many connections that are ready at once: whatever one callback does to the others holds.
+
+mioloop reads for several before it tells the first, and sends for several in one system call
+(io_uring(7)); nobody may notice. The promises are those of any loop, and so are the tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+from recording import BufferedRecorder, Recorder, reset, socket_pair, turns
+
+import mioloop
+from mioloop.reactor.reactor import io_uring_problem
+
+COUNT = 70              # more than are served together
+AHEAD = 4032            # bytes that are read before their turn
+
+needs_io_uring = pytest.mark.skipif(io_uring_problem() is not None, reason="no io_uring here")
+
+
+class Crowd:
+    """Connections whose far ends are plain sockets."""
+
+    def __init__(self, loop, protocols, fars):
+        self.loop, self.protocols, self.fars = loop, protocols, fars
+
+    def send(self, data=b"request"):
+        """All at once, so that one poll finds all of them."""
+        for far in self.fars:
+            far.sendall(data)
+
+    def others(self, protocol):
+        return [other for other in self.protocols if other is not protocol]
+
+    async def answers(self, size):
+        """What each far end has, once that is *size* bytes of each."""
+        found = [b""] * len(self.fars)
+        for _ in range(2000):
+            for i, far in enumerate(self.fars):
+                with contextlib.suppress(BlockingIOError):
+                    found[i] += far.recv(65536)
+            if all(len(data) >= size for data in found):
+                return found
+            await asyncio.sleep(0.001)
+        raise AssertionError(f"answers are missing: {[len(data) for data in found]}")
+
+    async def received(self, size):
+        for protocol in self.protocols:
+            await protocol.received(size)
+        return [bytes(protocol.data) for protocol in self.protocols]
+
+
+@contextlib.asynccontextmanager
+async def crowd(loop, kind="tcp", make=Recorder, count=COUNT, **hooks):
+    """Connections made by `make(loop, **hooks)`; every hook is given the protocol first."""
+    protocols, fars = [make(loop, **hooks) for _ in range(count)], []
+    with contextlib.ExitStack() as stack:
+        for protocol in protocols:
+            near, far = socket_pair(kind)
+            far.setblocking(False)
+            fars.append(stack.enter_context(far))
+            await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
+        try:
+            yield Crowd(loop, protocols, fars)
+        finally:
+            for protocol in protocols:
+                if not protocol.lost.done():
+                    protocol.transport.abort()
+                await protocol.closed()
+
+
+def once(action):
+    """A hook that acts at its first call, whoever's that is."""
+    called = []
+
+    def hook(protocol, *args):
+        if not called:
+            called.append(protocol)
+            action(protocol)
+
+    return hook, called
+
+
+# -- what is read ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 1000, AHEAD - 1, AHEAD, AHEAD + 1, 60_000])
+def test_all_are_told_all_that_came(loop, run, kind, protocol_class, size):
+    data = bytes(i % 251 for i in range(size))
+
+    async def main():
+        async with crowd(loop, kind, protocol_class) as many:
+            for round in range(1, 4):
+                many.send(data)
+                assert await many.received(round * size) == [round * data] * COUNT
+
+    run(loop, main())
+
+
+def test_small_buffers_are_filled_again_and_again(loop, run, kind):
+    async def main():
+        def make(loop, **hooks):
+            return BufferedRecorder(loop, size=7, **hooks)
+
+        async with crowd(loop, kind, make) as many:
+            many.send(bytes(range(100)))
+            assert await many.received(100) == [bytes(range(100))] * COUNT
+
+    run(loop, main())
+
+
+def test_one_buffer_may_serve_all(loop, run):
+    """Between get_buffer() and buffer_updated() nobody else is asked."""
+    shared = bytearray(4096)
+
+    async def main():
+        def make(loop, **hooks):
+            protocol = BufferedRecorder(loop, **hooks)
+            protocol.buffer = shared
+            return protocol
+
+        async with crowd(loop, make=make) as many:
+            for i, far in enumerate(many.fars):
+                far.sendall(b"%6d" % i)
+            assert await many.received(6) == [b"%6d" % i for i in range(COUNT)]
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "goes on to tell those it has read for", strict=False)
+def test_paused_by_another_s_callback_is_told_nothing_until_resumed(
+    loop, run, kind, protocol_class
+):
+    """R41: and then all of it, though more has come meanwhile."""
+
+    async def main():
+        name = "data_received" if protocol_class is Recorder else "buffer_updated"
+
+        def pause(protocol):
+            for other in many.others(protocol):
+                other.transport.pause_reading()
+
+        hook, called = once(pause)
+        async with crowd(loop, kind, protocol_class, **{name: hook}) as many:
+            many.send(b"first ")
+            await called_is_filled(called)
+            await turns()
+            assert [bytes(p.data) for p in many.others(called[0])] == [b""] * (COUNT - 1)
+            many.send(b"second")
+            await turns()
+            assert [bytes(p.data) for p in many.others(called[0])] == [b""] * (COUNT - 1)
+            for other in many.others(called[0]):
+                other.transport.resume_reading()
+            assert await many.received(12) == [b"first second"] * COUNT
+
+    run(loop, main())
+
+
+async def called_is_filled(called):
+    while not called:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_closed_by_another_s_callback_is_told_nothing_more(loop, run, kind, protocol_class, end):
+    """R53, R55: connection_lost() and nothing else."""
+
+    async def main():
+        name = "data_received" if protocol_class is Recorder else "buffer_updated"
+
+        def close(protocol):
+            for other in many.others(protocol):
+                getattr(other.transport, end)()
+
+        hook, called = once(close)
+        async with crowd(loop, kind, protocol_class, **{name: hook}) as many:
+            many.send()
+            await called_is_filled(called)
+            for other in many.others(called[0]):
+                assert await other.closed() is None
+                assert other.calls == ["connection_made", "connection_lost"]
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("successor_class", [Recorder, BufferedRecorder])
+def test_data_goes_to_the_protocol_that_another_s_callback_sets(
+    loop, run, protocol_class, successor_class
+):
+    async def main():
+        name = "data_received" if protocol_class is Recorder else "buffer_updated"
+        successors = []
+
+        def replace(protocol):
+            for other in many.others(protocol):
+                successor = successor_class(loop)
+                successors.append(successor)
+                other.transport.set_protocol(successor)
+                successor.transport = other.transport
+
+        hook, called = once(replace)
+        async with crowd(loop, make=protocol_class, **{name: hook}) as many:
+            many.send(b"for whoever is there")
+            await called_is_filled(called)
+            for successor in successors:
+                assert await successor.received(20) == b"for whoever is there"
+            for other in many.others(called[0]):
+                assert other.data == b""
+                other.transport.set_protocol(other)
+
+    run(loop, main())
+
+
+def test_callback_that_raises_ends_its_own_connection_only(loop, run, reports, protocol_class):
+    async def main():
+        def fail(protocol):
+            raise ValueError("mine")
+
+        name = "data_received" if protocol_class is Recorder else "buffer_updated"
+        hook, called = once(fail)
+        async with crowd(loop, make=protocol_class, **{name: hook}) as many:
+            many.send()
+            await called_is_filled(called)
+            assert isinstance(await called[0].closed(), ValueError)
+            for other in many.others(called[0]):
+                assert await other.received(7) == b"request"
+
+    run(loop, main())
+    assert [type(report["exception"]) for report in reports] == [ValueError]
+    reports.clear()
+
+
+@pytest.mark.known_difference("uvloop", "does not leave the loop", run=False)
+def test_interrupt_in_a_callback_loses_no_other_s_data(loop, run, protocol_class):
+    """R13: the loop can be run again, and goes on where it was."""
+
+    def interrupt(protocol):
+        raise KeyboardInterrupt
+
+    name = "data_received" if protocol_class is Recorder else "buffer_updated"
+    hook, called = once(interrupt)
+    stack = contextlib.AsyncExitStack()
+    many = run(loop, stack.enter_async_context(crowd(loop, make=protocol_class, **{name: hook})))
+    loop.call_soon(many.send)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert called
+
+    async def tear_down():
+        assert await many.received(7) == [b"request"] * COUNT
+        await stack.aclose()
+
+    run(loop, tear_down())
+
+
+@pytest.mark.known_difference("uvloop", "does not leave the loop", run=False)
+@pytest.mark.parametrize("made_by", ["events", "call_soon"])
+def test_interrupt_leaves_no_write_behind(loop, run, made_by):
+    """R13: what callbacks wrote before it has left, though the loop may never run again."""
+    told = []
+
+    def answer(protocol, data=None):
+        protocol.transport.write(b"answer")
+        told.append(protocol)
+        if len(told) == 20:
+            raise KeyboardInterrupt
+
+    hooks = {"data_received": answer} if made_by == "events" else {}
+    stack = contextlib.AsyncExitStack()
+    many = run(loop, stack.enter_async_context(crowd(loop, **hooks)))
+    loop.call_soon(many.send)
+    if made_by == "call_soon":
+        for protocol in many.protocols:
+            loop.call_soon(answer, protocol)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    for protocol in told:
+        assert many.fars[many.protocols.index(protocol)].recv(100) == b"answer"
+    run(loop, stack.aclose())
+
+
+def test_ends_and_resets_among_data_are_told_to_whom_they_belong(loop, run, protocol_class):
+    async def main():
+        async with crowd(loop, make=protocol_class) as many:
+            for i, far in enumerate(many.fars):
+                if i % 4 != 3:
+                    far.sendall(b"data")
+                if i % 4 == 1:
+                    far.shutdown(socket.SHUT_WR)
+                elif i % 4 == 2:
+                    far.close()
+                elif i % 4 == 3:
+                    reset(far)
+            for i, protocol in enumerate(many.protocols):
+                if i % 4 == 0:
+                    assert await protocol.received(4) == b"data"
+                    assert not protocol.lost.done()
+                    continue
+                exc = await protocol.closed()
+                assert isinstance(exc, ConnectionResetError if i % 4 == 3 else type(None))
+                assert protocol.data == (b"" if i % 4 == 3 else b"data")
+
+    run(loop, main())
+
+
+# -- what is sent ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [1, 2, 40])
+@pytest.mark.parametrize("size", [1, 300, 5000])
+def test_all_answers_arrive_whole_and_in_order(loop, run, kind, parts, size):
+    async def main():
+        def answer(protocol, data):
+            for part in range(parts):
+                protocol.transport.write(bytes([part]) * size)
+
+        async with crowd(loop, kind, data_received=answer) as many:
+            many.send()
+            expected = b"".join(bytes([part]) * size for part in range(parts))
+            assert await many.answers(parts * size) == [expected] * COUNT
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("end", ["close", "write_eof", "abort"])
+def test_what_was_written_before_the_end_leaves(loop, run, kind, end):
+    """R53, R59: also if another's callback closes it."""
+
+    async def main():
+        def answer(protocol, data):
+            protocol.transport.write(b"answer")
+            if protocol is many.protocols[-1]:
+                for other in many.protocols:
+                    getattr(other.transport, end)()
+
+        async with crowd(loop, kind, data_received=answer) as many:
+            many.send()
+            answers = await many.answers(0)
+            await turns()
+            answers = [
+                data + rest for data, rest in zip(answers, await many.answers(0), strict=True)
+            ]
+            # Whoever had not been told yet has not answered.
+            assert set(answers) <= {b"answer", b""}
+            told = [b"answer" if p.data else b"" for p in many.protocols]
+            assert answers == told
+
+    run(loop, main())
+
+
+def test_connection_that_is_full_or_gone_does_not_stop_the_others(loop, run):
+    async def main():
+        def answer(protocol, data):
+            protocol.transport.write(b"answer")
+
+        async with crowd(loop, data_received=answer, pause_writing=lambda p: None) as many:
+            full, gone = many.protocols[10], many.protocols[20]
+            while not full.transport.get_write_buffer_size():
+                full.transport.write(bytes(1 << 16))
+            buffered = full.transport.get_write_buffer_size()
+            many.send()
+            reset(many.fars[20])
+            for i, protocol in enumerate(many.protocols):
+                if protocol is not gone:
+                    assert await protocol.received(7) == b"request"
+                    if protocol is not full and i != 21:
+                        many.fars[i].setblocking(True)
+                        assert many.fars[i].recv(100) == b"answer"
+            assert full.transport.get_write_buffer_size() == buffered + 6
+            await gone.closed()
+
+    run(loop, main())
+
+
+def test_resume_writing_that_writes_to_others_keeps_every_order(loop, run):
+    """resume_writing() runs while the outcome of others' sends is not told yet."""
+
+    async def main():
+        def answer(protocol, data):
+            protocol.transport.write(b"1")
+
+        def resumed(protocol):
+            for other in many.protocols:
+                other.transport.write(b"2")
+                other.transport.get_write_buffer_size()
+
+        async with crowd(loop, data_received=answer, resume_writing=resumed) as many:
+            for protocol in many.protocols:
+                protocol.transport.set_write_buffer_limits(high=0)
+            many.send()
+            for data in await many.answers(1):
+                assert data.lstrip(b"2")[:1] == b"1" or data[:1] == b"1"
+                assert set(data) <= set(b"12")
+                assert data.count(b"1") == 1
+
+    run(loop, main())
+
+
+# -- the system ----------------------------------------------------------------------------------
+
+
+def echo(protocol, data):
+    protocol.transport.write(data)
+
+
+@needs_io_uring
+@pytest.mark.parametrize("trigger", ["edge", "level", "oneshot"])
+def test_several_share_one_call(run, trigger):
+    loop = mioloop.new_event_loop(trigger=trigger)
+
+    async def main():
+        async with crowd(loop, data_received=echo) as many:
+            before = loop.stats()["bursts"]
+            many.send()
+            await many.answers(7)
+            assert loop.stats()["bursts"] > before
+
+    run(loop, main())
+    loop.close()
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_without_io_uring_there_is_none(run, monkeypatch, how):
+    if how == "environment":
+        monkeypatch.setenv("MIOLOOP_IO_URING", "off")
+    loop = mioloop.new_event_loop(io_uring=False if how == "argument" else None)
+
+    async def main():
+        async with crowd(loop, data_received=echo) as many:
+            many.send()
+            await many.answers(7)
+            assert loop.stats()["bursts"] == 0
+
+    run(loop, main())
+    loop.close()
+
+
+def test_switch_that_is_none_is_refused_by_name(monkeypatch):
+    with pytest.raises(ValueError, match="io_uring must be True or False, not 'maybe'"):
+        mioloop.EventLoop(io_uring="maybe")
+    with pytest.raises(ValueError, match="io_uring=True is an option of backend 'mio'"):
+        mioloop.new_event_loop(backend="asyncio", io_uring=True)
+    monkeypatch.setenv("MIOLOOP_IO_URING", "maybe")
+    with pytest.raises(ValueError, match="MIOLOOP_IO_URING must be one of 1, yes, .*not 'maybe'"):
+        mioloop.new_event_loop()
