@@ -105,7 +105,8 @@ cdef class Endpoint(Source):
             return PyBytes_FromStringAndSize(data, size)
         if size <= AHEAD_SIZE:
             i = reactor.spare_used
-            if Py_REFCNT(reactor.spares[i]) > 1:
+            spare = <bytes>reactor.spares[i]
+            if spare is None or Py_REFCNT(spare) > 2:
                 i = reactor.spare_used = i % (SPARES - 1) + 1
         spare = <bytes>reactor.spares[i]
         if (spare is None or Py_REFCNT(spare) > 2 or size > reactor.spare_rooms[i]

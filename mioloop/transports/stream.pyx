@@ -324,7 +324,10 @@ cdef class StreamTransport(ByteFlow):
         if len(self.chunks) > 1:
             if self.buffered_bytes > JOIN_BYTES or self.first_sent:
                 return False
-            self.chunks = [b"".join(self.chunks)]
+            try:
+                self.chunks = [b"".join(self.chunks)]
+            except MemoryError:
+                return False
         chunk = self.chunks[0]
         transfer.buf = PyBytes_AS_STRING(chunk) + self.first_sent
         transfer.len = self.offered = PyBytes_GET_SIZE(chunk) - self.first_sent
