@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 
 import pytest
@@ -418,6 +419,37 @@ def test_several_share_one_call(run, trigger):
             many.send()
             await many.answers(7)
             assert loop.stats()["bursts"] > before
+
+    run(loop, main())
+    loop.close()
+
+
+@needs_io_uring
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_child_sends_without_the_parent_s_io_uring(run):
+    """The two processes share it: what one offers there, the other's call would send."""
+    loop = mioloop.new_event_loop()
+
+    async def main():
+        async with crowd(loop, data_received=echo) as many:
+            many.send()
+            assert await many.answers(7) == [b"request"] * COUNT
+            bursts = loop.stats()["bursts"]
+            child = os.fork()
+            try:
+                for protocol in many.protocols:
+                    protocol.transport.write(b"parent " if child else b"child")
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            finally:
+                if child == 0:
+                    os._exit(int(loop.stats()["bursts"] != bursts))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert loop.stats()["bursts"] > bursts
+            for answer in await many.answers(12):
+                assert sorted((answer.replace(b"child", b""), answer.replace(b"parent ", b""))) == [
+                    b"child", b"parent "
+                ]
 
     run(loop, main())
     loop.close()
