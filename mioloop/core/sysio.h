@@ -65,9 +65,9 @@ static inline ssize_t mio_writev(int fd, const struct iovec *iov, size_t count)
 
 typedef struct mio_datagram {
     void *buf;
-    size_t len;                 /* room in buf; then what was received */
-    struct sockaddr *from;
-    socklen_t from_len;         /* likewise; 0: the sender has no address */
+    size_t len;                 /* room in buf; then what was received, or is to be sent */
+    struct sockaddr *peer;      /* who sent it, or will receive it; NULL: the connected one */
+    socklen_t peer_len;         /* likewise; 0: it has no address */
 } mio_datagram;
 
 /* Fewer datagrams than were asked for means that no more are waiting. Without recvmmsg() only
@@ -78,34 +78,44 @@ typedef struct mio_datagram {
 #define MIO_DATAGRAM_BATCH 1
 #endif
 
-/* At most MIO_DATAGRAM_BATCH; the number received, or -errno if it is none. */
-static inline int mio_recv_datagrams(int fd, mio_datagram *batch, int count)
-{
 #ifdef __linux__
-    struct mmsghdr msgs[MIO_DATAGRAM_BATCH] = {0};
-    struct iovec iov[MIO_DATAGRAM_BATCH];
-    int i, n;
+static inline void mio_datagram_messages(const mio_datagram *batch, int count,
+                                         struct mmsghdr *msgs, struct iovec *iov)
+{
+    int i;
 
     for (i = 0; i < count; i++) {
         iov[i].iov_base = batch[i].buf;
         iov[i].iov_len = batch[i].len;
-        msgs[i].msg_hdr.msg_iov = &iov[i];
-        msgs[i].msg_hdr.msg_iovlen = 1;
-        msgs[i].msg_hdr.msg_name = batch[i].from;
-        msgs[i].msg_hdr.msg_namelen = batch[i].from_len;
+        msgs[i].msg_hdr = (struct msghdr){
+            .msg_name = batch[i].peer, .msg_namelen = batch[i].peer_len,
+            .msg_iov = &iov[i], .msg_iovlen = 1,
+        };
     }
+}
+#endif
+
+/* At most MIO_DATAGRAM_BATCH; the number received, or -errno if it is none. */
+static inline int mio_recv_datagrams(int fd, mio_datagram *batch, int count)
+{
+#ifdef __linux__
+    struct mmsghdr msgs[MIO_DATAGRAM_BATCH];
+    struct iovec iov[MIO_DATAGRAM_BATCH];
+    int i, n;
+
+    mio_datagram_messages(batch, count, msgs, iov);
     do n = recvmmsg(fd, msgs, (unsigned)count, MSG_DONTWAIT, NULL);
     while (n < 0 && errno == EINTR);
     for (i = 0; i < n; i++) {
         batch[i].len = msgs[i].msg_len;
-        batch[i].from_len = msgs[i].msg_hdr.msg_namelen;
+        batch[i].peer_len = msgs[i].msg_hdr.msg_namelen;
     }
     return n < 0 ? -errno : n;
 #else
     ssize_t n;
 
     (void)count;
-    do n = recvfrom(fd, batch->buf, batch->len, MSG_DONTWAIT, batch->from, &batch->from_len);
+    do n = recvfrom(fd, batch->buf, batch->len, MSG_DONTWAIT, batch->peer, &batch->peer_len);
     while (n < 0 && errno == EINTR);
     if (n < 0) return -errno;
     batch->len = (size_t)n;
@@ -124,28 +134,21 @@ static inline ssize_t mio_sendto(int fd, const void *buf, size_t len,
     return n < 0 ? -errno : n;
 }
 
-/* At most MIO_DATAGRAM_BATCH, in order; `from` of each is where it goes, or NULL for the connected
- * peer. The number that was sent, or -errno if the first could not be. */
+/* At most MIO_DATAGRAM_BATCH, in order. The number that was sent, or -errno if the first could
+ * not be. */
 static inline int mio_send_datagrams(int fd, const mio_datagram *batch, int count)
 {
 #ifdef __linux__
-    struct mmsghdr msgs[MIO_DATAGRAM_BATCH] = {0};
+    struct mmsghdr msgs[MIO_DATAGRAM_BATCH];
     struct iovec iov[MIO_DATAGRAM_BATCH];
-    int i, n;
+    int n;
 
-    for (i = 0; i < count; i++) {
-        iov[i].iov_base = batch[i].buf;
-        iov[i].iov_len = batch[i].len;
-        msgs[i].msg_hdr.msg_iov = &iov[i];
-        msgs[i].msg_hdr.msg_iovlen = 1;
-        msgs[i].msg_hdr.msg_name = batch[i].from;
-        msgs[i].msg_hdr.msg_namelen = batch[i].from_len;
-    }
+    mio_datagram_messages(batch, count, msgs, iov);
     do n = sendmmsg(fd, msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 #else
-    ssize_t n = mio_sendto(fd, batch->buf, batch->len, batch->from, batch->from_len);
+    ssize_t n = mio_sendto(fd, batch->buf, batch->len, batch->peer, batch->peer_len);
 
     (void)count;
     return n < 0 ? (int)n : 1;

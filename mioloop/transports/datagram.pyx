@@ -77,8 +77,8 @@ cdef class DatagramTransport(WriteFlow):
         for i in range(wanted):
             batch[i].buf = PyBytes_AS_STRING(buffer) + i * size
             batch[i].len = size
-            batch[i].from_ = <sockaddr *>&senders[i]
-            batch[i].from_len = sizeof(mio_address)
+            batch[i].peer = <sockaddr *>&senders[i]
+            batch[i].peer_len = sizeof(mio_address)
         count = mio_recv_datagrams(self.fd, batch, wanted)
         if count < 0:
             reactor.read_buffer = buffer
@@ -109,18 +109,18 @@ cdef class DatagramTransport(WriteFlow):
 
     cdef object sender_of(self, mio_datagram *datagram):
         """A peer that sends again has the same address object again."""
-        cdef socklen_t length = datagram.from_len
+        cdef socklen_t length = datagram.peer_len
 
         if (length != self.sender_length or length == 0
-                or memcmp(&self.sender_address, datagram.from_, length) != 0):
+                or memcmp(&self.sender_address, datagram.peer, length) != 0):
             if self.peers is None and self.sender_length:
                 self.peers = Peers.__new__(Peers)
             if self.peers is None:
-                self.sender = to_python(<mio_address *>datagram.from_, length)
+                self.sender = to_python(<mio_address *>datagram.peer, length)
             else:
-                self.sender = self.peers.name(<mio_address *>datagram.from_, length)
+                self.sender = self.peers.name(<mio_address *>datagram.peer, length)
             self.sender_length = min(length, <socklen_t>sizeof(mio_address))
-            memcpy(&self.sender_address, datagram.from_, self.sender_length)
+            memcpy(&self.sender_address, datagram.peer, self.sender_length)
         return self.sender
 
     cdef int deliver(self, object data, object address) except -1:
@@ -229,8 +229,8 @@ cdef class DatagramTransport(WriteFlow):
         for i in range(count):
             batch[i].buf = PyBytes_AS_STRING(gathered[i][0])
             batch[i].len = PyBytes_GET_SIZE(gathered[i][0])
-            batch[i].from_ = <sockaddr *>&self.goals[i] if self.goal_lengths[i] else NULL
-            batch[i].from_len = self.goal_lengths[i]
+            batch[i].peer = <sockaddr *>&self.goals[i] if self.goal_lengths[i] else NULL
+            batch[i].peer_len = self.goal_lengths[i]
             self.buffered_bytes -= batch[i].len + HEADER_BYTES
         i = 0
         while i < count:

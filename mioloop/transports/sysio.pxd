@@ -25,8 +25,8 @@ cdef extern from "sysio.h" nogil:
     ctypedef struct mio_datagram:
         void *buf
         size_t len
-        sockaddr *from_ "from"
-        socklen_t from_len
+        sockaddr *peer
+        socklen_t peer_len
 
     enum:
         MIO_DATAGRAM_BATCH
