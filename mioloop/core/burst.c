@@ -27,7 +27,7 @@ static ssize_t one(bool sends, const mio_transfer *transfer)
 
 /* Since Linux 5.12 a ring is charged to the memory of its process, and no longer to what that
  * may lock, of which there is often next to nothing. */
-#ifdef IORING_FEAT_NATIVE_WORKERS
+#if defined(IORING_FEAT_NATIVE_WORKERS) && defined(SYS_io_uring_enter)
 
 #include <stdatomic.h>
 #include <stdint.h>
