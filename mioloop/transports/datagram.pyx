@@ -203,17 +203,20 @@ cdef class DatagramTransport(WriteFlow):
         cdef const sockaddr *to
         cdef socklen_t length
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data) + HEADER_BYTES
-        cdef Py_ssize_t i = len(self.gathered)
+        cdef Py_ssize_t i
+        cdef tuple item
 
         if not self.gathering:
             return False
+        item = data, address            # first: the collector may run somebody's sendto()
         if self.buffered_bytes + size > self.high_bytes or not self.find(address, &to, &length):
             self.send_gathered()
             return False
+        i = len(self.gathered)
         if length:
             memcpy(&self.goals[i], to, length)
         self.goal_lengths[i] = length
-        self.gathered.append((data, address))
+        self.gathered.append(item)
         self.buffered_bytes += size
         if i + 1 == MIO_DATAGRAM_BATCH:
             self.send_gathered()
@@ -222,10 +225,11 @@ cdef class DatagramTransport(WriteFlow):
     cdef int send_gathered(self) except -1:
         """What the system does not take waits. Errors are told at the end: who is told may send."""
         cdef mio_datagram batch[MIO_DATAGRAM_BATCH]
-        cdef list gathered = self.gathered, failures = []
-        cdef int count = len(gathered), i = 0, n
+        cdef list gathered = [], failures = []
+        cdef int count, i = 0, n
 
-        self.gathered = []
+        gathered, self.gathered = self.gathered, gathered
+        count = len(gathered)
         for i in range(count):
             batch[i].buf = PyBytes_AS_STRING(gathered[i][0])
             batch[i].len = PyBytes_GET_SIZE(gathered[i][0])

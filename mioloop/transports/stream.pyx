@@ -9,8 +9,8 @@ Ownership  the socket object, once made, owns the descriptor; before that the tr
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
-                            PyBytes_GET_SIZE)
+from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_CheckExact,
+                            PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, ENOMEM
 from libc.stdint cimport uint32_t
@@ -41,6 +41,7 @@ cdef extern from "Python.h":
     PyObject *PyMethod_GET_FUNCTION(object)
     PyObject *PyMethod_GET_SELF(object)
     bint PyObject_TypeCheck(object, type)           # not by `__class__`
+    int cut_list "PyList_SetSlice"(list, Py_ssize_t, Py_ssize_t, PyObject *) except -1
     int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
@@ -286,8 +287,8 @@ cdef class StreamTransport(ByteFlow):
         if self._conn_lost:
             self.count_lost_write()
             return
-        if not PyBytes_Check(data):
-            data = bytes(data)          # the caller may change or resize it (R50)
+        if not PyBytes_CheckExact(data):
+            data = copied(data)         # the caller may change or resize it (R50)
         self.chunks.append(data)
         self.buffered_bytes += size
         self.written()
@@ -303,7 +304,7 @@ cdef class StreamTransport(ByteFlow):
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
         cdef char joined[JOIN_BYTES]
-        cdef Py_ssize_t count, i, end = 0
+        cdef Py_ssize_t count
 
         if len(self.chunks) == 1:
             chunk = self.chunks[0]
@@ -312,22 +313,33 @@ cdef class StreamTransport(ByteFlow):
         count = self.gather(iov, tried)
         if tried[0] > JOIN_BYTES:
             return mio_sendv(self.fd, iov, count)
-        for i in range(count):
-            memcpy(joined + end, iov[i].iov_base, iov[i].iov_len)
-            end += iov[i].iov_len
-        return mio_send(self.fd, joined, end)
+        join(iov, count, joined)
+        return mio_send(self.fd, joined, tried[0])
 
     cdef bint offers(self, mio_transfer *transfer) except -1:
-        """One chunk; several, if they are so small that they are better joined."""
+        """One chunk; several, if they are so small that they are better joined.
+
+        Makes no object that the garbage collector counts, and lets go of none but bytes: until
+        the offer is taken nobody's __del__ may run, and write or close here or elsewhere.
+        """
+        cdef iovec iov[MOST_CHUNKS]
+        cdef Py_ssize_t count, total
+        cdef bytes joined
+
         if self.result or self.blocked or self.buffered_bytes == 0 or self._conn_lost:
             return False
         if len(self.chunks) > 1:
-            if self.buffered_bytes > JOIN_BYTES or self.first_sent:
+            if self.buffered_bytes > JOIN_BYTES or len(self.chunks) > MOST_CHUNKS:
                 return False
+            count = self.gather(iov, &total)
             try:
-                self.chunks = [b"".join(self.chunks)]
+                joined = PyBytes_FromStringAndSize(NULL, total)
             except MemoryError:
                 return False
+            join(iov, count, PyBytes_AS_STRING(joined))
+            self.chunks[0] = joined
+            cut_list(self.chunks, 1, count, NULL)
+            self.first_sent = 0
         chunk = self.chunks[0]
         transfer.buf = PyBytes_AS_STRING(chunk) + self.first_sent
         transfer.len = self.offered = PyBytes_GET_SIZE(chunk) - self.first_sent
@@ -469,8 +481,7 @@ cdef class StreamTransport(ByteFlow):
             raise RuntimeError("Cannot call writelines() after write_eof()")
         if self.empty_waiter is not None:
             raise RuntimeError("unable to writelines; sendfile is in progress")
-        chunks = [bytes(memoryview(data)) if not PyBytes_Check(data) else data
-                  for data in list_of_data]
+        chunks = [data if PyBytes_CheckExact(data) else copied(data) for data in list_of_data]
         chunks = [chunk for chunk in chunks if chunk]
         if not chunks:
             return
@@ -624,6 +635,22 @@ cdef class StreamTransport(ByteFlow):
     @property
     def __class__(self):
         return Transport
+
+
+cdef int join(const iovec *iov, Py_ssize_t count, char *out) noexcept:
+    cdef Py_ssize_t i
+
+    for i in range(count):
+        memcpy(out, iov[i].iov_base, iov[i].iov_len)
+        out += iov[i].iov_len
+    return 0
+
+
+cdef bytes copied(data):
+    """bytes of our own; of a class that inherits from bytes too, whose __del__ is anybody's."""
+    if PyBytes_Check(data):
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return bytes(memoryview(data))
 
 
 cdef int raised() except -1:

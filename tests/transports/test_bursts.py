@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 
@@ -42,7 +43,7 @@ class Crowd:
         found = [b""] * len(self.fars)
         for _ in range(2000):
             for i, far in enumerate(self.fars):
-                with contextlib.suppress(BlockingIOError):
+                with contextlib.suppress(BlockingIOError, ConnectionResetError):
                     found[i] += far.recv(65536)
             if all(len(data) >= size for data in found):
                 return found
@@ -375,6 +376,68 @@ def test_connection_that_is_full_or_gone_does_not_stop_the_others(loop, run):
             await gone.closed()
 
     run(loop, main())
+
+
+class Fuse(bytes):
+    """Its end is somebody's code, as that of any object may be."""
+
+    def __del__(self):
+        self.burn()
+
+
+def test_end_of_what_was_written_may_close_others(loop, run, kind):
+    """R50: whenever it comes, nothing of theirs that was written before is lost, or sent twice."""
+
+    async def main():
+        def answer(protocol, data):
+            part = Fuse(b"an")
+            if told:
+                part.burn = told[-1].transport.close
+            told.append(protocol)
+            protocol.transport.write(part)
+            del part
+            protocol.transport.writelines([Fuse(b"sw"), b"er"])
+
+        told = []
+        Fuse.burn = lambda self: None
+        async with crowd(loop, kind, data_received=answer) as many:
+            many.send()
+            await called_is_filled(told)
+            for protocol in many.others(told[-1]):
+                await protocol.closed()
+            assert set(await many.answers(0)) == {b"answer"}
+
+    run(loop, main())
+
+
+def test_garbage_that_closes_others_when_it_is_collected(loop, run, kind):
+    """The collector may run in the middle of anything, and so may a __del__."""
+    threshold = gc.get_threshold()
+
+    class Garbage:
+        def __init__(self, transport):
+            self.transport, self.itself = transport, self
+
+        def __del__(self):
+            self.transport.close()
+
+    async def main():
+        def answer(protocol, data):
+            for part in (b"an", b"sw", b"er"):
+                protocol.transport.write(part)
+            Garbage(many.others(protocol)[len(protocol.data) % 60].transport)
+
+        async with crowd(loop, kind, data_received=answer) as many:
+            gc.set_threshold(1)
+            many.send()
+            many.protocols[-1].transport.write(b"")
+            await turns()
+            assert set(await many.answers(0)) <= {b"answer", b""}
+
+    try:
+        run(loop, main())
+    finally:
+        gc.set_threshold(*threshold)
 
 
 def test_resume_writing_that_writes_to_others_keeps_every_order(loop, run):
