@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import socket
 import sys
 
@@ -364,6 +365,40 @@ def test_size_of_the_buffer_is_zero_once_the_system_has_all(loop, run):
                 assert "pause_writing" not in protocol.calls
 
     run(loop, main())
+
+
+def test_garbage_that_sends_when_it_is_collected(loop, run):
+    """The collector may run in the middle of anything, and so may a __del__."""
+    threshold = gc.get_threshold()
+
+    class Garbage:
+        def __init__(self, transport, address):
+            self.transport, self.address, self.itself = transport, address, self
+
+        def __del__(self):
+            self.transport.sendto(b"garbage", self.address)
+
+    async def main():
+        def answer(protocol, data, address):
+            Garbage(protocol.transport, other.getsockname())
+            protocol.transport.sendto(data, address)
+
+        protocol = Recorder(loop, datagram_received=answer)
+        with far_socket() as far, far_socket() as other:
+            async with opened(loop, protocol, **LOCAL) as (transport, _):
+                gc.set_threshold(1)
+                ask([far], transport.get_extra_info("sockname"), 12)
+                await protocol.count(12)
+                gc.set_threshold(*threshold)
+                gc.collect()
+                await turns(2)
+                assert answers_of(far) == [b"%d from 0" % i for i in range(12)]
+                assert answers_of(other) == [b"garbage"] * 12
+
+    try:
+        run(loop, main())
+    finally:
+        gc.set_threshold(*threshold)
 
 
 @pytest.mark.known_difference("uvloop", "does not leave the loop", run=False)
