@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 import socket
 
 import pytest
@@ -494,19 +495,26 @@ def test_forked_child_sends_without_the_parent_s_io_uring(run):
     loop = mioloop.new_event_loop()
 
     async def main():
+        def write_to_all(data):
+            for protocol in many.protocols:
+                protocol.transport.write(data)
+
         async with crowd(loop, data_received=echo) as many:
             many.send()
             assert await many.answers(7) == [b"request"] * COUNT
             bursts = loop.stats()["bursts"]
             child = os.fork()
-            try:
-                for protocol in many.protocols:
-                    protocol.transport.write(b"parent " if child else b"child")
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-            finally:
-                if child == 0:
+            if child == 0:
+                signal.alarm(20)        # its default action ends a child that hangs
+                try:
+                    write_to_all(b"child")
+                    loop.call_soon(lambda: None)
+                    loop._run_once()
+                finally:
                     os._exit(int(loop.stats()["bursts"] != bursts))
+            write_to_all(b"parent ")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             assert loop.stats()["bursts"] > bursts
             for answer in await many.answers(12):
