@@ -11,8 +11,8 @@ from mioloop.reactor.handle cimport Handle, Host, TimerHandle
 cdef enum:
     READ_SIZE = 262144      # of the buffer that reads share
     COPY_BELOW = 65536      # a smaller read is copied into bytes of its own size
-    AHEAD_SIZE = 4032       # of a read before its turn; 4096 would put them all in the same cache sets
-    SPARES = 65
+    AHEAD_SIZE = 4032       # of a read before its turn; 4096 would put all in the same cache sets
+    SPARES = 65             # blocks for small reads, and the first for any other
     GATHERING_NS = 1000000  # so long what is written may wait for other callbacks, and a few more
 
 

@@ -112,9 +112,11 @@ cdef class StreamTransport(ByteFlow):
     cdef Py_ssize_t receive_ahead(self) except? -2:
         """receive() of what was read before its turn; the rest of it, if a buffer is small."""
         cdef bytes data = self.ahead
+        cdef bint is_old = self.ahead_is_old    # pause_reading() in a callback asks anew
         cdef Py_ssize_t n
 
         self.ahead = None
+        self.ahead_is_old = False
         if data is None:
             n, self.ahead_error = -self.ahead_error, 0
             return self.read_ended(n)
@@ -127,10 +129,7 @@ cdef class StreamTransport(ByteFlow):
             if self.data_received is None:
                 self.data_received = getattr(self._protocol, "data_received", None)
             self.call_protocol("data_received", self.data_received, data)
-        if self.ahead_is_old:
-            self.ahead_is_old = False
-            return READ_SIZE
-        return READ_SIZE if n == AHEAD_SIZE else n
+        return READ_SIZE if is_old or self.ahead is not None or n == AHEAD_SIZE else n
 
     cdef int copy_into_protocol(self, bytes data) except -1:
         cdef Py_buffer view
@@ -139,14 +138,17 @@ cdef class StreamTransport(ByteFlow):
         self.find_buffer_methods()
         buffer_updated = self.buffer_updated    # whose buffer it is, if get_buffer() replaces it
         self.ahead = data                       # until then: an interrupt must not lose it
+        self.ahead_is_old = True
         if not self.view_buffer(&view):
             return 0
         self.ahead = None
+        self.ahead_is_old = False
         n = min(view.len, PyBytes_GET_SIZE(data))
         memcpy(view.buf, PyBytes_AS_STRING(data), n)
         PyBuffer_Release(&view)
         if n < PyBytes_GET_SIZE(data) and not self.closing:
             self.ahead = data[n:]
+            self.ahead_is_old = True
             self.reactor.serve_again(self, MIO_READABLE)
         self.call_protocol("buffer_updated", buffer_updated, n)
         return 0
@@ -472,7 +474,8 @@ cdef class StreamTransport(ByteFlow):
 
     def pause_reading(self):
         # The edges of what comes meanwhile are remembered as one with that of what was read.
-        self.ahead_is_old = self.ahead is not None
+        if self.ahead is not None:
+            self.ahead_is_old = True
         ByteFlow.pause_reading(self)
 
     def writelines(self, list_of_data):

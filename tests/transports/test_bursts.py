@@ -138,7 +138,7 @@ def test_one_buffer_may_serve_all(loop, run):
 def test_paused_by_another_s_callback_is_told_nothing_until_resumed(
     loop, run, kind, protocol_class
 ):
-    """R41: and then all of it, though more has come meanwhile."""
+    """R53: and then all of it, though more has come meanwhile."""
 
     async def main():
         name = "data_received" if protocol_class is Recorder else "buffer_updated"
@@ -163,6 +163,60 @@ def test_paused_by_another_s_callback_is_told_nothing_until_resumed(
     run(loop, main())
 
 
+def test_what_comes_while_a_small_buffer_is_filled_is_told_too(loop, run, kind):
+    """R56: more arrives while the rest of what was read waits for the buffer."""
+    more = {}
+
+    async def main():
+        def make(loop, **hooks):
+            return BufferedRecorder(loop, size=7, **hooks)
+
+        def updated(protocol, size):
+            far = more.pop(protocol, None)
+            if far is not None:
+                far.sendall(b"more")
+
+        async with crowd(loop, kind, make, buffer_updated=updated) as many:
+            more.update(zip(many.protocols, many.fars, strict=True))
+            many.send(bytes(range(100)))
+            assert await many.received(104) == [bytes(range(100)) + b"more"] * COUNT
+
+    run(loop, main())
+
+
+def test_pausing_again_with_what_was_held_loses_nothing_behind_it(loop, run, kind, protocol_class):
+    """R53: paused by another's callback, resumed, and paused by its own at the first bytes."""
+    paused = set()
+
+    async def main():
+        name = "data_received" if protocol_class is Recorder else "buffer_updated"
+
+        def pause_all(protocol, *args):
+            if not paused:
+                paused.update(many.others(protocol))
+                for other in paused:
+                    other.transport.pause_reading()
+            elif protocol in paused and len(protocol.data) == 6:
+                protocol.transport.pause_reading()
+
+        async with crowd(loop, kind, protocol_class, **{name: pause_all}) as many:
+            many.send(b"first ")
+            await called_is_filled(paused)
+            await turns()
+            many.send(b"second")
+            await turns()
+            for protocol in paused:
+                protocol.transport.resume_reading()
+            for protocol in paused:
+                await protocol.received(6)
+            await turns()
+            for protocol in paused:
+                protocol.transport.resume_reading()
+            assert await many.received(12) == [b"first second"] * COUNT
+
+    run(loop, main())
+
+
 async def called_is_filled(called):
     while not called:
         await asyncio.sleep(0)
@@ -170,7 +224,7 @@ async def called_is_filled(called):
 
 @pytest.mark.parametrize("end", ["close", "abort"])
 def test_closed_by_another_s_callback_is_told_nothing_more(loop, run, kind, protocol_class, end):
-    """R53, R55: connection_lost() and nothing else."""
+    """R45: connection_lost() and nothing else."""
 
     async def main():
         name = "data_received" if protocol_class is Recorder else "buffer_updated"
@@ -331,7 +385,7 @@ def test_all_answers_arrive_whole_and_in_order(loop, run, kind, parts, size):
 
 @pytest.mark.parametrize("end", ["close", "write_eof", "abort"])
 def test_what_was_written_before_the_end_leaves(loop, run, kind, end):
-    """R53, R59: also if another's callback closes it."""
+    """R48, R59: also if another's callback closes it."""
 
     async def main():
         def answer(protocol, data):

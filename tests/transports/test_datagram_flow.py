@@ -307,7 +307,7 @@ def test_answers_go_to_whom_they_belong_in_their_order(loop, run):
 
 @pytest.mark.parametrize("end", ["close", "abort"])
 def test_answers_before_the_end_leave(loop, run, end):
-    """R53, R59: what a callback sent before close() or abort(), and the callback before it."""
+    """R48, R59: what a callback sent before close() or abort(), and the callback before it."""
 
     async def main():
         def answer(protocol, data, address):
