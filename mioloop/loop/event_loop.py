@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import errno
+import functools
 import selectors
 import signal
+import sys
 import threading
 from asyncio import base_events
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +40,16 @@ if TYPE_CHECKING:
     from mioloop.mio.poll import BorrowedPoll
 
 DEFAULT_TRIGGER = "edge"
+
+# From 3.15 on a server has a context, of which each connection gets a copy. Here it is so on every
+# version (R58).
+ACCEPTS_IN_CONTEXT = sys.version_info >= (3, 15)
+
+
+def _with_context(server: asyncio.AbstractServer) -> asyncio.AbstractServer:
+    """Give *server* the context that a Server of 3.15 has; it may start to serve in another."""
+    server._context = contextvars.copy_context()  # type: ignore[attr-defined]
+    return server
 
 
 class _WatchedFds(Mapping[Any, selectors.SelectorKey]):
@@ -279,10 +292,11 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
         base_events._set_nodelay(sock)  # type: ignore[attr-defined]
-        return self._make_stream_transport(sock, protocol, waiter, extra, server)
+        return self._make_stream_transport(sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,
@@ -295,6 +309,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
         from mioloop.transports.tls import make_tls  # programs without TLS start sooner
@@ -303,7 +318,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         transport: asyncio.Transport = tls._app_transport
-        self._make_socket_transport(rawsock, tls, extra=extra, server=server)
+        self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return transport
 
     async def start_tls(
@@ -339,8 +354,10 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
                 tls._read_before(unread)
                 unread.clear()
         transport.set_protocol(tls)
-        connected = self.call_soon(tls.connection_made, transport)
-        resumed = self.call_soon(transport.resume_reading)
+        # What was read before is delivered from here: in the connection's context (R58).
+        context = getattr(transport, "_context", None)
+        connected = self.call_soon(tls.connection_made, transport, context=context)
+        resumed = self.call_soon(transport.resume_reading, context=context)
         try:
             await handshake
         except BaseException:
@@ -358,18 +375,37 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         server: Any = None,
         backlog: int = 100,
         *timeouts: Any,
+        context: contextvars.Context | None = None,
     ) -> None:
         accept_tls = None
         if sslcontext:
+            arguments = sslcontext, server, *timeouts
 
-            def accept_tls(conn: socket.socket, extra: dict[str, Any]) -> None:
-                self.create_task(
-                    self._accept_connection2(
-                        protocol_factory, conn, extra, sslcontext, server, *timeouts
-                    )
+            def accept_tls(
+                conn: socket.socket, extra: dict[str, Any], context: contextvars.Context
+            ) -> None:
+                if not ACCEPTS_IN_CONTEXT:
+                    accept = self._accept_connection2(protocol_factory, conn, extra, *arguments)
+                    context.run(self.create_task, accept)
+                    return
+                accept = self._accept_connection2(
+                    protocol_factory, conn, extra, *arguments, context=context
                 )
+                self.create_task(accept, context=context)
 
-        self._make_listener(sock, protocol_factory, server, backlog, accept_tls)
+        if context is None:  # before 3.15 a server keeps none, see create_server()
+            context = getattr(server, "_context", None)
+        self._make_listener(sock, protocol_factory, server, backlog, accept_tls, context)
+
+    if not ACCEPTS_IN_CONTEXT:
+
+        @functools.wraps(asyncio.SelectorEventLoop.create_server)
+        async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.AbstractServer:
+            return _with_context(await super().create_server(*args, **kwargs))
+
+        @functools.wraps(asyncio.SelectorEventLoop.create_unix_server)
+        async def create_unix_server(self, *args: Any, **kwargs: Any) -> asyncio.AbstractServer:
+            return _with_context(await super().create_unix_server(*args, **kwargs))
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listener(sock)

@@ -1,6 +1,7 @@
 """The compiled half of EventLoop. Only what Python code of mioloop uses is declared here."""
 
 import asyncio
+import contextvars
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ class NativeLoop:
     async def _make_subprocess_transport(
         self, *args: Any, **kwargs: Any
     ) -> asyncio.SubprocessTransport: ...
-    async def _accept_connection2(self, *args: Any) -> None: ...
+    async def _accept_connection2(self, *args: Any, **kwargs: Any) -> None: ...
 
     # Ours.
     def stats(self) -> dict[str, int]: ...
@@ -48,6 +49,7 @@ class NativeLoop:
         waiter: asyncio.Future[Any] | None,
         extra: dict[str, Any] | None,
         server: Any,
+        context: contextvars.Context | None,
     ) -> asyncio.Transport: ...
     def _make_listener(
         self,
@@ -55,7 +57,8 @@ class NativeLoop:
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
         backlog: int,
-        accept_tls: Callable[[socket.socket, dict[str, Any]], None] | None,
+        accept_tls: Callable[[socket.socket, dict[str, Any], contextvars.Context], None] | None,
+        context: contextvars.Context | None,
     ) -> None: ...
     def _stop_listener(self, sock: socket.socket) -> None: ...
     def _watch_process(self, pidfd: int, callback: Callable[[], None]) -> None: ...

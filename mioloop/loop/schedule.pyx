@@ -247,11 +247,11 @@ cdef class NativeLoop(SockReactor):
     def _process_events(self, event_list):
         """Events are dispatched where they are polled; nothing is handed in here."""
 
-    def _add_reader(self, fd, callback, *args):
-        return self.watch(fd, False, callback, args)
+    def _add_reader(self, fd, callback, *args, context=None):
+        return self.watch(fd, False, callback, args, context)
 
-    def _add_writer(self, fd, callback, *args):
-        return self.watch(fd, True, callback, args)
+    def _add_writer(self, fd, callback, *args, context=None):
+        return self.watch(fd, True, callback, args, context)
 
     def _remove_reader(self, fd):
         return not self.closed and self.unwatch_fd(fileobj_to_fd(fd), False)
@@ -259,10 +259,10 @@ cdef class NativeLoop(SockReactor):
     def _remove_writer(self, fd):
         return not self.closed and self.unwatch_fd(fileobj_to_fd(fd), True)
 
-    cdef Handle watch(self, fileobj, bint writing, callback, tuple args):
+    cdef Handle watch(self, fileobj, bint writing, callback, tuple args, context):
         self._check_closed()
         return self.watch_fd(fileobj_to_fd(fileobj), writing,
-                             handle_of(self, callback, args, None))
+                             handle_of(self, callback, args, context))
 
     def _watched_fds(self):
         """fd -> (reader, writer), as add_reader() and add_writer() set them."""
@@ -280,10 +280,10 @@ cdef class NativeLoop(SockReactor):
         source = self.source_of(fd)
         return source if hasattr(source, "is_closing") else None
 
-    def _make_stream_transport(self, sock, protocol, waiter, extra, server):
+    def _make_stream_transport(self, sock, protocol, waiter, extra, server, context):
         extra = {} if extra is None else dict(extra)
         transport = new_stream(self, sock, sock.fileno(), (sock.family, sock.type, sock.proto),
-                               protocol, waiter, extra, server)
+                               protocol, waiter, extra, server, context)
         transport.get_extra_info("sockname")    # both at once, while they can be asked
         return transport
 
@@ -298,9 +298,9 @@ cdef class NativeLoop(SockReactor):
     def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
         return new_write_pipe(self, pipe, protocol, waiter, {} if extra is None else dict(extra))
 
-    def _make_listener(self, sock, protocol_factory, server, backlog, accept_tls):
+    def _make_listener(self, sock, protocol_factory, server, backlog, accept_tls, context):
         cdef Listener listener = new_listener(
-            self, fileobj_to_fd(sock), sock, protocol_factory, server, backlog, accept_tls)
+            self, fileobj_to_fd(sock), sock, protocol_factory, server, backlog, accept_tls, context)
         listener.start()
 
     def _stop_listener(self, sock):

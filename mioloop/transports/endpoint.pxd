@@ -32,7 +32,8 @@ cdef class Endpoint(Source):
     cdef dict extra
     cdef object owner                   # its close() closes the descriptor
     cdef bint duplicated                # but `fd` is a duplicate, and ours to close as well
-    cdef object context                 # the one that read callbacks share (R58)
+    cdef object context                 # in which read callbacks run; all callbacks, if it is kept
+    cdef bint keeps_context             # a connection's; pipes and datagrams take the caller's (R58)
     cdef object __weakref__
     cdef PyObject *clients              # owned: a server's Clients that we have joined, or NULL
     cdef Py_ssize_t place               # in them
@@ -52,6 +53,7 @@ cdef class Endpoint(Source):
     cdef readonly int _conn_lost        # connection_lost() is scheduled; then counts writes
 
     cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1
+    cdef object callback_context(self)
     cdef bint reading(self) noexcept
     cdef bint idle(self) noexcept
     cdef int serve(self, uint32_t ready) except -1
@@ -69,3 +71,7 @@ cdef class Endpoint(Source):
     cdef int count_lost_write(self) except -1
     cdef int ended(self) except -1
     cdef int close_fd(self) except -1
+
+
+cdef bint enter_context(object context) except -1
+cdef int leave_context(object context) except -1

@@ -24,8 +24,9 @@ cdef enum:
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
     object PyContext_CopyCurrent()
-    int PyContext_Enter(object context) except -1
+    int PyContext_Enter(object context)
     int PyContext_Exit(object context) except -1
+    void PyErr_Clear()
 
 cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
@@ -57,18 +58,19 @@ cdef class Endpoint(Source):
     cdef int read(self, uint32_t ready) except -1:
         cdef Py_ssize_t n
         cdef bint returned = False
-        cdef object context
+        cdef object context = self.context      # resume_reading() in a callback may replace it
+        cdef bint entered
 
         if not self.reading():
             self.missed |= ready        # an edge does not come twice: resume_reading() serves it
             return 0
-        context = self.context          # resume_reading() in a callback replaces ours
-        PyContext_Enter(context)
+        entered = enter_context(context)
         try:                            # without an `except`: entering that has a price
             n = self.receive()
             returned = True
         finally:
-            PyContext_Exit(context)
+            if entered:
+                PyContext_Exit(context)
             if not returned:            # KeyboardInterrupt: the loop may be run again
                 self.reactor.serve_again(self, ready)
         if n <= 0 or self.reactor.trigger_mode != EDGE:
@@ -128,11 +130,12 @@ cdef class Endpoint(Source):
         """
         self.reactor = reactor
         self.set_protocol(protocol)
-        self.context = PyContext_CopyCurrent()
+        if self.context is None:
+            self.context = PyContext_CopyCurrent()
         reactor.adopt(self, fd)
         try:
-            reactor.soon(protocol.connection_made, (self,), None)
-            reactor.soon(self._start, (waiter,), None)
+            reactor.soon(protocol.connection_made, (self,), self.callback_context())
+            reactor.soon(self._start, (waiter,), self.callback_context())
         except BaseException:           # the caller keeps the descriptor
             reactor.release(self, False)
             self.fd = -1
@@ -148,6 +151,10 @@ cdef class Endpoint(Source):
         finally:
             if waiter is not None:
                 futures._set_result_unless_cancelled(waiter, None)
+
+    cdef object callback_context(self):
+        """The context for a callback that is scheduled now; None: a copy of the current one."""
+        return self.context if self.keeps_context else None
 
     cdef bint idle(self) noexcept:
         """Whether nothing will happen unless the user asks for it."""
@@ -203,7 +210,8 @@ cdef class Endpoint(Source):
         if self.closing or not self.paused:
             return
         self.paused = False
-        self.context = PyContext_CopyCurrent()
+        if not self.keeps_context:
+            self.context = PyContext_CopyCurrent()
         self.update_interest()
         if self.missed:
             self.reactor.serve_again(self, self.missed)
@@ -264,7 +272,7 @@ cdef class Endpoint(Source):
         """Schedule connection_lost(): once, and never inside the call that caused it."""
         if self._conn_lost == 0:
             self._conn_lost = 1
-            self.reactor.soon(self._call_connection_lost, (exc,), None)
+            self.reactor.soon(self._call_connection_lost, (exc,), self.callback_context())
             self.update_interest()      # may fail; connection_lost() comes all the same
         return 0
 
@@ -329,3 +337,22 @@ cdef class Endpoint(Source):
     @property
     def _extra(self):
         return self.extra
+
+    @property
+    def _context(self):
+        return self.callback_context()
+
+
+cdef bint enter_context(object context) except -1:
+    """Enter *context*. False: a callback that has not returned yet is running in it already.
+
+    That callback then calls another one of its protocol, or runs a nested turn.
+    """
+    if PyContext_Enter(context) == 0:
+        return True
+    PyErr_Clear()
+    return False
+
+
+cdef int leave_context(object context) except -1:
+    return PyContext_Exit(context)

@@ -13,8 +13,10 @@ cdef class WriteFlow(Endpoint):
     cdef Py_ssize_t buffered_bytes          # written, not yet taken by the system
     cdef Py_ssize_t high_bytes
     cdef Py_ssize_t low_bytes
+    cdef object writer_context              # of the write that waits, if no context is kept (R58)
 
     cdef int flush_now(self) except -1
+    cdef int flush_in_context(self) except -1
     cdef int buffer_drained(self) except -1
     cdef int all_sent(self) except -1
     cdef int pause_protocol_if_full(self) except -1

@@ -14,10 +14,13 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.core cimport *
-from mioloop.transports.endpoint cimport Endpoint
+from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context
 from mioloop.transports.sysio cimport *
 
 import os
+
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
 
 cdef extern from *:
     """
@@ -53,7 +56,7 @@ cdef class WriteFlow(Endpoint):
         if wakes_reader(ready):
             self.read(ready)
         if self.blocked and wakes_writer(ready):
-            self.flush_now()
+            self.flush_in_context()
         return 0
 
     cdef bint idle(self) noexcept:
@@ -62,6 +65,23 @@ cdef class WriteFlow(Endpoint):
     cdef int flush_now(self) except -1:
         """Send until nothing is left or the system is full, and then block()."""
         return 0
+
+    cdef int flush_in_context(self) except -1:
+        """flush_now() when the system takes more: what it calls runs in the right context."""
+        cdef object context = self.context if self.keeps_context else self.writer_context
+        cdef bint entered = context is not None and enter_context(context)
+
+        try:
+            self.flush_now()
+        finally:
+            if entered:
+                leave_context(context)
+        return 0
+
+    cdef int block(self) except -1:
+        if not (self.blocked or self.keeps_context):
+            self.writer_context = PyContext_CopyCurrent()
+        return Endpoint.block(self)
 
     cdef int buffer_drained(self) except -1:
         if self.blocked or self.paused:

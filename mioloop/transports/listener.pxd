@@ -9,10 +9,10 @@ cdef class Listener(Source):
     cdef readonly object sock               # the server's, which closes it
     cdef readonly object protocol_factory
     cdef readonly object server
-    cdef readonly object accept_tls         # callable(socket, extra) for a TLS server, or None
+    cdef readonly object accept_tls         # callable(socket, extra, context) for TLS, or None
     cdef int batch
     cdef bint paused                        # out of descriptors: accepting resumes by a timer
-    cdef object context                     # of start_serving(): factories run in copies (R38)
+    cdef object context                     # the server's: each connection has a copy (R38, R58)
     cdef tuple sock_kind
     cdef bytes address                      # of every connection, or None if it must be asked
 
@@ -25,4 +25,4 @@ cdef class Listener(Source):
 
 
 cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol_factory,
-                           object server, int backlog, object accept_tls)
+                           object server, int backlog, object accept_tls, object context)

@@ -79,10 +79,9 @@ cdef class Listener(Source):
         return True
 
     cdef int connected(self, int fd, bytes peer, bytes local) except -1:
-        """Make protocol and transport in a copy of the server's context (R37, R38)."""
-        cdef bint owned = False
+        """Make protocol and transport in a copy of the server's context (R37, R38, R58)."""
+        cdef bint owned = False, entered = False
         context = PyContext_Copy(self.context)
-        PyContext_Enter(context)
         protocol = None
         try:
             if self.accept_tls is not None:
@@ -91,10 +90,13 @@ cdef class Listener(Source):
                 sock.setblocking(False)
                 self.accept_tls(sock, {name: unpacked(address) for name, address in
                                        (("peername", peer), ("sockname", local))
-                                       if address is not None})
+                                       if address is not None}, context)
             else:
+                PyContext_Enter(context)
+                entered = True
                 protocol = self.protocol_factory()
-                new_accepted(self.reactor, fd, self.sock_kind, protocol, self.server, peer, local)
+                new_accepted(self.reactor, fd, self.sock_kind, protocol, self.server, peer, local,
+                             context)
                 owned = True
         except (SystemExit, KeyboardInterrupt):
             raise
@@ -110,7 +112,8 @@ cdef class Listener(Source):
         finally:
             if not owned:
                 close_descriptor(fd)
-            PyContext_Exit(context)
+            if entered:
+                PyContext_Exit(context)
         return 0
 
     # -- cold path ---------------------------------------------------------------
@@ -165,10 +168,10 @@ cdef class Listener(Source):
 
 
 cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol_factory,
-                           object server, int backlog, object accept_tls):
+                           object server, int backlog, object accept_tls, object context):
     """A listener on *sock*, which is listening and non-blocking, with descriptor *fd*.
 
-    start() begins to accept.
+    start() begins to accept. Each connection has a copy of *context*; None: of the current one.
     """
     cdef Listener self = Listener.__new__(Listener)
     cdef mio_address address
@@ -181,7 +184,7 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
     count_natively(server)
     self.accept_tls = accept_tls
     self.batch = max(1, min(backlog, MOST_ACCEPTS))
-    self.context = PyContext_CopyCurrent()
+    self.context = PyContext_CopyCurrent() if context is None else context
     self.sock_kind = (sock.family, sock.type, sock.proto)
     base_events._set_nodelay(sock)          # on Linux its connections inherit it
     length = sizeof(address)

@@ -13,7 +13,7 @@ from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
-from mioloop.transports.endpoint cimport Endpoint
+from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
 
@@ -127,7 +127,7 @@ cdef class WritePipeTransport(ByteFlow):
         if self.watches_reader and wakes_reader(ready):
             return self.reader_gone()
         if self.blocked and wakes_writer(ready):
-            self.flush_now()
+            self.flush_in_context()
         return 0
 
     # -- cold path -------------------------------------------------------------------
@@ -143,10 +143,19 @@ cdef class WritePipeTransport(ByteFlow):
             futures._set_result_unless_cancelled(waiter, None)
 
     cdef int reader_gone(self) except -1:
-        if not self._conn_lost:
-            if self.reactor.debug:
-                logger.info("%r was closed by peer", self)
+        cdef object context = self.context
+        cdef bint entered
+
+        if self._conn_lost:
+            return 0
+        if self.reactor.debug:
+            logger.info("%r was closed by peer", self)
+        entered = enter_context(context)
+        try:
             self._force_close(BrokenPipeError() if self.buffered_bytes else None)
+        finally:
+            if entered:
+                leave_context(context)
         return 0
 
     cdef int write_failed(self, exc) except -1:

@@ -60,7 +60,9 @@ cdef class StreamTransport(ByteFlow):
 
 
 cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock_kind,
-                                object protocol, object waiter, dict extra, object server)
+                                object protocol, object waiter, dict extra, object server,
+                                object context)
 
 cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
-                                  object server, bytes peer_address, bytes local_address)
+                                  object server, bytes peer_address, bytes local_address,
+                                  object context)

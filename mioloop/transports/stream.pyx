@@ -46,6 +46,7 @@ cdef extern from "Python.h":
     void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
+    object copy_current_context "PyContext_CopyCurrent"()
 
 cdef enum:
     JOIN_BYTES = 4096           # a copy of no more costs less than sendmsg() does for its vector
@@ -662,21 +663,24 @@ cdef int raised() except -1:
 
 
 cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock_kind,
-                                object protocol, object waiter, dict extra, object server):
+                                object protocol, object waiter, dict extra, object server,
+                                object context):
     """A transport on a connected, non-blocking socket; connection_made() is scheduled.
 
-    *waiter*, if not None, is a future that is set when reading has begun.
+    *waiter*, if not None, is a future that is set when reading has begun. The protocol's
+    callbacks run in *context*; None: in a copy of the current one.
     """
     cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
     self.sock = sock
     self.sock_kind = sock_kind
     self.extra = extra
-    start_serving(self, reactor, fd, protocol, waiter, server)
+    start_serving(self, reactor, fd, protocol, waiter, server, context)
     return self
 
 
 cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
-                                  object server, bytes peer_address, bytes local_address):
+                                  object server, bytes peer_address, bytes local_address,
+                                  object context):
     """The same for *fd* of accept(2), which is the transport's; the addresses may be None.
 
     A socket of *sock_kind* is made if somebody asks for one.
@@ -685,14 +689,16 @@ cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, obje
     self.sock_kind = sock_kind
     self.peer_address = peer_address
     self.local_address = local_address
-    start_serving(self, reactor, fd, protocol, None, server)
+    start_serving(self, reactor, fd, protocol, None, server, context)
     return self
 
 
 cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object protocol,
-                       object waiter, object server) except -1:
+                       object waiter, object server, object context) except -1:
     # A Unix socket stops short at a message that passes descriptors, with more behind it.
     self.short_is_all = self.sock_kind[0] in (AF_INET, AF_INET6)
+    self.context = copy_current_context() if context is None else context
+    self.keeps_context = True
     if server is not None:
         attach(server, self)
         self.server = server

@@ -32,6 +32,7 @@ cdef class TlsProtocol(StreamFilter):
     cdef dict extra                         # what was asked for of the session
 
     # the application
+    cdef object callback_context            # of the transport that carries us (R58)
     cdef readonly object _app_protocol
     cdef bint app_buffered                  # it is a BufferedProtocol
     cdef object app_data_received             # bound once, not looked up per read

@@ -16,6 +16,7 @@ from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
                              PyObject_GetBuffer)
 
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
+from mioloop.transports.endpoint cimport enter_context, leave_context
 from mioloop.transports.stream cimport StreamFilter, StreamTransport
 from mioloop.transports.tls_engine cimport WANT, Engine, new_engine
 
@@ -30,6 +31,9 @@ except ImportError:                     # a Python without OpenSSL: make_tls() i
     ssl = None
 else:
     AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLSyscallError)
+
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
 
 cdef enum:
     PIECE_BYTES = 65536                 # encrypted at a time, four records
@@ -99,7 +103,7 @@ cdef class TlsProtocol(StreamFilter):
 
     cdef int go_on_later(self) except -1:
         """An interrupt leaves the loop: the next run takes up what is here and comes only once."""
-        self.reactor.soon(self._resume, (), None)
+        self.reactor.soon(self._resume, (), self.callback_context)
         return 0
 
     cdef bint reads(self) noexcept:
@@ -290,6 +294,9 @@ cdef class TlsProtocol(StreamFilter):
 
     def connection_made(self, transport):
         self._transport = transport
+        self.callback_context = getattr(transport, "_context", None)
+        if self.callback_context is None:
+            self.callback_context = PyContext_CopyCurrent()
         if type(transport) is StreamTransport:
             self.stream = transport
         self.state = HANDSHAKE
@@ -373,9 +380,13 @@ cdef class TlsProtocol(StreamFilter):
         return self.start_shutdown()
 
     cdef int tell_eof(self) except -1:
+        cdef object context = self.callback_context
+        cdef bint entered
+
         if self.app_eof or not self.app_connected or self._app_protocol is None:
             return 0
         self.app_eof = True
+        entered = enter_context(context)      # the application's close() calls this
         try:
             if self._app_protocol.eof_received():
                 logger.warning("returning true from eof_received() has no effect when using ssl")
@@ -384,6 +395,9 @@ cdef class TlsProtocol(StreamFilter):
             raise
         except BaseException as exc:
             self.fatal(exc, "Error calling eof_received()")
+        finally:
+            if entered:
+                leave_context(context)
         return 0
 
     cdef int start_shutdown(self) except -1:
@@ -656,7 +670,7 @@ cdef class TlsTransport:
         cdef TlsProtocol protocol = self._ssl_protocol
         if not self._closed and protocol.reading_paused:
             protocol.reading_paused = False
-            protocol.reactor.soon(protocol._resume, (), None)
+            protocol.reactor.soon(protocol._resume, (), protocol.callback_context)
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Marks in bytes of plaintext: pause_writing() from *high*, resume_writing() at *low*.
@@ -708,6 +722,10 @@ cdef class TlsTransport:
     @property
     def _loop(self):
         return self._ssl_protocol.reactor
+
+    @property
+    def _context(self):
+        return self._ssl_protocol.callback_context
 
     @property
     def _protocol_paused(self):
