@@ -157,12 +157,13 @@ cdef class DatagramTransport(WriteFlow):
             if addr is not None and addr != self.address:
                 raise ValueError(f"Invalid address: must be None or {self.address}")
             addr = self.address
-        if self._conn_lost:
+        # As on asyncio, what has no fixed address still leaves until connection_lost().
+        if self._conn_lost and (self.address is not None or self.fd < 0):
             self.count_lost_write()
             return
         if not self.unsent:
             try:
-                if (self.gather(data, addr)
+                if ((not self._conn_lost and self.gather(data, addr))
                         or (not self.unsent and self.send(data, addr) != -EAGAIN)):
                     return
             except OSError as exc:
@@ -172,6 +173,8 @@ cdef class DatagramTransport(WriteFlow):
                 raise
             except BaseException as exc:
                 self.fatal(exc, "Fatal write error on datagram transport")
+                return
+            if self._conn_lost:         # it could only wait
                 return
             self.block()
         self.unsent.append((data, addr))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -151,6 +152,26 @@ def test_no_method_raises_after_the_end(loop, run, connected):
         repr(client.transport)
         await turns()
         assert server.received == []
+        await close(server)
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "ignores it", strict=False)
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_answer_in_the_turn_of_the_end_still_leaves(loop, run, end):
+    """R63: of an unconnected endpoint, until connection_lost; an error is told there, too."""
+
+    async def main():
+        server = await endpoint(loop)
+        client = await endpoint(loop)
+        getattr(client.transport, end)()
+        client.transport.sendto(b"answer", server.address)
+        client.transport.sendto(bytes(70000), server.address)
+        assert [error.errno for error in client.errors] == [errno.EMSGSIZE]
+        await asyncio.wait_for(asyncio.shield(client.lost), 5)
+        await server.until(lambda: server.received)
+        assert [data for data, _ in server.received] == [b"answer"]
         await close(server)
 
     run(loop, main())
