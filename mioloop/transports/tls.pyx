@@ -612,6 +612,10 @@ cdef class TlsProtocol(StreamFilter):
         return default
 
     @property
+    def _app_reading_paused(self):
+        return self.reading_paused
+
+    @property
     def __class__(self):
         return Protocol
 

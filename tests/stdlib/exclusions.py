@@ -41,4 +41,10 @@ EXCLUSIONS: list[Exclusion] = [
         "the same test for the loop's own thread",
         since=(3, 14),
     ),
+    Exclusion(
+        "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs*",
+        "connects a mocked socket, which nothing but the loop's own mocked _add_reader() can watch; "
+        "test_tcp_client.py has happy eyeballs over real sockets",
+        since=(3, 15),
+    ),
 ]

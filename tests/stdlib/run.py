@@ -169,6 +169,8 @@ def run_module(options: argparse.Namespace) -> None:
     """Load one test module; report its test ids, or run the wanted ones."""
     from test import support
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # run in the background, by a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     put_loop_in_place(options.loop, options.loop_options)
     # What is reachable only through a network that is not there is skipped by the tests' own rule.
     support.use_resources = ["cpu", "decimal", "largefile", "subprocess", "walltime"]

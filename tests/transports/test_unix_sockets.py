@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import pathlib
 import socket
@@ -169,6 +170,23 @@ def test_tcp_socket_is_refused(loop, run):
                 await loop.create_unix_connection(asyncio.Protocol, sock=tcp)
         with pytest.raises(ValueError):
             await loop.create_unix_connection(asyncio.Protocol)
+
+    run(loop, main())
+
+
+@pytest.mark.skipif(
+    "mode" not in inspect.signature(asyncio.SelectorEventLoop.create_unix_server).parameters,
+    reason="new in 3.16",
+)
+@pytest.mark.known_difference("uvloop", "has no such keyword", strict=False)
+def test_mode_of_a_unix_server_is_that_of_its_socket(loop, run, path):
+    """R43: create_unix_server(mode=)."""
+
+    async def main():
+        server = await loop.create_unix_server(asyncio.Protocol, path, mode=0o600)
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        server.close()
+        await server.wait_closed()
 
     run(loop, main())
 
