@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m mioloop doctor",
         description="Say what is installed here, and whether a loop works.",
     ).parse(arguments)
-    from mioloop.loop.event_loop import DEFAULT_TRIGGER
+    from mioloop.options import LoopOptions
 
     def say(name: str, value: object) -> None:
         print(f"{name + ':':24} {value}")
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
     say("system", f"{platform.system()} {platform.release()} {platform.machine()}")
     selectors = _selectors()
     say("selectors", f"{', '.join(selectors)} (default {selectors[0]})")
-    say("triggers", f"edge, level, oneshot (default {DEFAULT_TRIGGER})")
+    say("triggers", f"edge, level, oneshot (default {LoopOptions.trigger})")
     for name, has in kernel_features().items():
         say("kernel", f"{name}: {has}")
     say("kernel", f"io_uring (one call for many connections): {io_uring()}")

@@ -10,36 +10,12 @@ from asyncio import events, unix_events
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from mioloop.loop.event_loop import DEFAULT_TRIGGER, EventLoop
+from mioloop.loop.event_loop import EventLoop
+from mioloop.options import LoopOptions
 
 T = TypeVar("T")
 
 BACKENDS = ("mio", "uvloop", "asyncio")
-SWITCH = {
-    "1": True, "yes": True, "on": True, "true": True,
-    "0": False, "no": False, "off": False, "false": False,
-}
-
-
-def _spin_from_environment() -> float:
-    text = os.environ.get("MIOLOOP_SPIN") or "0"
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(
-            f"MIOLOOP_SPIN must be a number of seconds from 0 to 1, not {text!r}"
-        ) from None
-
-
-def _io_uring_from_environment() -> bool:
-    text = os.environ.get("MIOLOOP_IO_URING") or "1"
-    try:
-        return SWITCH[text.lower()]
-    except KeyError:
-        raise ValueError(
-            f"MIOLOOP_IO_URING must be one of {', '.join(SWITCH)}, not {text!r}"
-        ) from None
-
 
 def new_event_loop(
     *,
@@ -70,12 +46,7 @@ def new_event_loop(
     """
     backend = backend or os.environ.get("MIOLOOP_BACKEND") or "mio"
     if backend == "mio":
-        return EventLoop(
-            trigger=trigger or os.environ.get("MIOLOOP_TRIGGER") or DEFAULT_TRIGGER,
-            selector=selector or os.environ.get("MIOLOOP_SELECTOR") or None,
-            spin=_spin_from_environment() if spin is None else spin,
-            io_uring=_io_uring_from_environment() if io_uring is None else io_uring,
-        )
+        return EventLoop(**vars(LoopOptions.from_environment(trigger, selector, spin, io_uring)))
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     for name, value in (

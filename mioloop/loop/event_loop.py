@@ -31,6 +31,7 @@ except ModuleNotFoundError as exc:
     ) from None
 
 from mioloop.loop import children, signals
+from mioloop.options import LoopOptions
 
 if TYPE_CHECKING:
     import socket
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
     from mioloop import mio
     from mioloop.mio.poll import BorrowedPoll
-
-DEFAULT_TRIGGER = "edge"
 
 # From 3.15 on a server has a context, of which each connection gets a copy. Here it is so on every
 # version (R58).
@@ -145,16 +144,13 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     def __init__(
         self,
         *,
-        trigger: str = DEFAULT_TRIGGER,
-        selector: str | None = None,
-        spin: float = 0.0,
-        io_uring: bool = True,
+        trigger: str = LoopOptions.trigger,
+        selector: str | None = LoopOptions.selector,
+        spin: float = LoopOptions.spin,
+        io_uring: bool = LoopOptions.io_uring,
     ) -> None:
-        if isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1:
-            raise ValueError(f"spin must be a number of seconds from 0 to 1, not {spin!r}")
-        if not isinstance(io_uring, bool):
-            raise ValueError(f"io_uring must be True or False, not {io_uring!r}")
-        self._open(selector, trigger, spin, io_uring, type(self).time is not EventLoop.time)
+        options = LoopOptions(trigger, selector, spin, io_uring)
+        self._open(options, type(self).time is not EventLoop.time)
         self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
         try:

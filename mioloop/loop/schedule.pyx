@@ -136,10 +136,10 @@ cdef class NativeLoop(SockReactor):
     cdef public object _task_factory
     cdef public object slow_callback_duration
 
-    def _open(self, selector, trigger, double spin_s, bint io_uring, is_subclass_with_time):
+    def _open(self, options, is_subclass_with_time):
         """Make the Poll; before BaseEventLoop.__init__(), which registers the self-pipe."""
         self.time_overridden = is_subclass_with_time
-        self.open_reactor(selector, trigger, spin_s, io_uring)
+        self.open_reactor(options.selector, options.trigger, options.spin, options.io_uring)
 
     def _close_native(self):
         self.close_reactor()
