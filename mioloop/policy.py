@@ -6,10 +6,10 @@ import asyncio
 import functools
 import os
 import warnings
-from asyncio import events, unix_events
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from mioloop import stdlib
 from mioloop.loop.event_loop import EventLoop
 from mioloop.options import LoopOptions
 
@@ -68,7 +68,7 @@ def new_event_loop(
     return loop
 
 
-class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy):
+class EventLoopPolicy(stdlib.UnixDefaultEventLoopPolicy):
     """For ``asyncio.set_event_loop_policy()``: every new loop is made by `new_event_loop`.
 
     Takes its options; what is None is read from the environment whenever a loop is made. A
@@ -114,14 +114,14 @@ def install(
     policy = EventLoopPolicy(
         backend=backend, trigger=trigger, selector=selector, spin=spin, io_uring=io_uring
     )
-    if hasattr(events, "_set_event_loop_policy"):  # 3.14; the public one would blame this line
+    if stdlib.set_event_loop_policy is not None:  # 3.14; the public one would blame this line
         warnings.warn(
             "mioloop.install() sets an event loop policy, which asyncio has deprecated and drops "
             "in Python 3.16: use mioloop.run(), or loop_factory=mioloop.new_event_loop",
             DeprecationWarning,
             stacklevel=2,
         )
-        events._set_event_loop_policy(policy)
+        stdlib.set_event_loop_policy(policy)
     else:
         asyncio.set_event_loop_policy(policy)
 
@@ -142,7 +142,7 @@ def run(
     *main* is not a coroutine, and whatever *main* raises.
     """
 
-    if asyncio._get_running_loop() is not None:
+    if stdlib.get_running_loop() is not None:
         raise RuntimeError("mioloop.run() cannot be called from a running event loop")
 
     def factory() -> asyncio.AbstractEventLoop:
@@ -164,7 +164,7 @@ def _run_with_policy(
 ) -> T:
     """asyncio.run() of 3.10, which makes its loop by the policy."""
 
-    class _Once(unix_events._UnixDefaultEventLoopPolicy):
+    class _Once(stdlib.UnixDefaultEventLoopPolicy):
         _loop_factory = staticmethod(factory)
 
     before = asyncio.get_event_loop_policy()

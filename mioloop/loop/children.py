@@ -20,10 +20,12 @@ import os
 import subprocess
 import sys
 import threading
-from asyncio import events, unix_events
+from asyncio import events
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from mioloop import stdlib
 
 if TYPE_CHECKING:
     from mioloop.loop.event_loop import EventLoop
@@ -34,7 +36,7 @@ _PLAIN_GETTERS = [
     vars(policy)["get_child_watcher"]
     for policy in (
         getattr(events, "AbstractEventLoopPolicy", None),
-        getattr(unix_events, "_UnixDefaultEventLoopPolicy", None),
+        stdlib.UnixDefaultEventLoopPolicy,
     )
     if policy is not None and "get_child_watcher" in vars(policy)
 ]
@@ -150,7 +152,7 @@ class UnawaitedExec:
             os.close(write_end)
 
     def __call__(self) -> None:
-        popens = sys._getframe(1).f_locals.get("errpipe_write")
+        popens = stdlib.getframe(1).f_locals.get("errpipe_write")
         if popens is not None:
             os.dup2(self._write_end, popens, inheritable=False)
         self._preexec_fn()
@@ -178,7 +180,7 @@ class UnawaitedExec:
             raise subprocess.SubprocessError(message.decode())
 
 
-class SubprocessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined]
+class SubprocessTransport(stdlib.UnixSubprocessTransport):
     """A child of a mioloop loop."""
 
     _closed: bool

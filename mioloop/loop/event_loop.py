@@ -2,7 +2,7 @@
 
 Everything cold (connecting, servers' arguments, DNS, executors, TLS, subprocesses, debug mode)
 is the stdlib's code of the Python at hand, over the hooks that it calls itself. Each hook that
-is used here or in schedule.pyx is one that the stdlib has had since 3.7 or that is looked for.
+is used here or in schedule.pyx is in the table of `mioloop.stdlib`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import selectors
 import signal
 import sys
 import threading
-from asyncio import base_events
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ except ModuleNotFoundError as exc:
         " or run `make build` and use the Python that it makes"
     ) from None
 
+from mioloop import stdlib
 from mioloop.loop import children, signals
 from mioloop.options import LoopOptions
 
@@ -150,6 +150,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         io_uring: bool = LoopOptions.io_uring,
     ) -> None:
         options = LoopOptions(trigger, selector, spin, io_uring)
+        if sys.version_info[:2] > stdlib.TRIED:
+            stdlib.check_hooks(EventLoop, asyncio.SelectorEventLoop)
         self._open(options, type(self).time is not EventLoop.time)
         self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
@@ -280,6 +282,9 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
+    # A keyword that a newer stdlib passes is handed on to the stdlib's own method: its transport
+    # runs on our polling.
+
     def _make_socket_transport(
         self,
         sock: socket.socket,
@@ -289,9 +294,14 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
         server: Any = None,
         context: contextvars.Context | None = None,
+        **unknown: Any,
     ) -> asyncio.Transport:
+        if unknown:
+            return super()._make_socket_transport(
+                sock, protocol, waiter, extra=extra, server=server, context=context, **unknown
+            )
         self._ensure_fd_no_transport(sock)
-        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+        stdlib.set_nodelay(sock)
         return self._make_stream_transport(sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
@@ -305,9 +315,21 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
         context: contextvars.Context | None = None,
-        **timeouts: Any,
+        **unknown: Any,
     ) -> asyncio.Transport:
+        timeouts = {
+            "ssl_handshake_timeout": ssl_handshake_timeout,
+            "ssl_shutdown_timeout": ssl_shutdown_timeout,
+        }
+        if unknown:
+            return super()._make_ssl_transport(
+                rawsock, protocol, sslcontext, waiter, server_side=server_side,
+                server_hostname=server_hostname, extra=extra, server=server, context=context,
+                **timeouts, **unknown,
+            )
         from mioloop.transports.tls import make_tls  # programs without TLS start sooner
 
         tls = make_tls(
@@ -370,30 +392,43 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         sslcontext: Any = None,
         server: Any = None,
         backlog: int = 100,
-        *timeouts: Any,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
         context: contextvars.Context | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, context=context,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout, **unknown,
+            )
+            return
         accept_tls = None
         if sslcontext:
-            arguments = sslcontext, server, *timeouts
+            keywords = {"sslcontext": sslcontext, "server": server}
+            if ssl_handshake_timeout is not None:
+                keywords["ssl_handshake_timeout"] = ssl_handshake_timeout
+            if ssl_shutdown_timeout is not None:
+                keywords["ssl_shutdown_timeout"] = ssl_shutdown_timeout
 
             def accept_tls(
                 conn: socket.socket, extra: dict[str, Any], context: contextvars.Context
             ) -> None:
                 if not ACCEPTS_IN_CONTEXT:
-                    accept = self._accept_connection2(protocol_factory, conn, extra, *arguments)
+                    accept = self._accept_connection2(protocol_factory, conn, extra, **keywords)
                     context.run(self.create_task, accept)
                     return
                 accept = self._accept_connection2(
-                    protocol_factory, conn, extra, *arguments, context=context
+                    protocol_factory, conn, extra, context=context, **keywords
                 )
-                self.create_task(accept, context=context)
+                self.create_task(accept, context=context)  # type: ignore[call-arg]
 
         if context is None:  # before 3.15 a server keeps none, see create_server()
             context = getattr(server, "_context", None)
         self._make_listener(sock, protocol_factory, server, backlog, accept_tls, context)
 
-    if not ACCEPTS_IN_CONTEXT:
+    if not (ACCEPTS_IN_CONTEXT or TYPE_CHECKING):  # checkers see the stdlib's signatures
 
         @functools.wraps(asyncio.SelectorEventLoop.create_server)
         async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.AbstractServer:

@@ -25,7 +25,10 @@ from mioloop.transports.process cimport new_process_end
 from mioloop.transports.stream cimport new_stream
 
 from asyncio import base_events, events, futures, tasks
-from selectors import _fileobj_to_fd as fileobj_to_fd
+
+from mioloop import stdlib
+
+cdef object fileobj_to_fd = stdlib.fileobj_to_fd
 
 cdef extern from "Python.h":
     ctypedef struct PyMethodDef:
@@ -287,15 +290,25 @@ cdef class NativeLoop(SockReactor):
         transport.get_extra_info("sockname")    # both at once, while they can be asked
         return transport
 
-    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+    # A keyword that a newer stdlib passes is handed on to the stdlib's own method.
+
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None,
+                                 **unknown):
+        if unknown:
+            return super()._make_datagram_transport(
+                sock, protocol, address, waiter, extra, **unknown)
         self._ensure_fd_no_transport(sock)
         return new_datagram(self, sock, protocol, address, waiter,
                             {} if extra is None else dict(extra))
 
-    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None, **unknown):
+        if unknown:
+            return super()._make_read_pipe_transport(pipe, protocol, waiter, extra, **unknown)
         return new_read_pipe(self, pipe, protocol, waiter, {} if extra is None else dict(extra))
 
-    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None, **unknown):
+        if unknown:
+            return super()._make_write_pipe_transport(pipe, protocol, waiter, extra, **unknown)
         return new_write_pipe(self, pipe, protocol, waiter, {} if extra is None else dict(extra))
 
     def _make_listener(self, sock, protocol_factory, server, backlog, accept_tls, context):
@@ -416,7 +429,7 @@ cdef class NativeLoop(SockReactor):
     cdef int log_if_slow(self, what, int64_t began_ns) except -1:
         cdef double took_s = (self.monotonic() - began_ns) / 1e9
         if self.debug and took_s >= self.slow_callback_duration:
-            text = base_events._format_handle(what) if isinstance(what, Handle) else repr(what)
+            text = stdlib.format_handle(what) if isinstance(what, Handle) else repr(what)
             base_events.logger.warning("Executing %s took %.3f seconds", text, took_s)
         return 0
 

@@ -13,7 +13,8 @@ from mioloop.transports.sysio cimport *
 
 import os
 import signal
-from asyncio import unix_events
+
+from mioloop import stdlib
 
 cdef enum:
     MAYBE_FULL_BYTES = 64               # no self-pipe holds less, with the system's defaults
@@ -28,7 +29,7 @@ def note(signum, frame):
 
 def take_note_of(signum, fd):
     """After add_signal_handler(): replace its empty handler by `note`; *fd* is the self-pipe."""
-    if signal.getsignal(signum) is unix_events._sighandler_noop:
+    if signal.getsignal(signum) is stdlib.sighandler_noop:
         signal.signal(signum, note)
         signal.siginterrupt(signum, False)
         wake_by(fd)                     # again: a full pipe is not to be complained about

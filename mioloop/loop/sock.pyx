@@ -38,7 +38,10 @@ import os
 import socket as socket_module
 import warnings
 import weakref
-from asyncio import base_events, coroutines
+
+from mioloop import stdlib
+
+cdef object check_ssl_socket = stdlib.check_ssl_socket
 
 cdef extern from "<errno.h>" nogil:
     const int EWOULDBLOCK           # EAGAIN on most systems
@@ -80,7 +83,7 @@ cdef int SOCK_STREAM = socket_module.SOCK_STREAM
 cdef tuple WOULD_BLOCK = (BlockingIOError, InterruptedError)
 cdef tuple CONNECT_GOES_ON = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 cdef set IP_FAMILIES = {socket_module.AF_INET}
-if base_events._HAS_IPv6:
+if stdlib.HAS_IPV6:
     IP_FAMILIES.add(socket_module.AF_INET6)
 
 
@@ -532,7 +535,7 @@ cdef bint would_block(Py_ssize_t error) except -1:
 
 cdef int check_socket(SockReactor loop, object sock) except -1:
     if type(sock) is not Socket:
-        base_events._check_ssl_socket(sock)
+        check_ssl_socket(sock)
     if loop.debug and sock.gettimeout() != 0:
         raise ValueError("the socket must be non-blocking")
     return 0
@@ -598,7 +601,7 @@ def mark_coroutine_function(method):
         if hasattr(inspect, "markcoroutinefunction"):
             inspect.markcoroutinefunction(method)
         else:
-            method._is_coroutine = coroutines._is_coroutine
+            method._is_coroutine = stdlib.is_coroutine
     except AttributeError:                  # 3.10: Cython's functions say for themselves: no
         pass
 

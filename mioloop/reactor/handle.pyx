@@ -15,9 +15,10 @@ from cpython.object cimport PyObject
 from mioloop.reactor.core cimport MIO_TIMER_IDLE
 
 import inspect
-import sys
 from _thread import allocate_lock
 from asyncio import events, format_helpers
+
+from mioloop import stdlib
 
 cdef extern from "Python.h":
     ctypedef void (*destructor)(PyObject *) noexcept
@@ -71,9 +72,11 @@ cdef extern from *:
 
 cdef object StdHandle = events.Handle
 cdef object StdTimerHandle = events.TimerHandle
-cdef object StdThreadSafeHandle = getattr(events, "_ThreadSafeHandle", None)     # 3.14
+cdef object StdThreadSafeHandle = stdlib.ThreadSafeHandle            # 3.14
+cdef object format_callback_source = stdlib.format_callback_source
+cdef object getframe = stdlib.getframe
 cdef bint describe_takes_debug = (
-    "debug" in inspect.signature(format_helpers._format_callback_source).parameters
+    "debug" in inspect.signature(format_callback_source).parameters
 )
 
 
@@ -340,8 +343,8 @@ cdef class ThreadSafeHandle(Handle):
 cdef describe(Host host, callback, args):
     """The callback as asyncio writes it in its messages."""
     if describe_takes_debug:
-        return format_helpers._format_callback_source(callback, args, debug=host.debug)
-    return format_helpers._format_callback_source(callback, args)
+        return format_callback_source(callback, args, debug=host.debug)
+    return format_callback_source(callback, args)
 
 
 # -- making and letting go -----------------------------------------------------
@@ -398,7 +401,7 @@ cdef inline int fill(PyObject *self, Host host, PyObject *callback, PyObject *co
 
 cdef int remember_source(Handle handle) except -1:
     try:
-        handle._source_traceback = format_helpers.extract_stack(sys._getframe(0))
+        handle._source_traceback = format_helpers.extract_stack(getframe(0))
     except BaseException:
         Py_DECREF(<PyObject *>handle)       # fill()'s
         raise

@@ -26,6 +26,8 @@ import sys
 from asyncio import transports, trsock
 from collections import deque
 
+from mioloop import stdlib
+
 cdef extern from "<sys/socket.h>" nogil:
     const int AF_INET
     const int AF_INET6
@@ -46,7 +48,7 @@ cdef Py_ssize_t HEADER_BYTES = 8 if sys.version_info >= (3, 13) else 0
 cdef double RETRY_S = 0.001
 
 
-class Transport(transports._FlowControlMixin, transports.Transport, transports.DatagramTransport):
+class Transport(stdlib.FlowControlMixin, transports.Transport, transports.DatagramTransport):
     """What isinstance() sees in place of the native class, see `__class__` there."""
 
     __slots__ = ()

@@ -15,8 +15,10 @@ from mioloop.reactor.reactor cimport (
     AHEAD_SIZE, EDGE, LEVEL, ONESHOT, READ_SIZE, SPARES, Reactor, Source)
 
 import warnings
-from asyncio import constants, futures
+from asyncio import constants
 from asyncio.log import logger
+
+from mioloop import stdlib
 
 cdef enum:
     PYMALLOC_MOST = 512 - 33    # of a bytes object's 512 bytes; its allocator is the faster one
@@ -28,6 +30,7 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
     void PyErr_Clear()
 
+cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
@@ -150,7 +153,7 @@ cdef class Endpoint(Source):
                 self.update_interest()  # EPERM, for a file that has no readiness, is reported
         finally:
             if waiter is not None:
-                futures._set_result_unless_cancelled(waiter, None)
+                set_result_unless_cancelled(waiter, None)
 
     cdef object callback_context(self):
         """The context for a callback that is scheduled now; None: a copy of the current one."""

@@ -18,7 +18,9 @@ from mioloop.transports.sysio cimport *
 
 import os
 import socket as socket_module
-from asyncio import base_events, constants, trsock
+from asyncio import constants, trsock
+
+from mioloop import stdlib
 
 cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int fd, sockaddr *addr, socklen_t *length)
@@ -186,7 +188,7 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
     self.batch = max(1, min(backlog, MOST_ACCEPTS))
     self.context = PyContext_CopyCurrent() if context is None else context
     self.sock_kind = (sock.family, sock.type, sock.proto)
-    base_events._set_nodelay(sock)          # on Linux its connections inherit it
+    stdlib.set_nodelay(sock)          # on Linux its connections inherit it
     length = sizeof(address)
     memset(&address, 0, sizeof(address))
     if (getsockname(fd, <sockaddr *>&address, &length) == 0

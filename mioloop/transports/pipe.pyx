@@ -19,8 +19,12 @@ from mioloop.transports.sysio cimport *
 
 import os
 import stat
-from asyncio import futures, transports
+from asyncio import transports
 from asyncio.log import logger
+
+from mioloop import stdlib
+
+cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 
 
 class ReadTransport(transports.ReadTransport):
@@ -29,7 +33,7 @@ class ReadTransport(transports.ReadTransport):
     __slots__ = ()
 
 
-class WriteTransport(transports._FlowControlMixin, transports.WriteTransport):
+class WriteTransport(stdlib.FlowControlMixin, transports.WriteTransport):
     """The same, for what writes."""
 
     __slots__ = ()
@@ -140,7 +144,7 @@ cdef class WritePipeTransport(ByteFlow):
         if self.watches_reader:
             ByteFlow._start(self, waiter)
         elif waiter is not None:
-            futures._set_result_unless_cancelled(waiter, None)
+            set_result_unless_cancelled(waiter, None)
 
     cdef int reader_gone(self) except -1:
         cdef object context = self.context

@@ -14,12 +14,14 @@ import io
 import os
 from asyncio import exceptions, unix_events
 
+from mioloop import stdlib
+
 cdef enum:
     BYTES_PER_TURN = 262144     # a receiver that keeps up must not own the loop (R90)
 
 # Where nothing was sent, asyncio leaves a file's position as it was; from 3.14 on it is *offset*.
 cdef bint unsent_moves = "total_sent" not in inspect.signature(
-    unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos).parameters
+    stdlib.UnixSelectorEventLoop._sock_sendfile_update_filepos).parameters
 
 
 cdef class FileSending:

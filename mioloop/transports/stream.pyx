@@ -29,8 +29,10 @@ from mioloop.transports.sysio cimport *
 import os
 import socket as socket_module
 import warnings
-from asyncio import constants, futures, protocols, transports, trsock
+from asyncio import protocols, transports, trsock
 from asyncio.log import logger
+
+from mioloop import stdlib
 
 cdef extern from "Python.h":
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
@@ -54,10 +56,11 @@ cdef enum:
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
 cdef object ANY_SIZE = -1               # what get_buffer() is asked for
+cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef object BufferedProtocol = protocols.BufferedProtocol
 
 
-class Transport(transports._FlowControlMixin, transports.Transport):
+class Transport(stdlib.FlowControlMixin, transports.Transport):
     """What isinstance() sees in place of the native class, see `__class__` there."""
 
     __slots__ = ()
@@ -72,7 +75,7 @@ cdef class StreamFilter:
 cdef class StreamTransport(ByteFlow):
 
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+    _sendfile_compatible = stdlib.SendfileMode.TRY_NATIVE
 
     # -- hot path: recv -> data_received --------------------------------------
 
@@ -369,7 +372,7 @@ cdef class StreamTransport(ByteFlow):
             except OSError as exc:
                 self.fatal(exc, "Fatal error: the socket cannot be polled")
         if waiter is not None:
-            futures._set_result_unless_cancelled(waiter, None)
+            set_result_unless_cancelled(waiter, None)
 
     # -- cold path: the end of a stream -----------------------------------------
 
@@ -613,7 +616,7 @@ cdef class StreamTransport(ByteFlow):
         if n < 0:
             return self.file_failed(file.failure(-n))
         self.end_file()
-        futures._set_result_unless_cancelled(file.waiter, file.sent)
+        set_result_unless_cancelled(file.waiter, file.sent)
         return 0
 
     cdef int file_failed(self, exc) except -1:

@@ -22,8 +22,10 @@ from mioloop.transports.tls_engine cimport WANT, Engine, new_engine
 
 import collections
 import warnings
-from asyncio import constants, exceptions, protocols, sslproto, transports
+from asyncio import constants, exceptions, protocols
 from asyncio.log import logger
+
+from mioloop import stdlib
 
 try:
     import ssl
@@ -39,7 +41,7 @@ cdef enum:
     PIECE_BYTES = 65536                 # encrypted at a time, four records
     KIB = 1024
 
-cdef bint nests = getattr(sslproto._SSLProtocolTransport, "_start_tls_compatible", False)
+cdef bint nests = getattr(stdlib.SSLProtocolTransport, "_start_tls_compatible", False)
 cdef Py_ssize_t DEFAULT_HIGH_BYTES = KIB * getattr(
     constants, "FLOW_CONTROL_HIGH_WATER_SSL_WRITE", 64)         # before 3.11: as a stream
 cdef Py_ssize_t DEFAULT_READ_HIGH_BYTES = KIB * getattr(
@@ -623,7 +625,7 @@ cdef class TlsProtocol(StreamFilter):
 cdef class TlsTransport:
 
     _start_tls_compatible = nests
-    _sendfile_compatible = constants._SendfileMode.FALLBACK
+    _sendfile_compatible = stdlib.SendfileMode.FALLBACK
 
     def write(self, data):
         """Encrypt *data* and send it after what was written before; never blocks."""
@@ -748,7 +750,7 @@ cdef class TlsTransport:
 
     @property
     def __class__(self):
-        return sslproto._SSLProtocolTransport
+        return stdlib.SSLProtocolTransport
 
 
 def make_tls(Reactor loop, protocol, context, waiter, bint server_side, server_hostname,
@@ -769,7 +771,7 @@ def make_tls(Reactor loop, protocol, context, waiter, bint server_side, server_h
         "ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT)
     self.shutdown_timeout_s = positive(
         "ssl_shutdown_timeout", ssl_shutdown_timeout, SHUTDOWN_TIMEOUT_S)
-    self.context = context or sslproto._create_transport_context(server_side, server_hostname)
+    self.context = context or stdlib.create_transport_context(server_side, server_hostname)
     self.engine = new_engine(self.context, server_side,
                              None if server_side else server_hostname or None)
     self.reactor = loop

@@ -1,0 +1,241 @@
+"""The private names of the standard library that mioloop goes by, in one table.
+
+The public part of asyncio does not suffice for a loop: its own code calls hooks of the loop, and
+reads attributes of transports, that begin with an underscore. Whoever brings mioloop to a new
+Python goes through this table. `tests/loop/test_stdlib_names.py` holds each row against the
+running Python, and finds the names that mioloop uses and this table does not have.
+
+There are three kinds of rows. An *object* is looked up here, once, and imported from here. A *hook*
+is a method of the loop that mioloop overrides. A *member* is an attribute or a method that is used
+where it is: of the stdlib's objects by mioloop, or of mioloop's by the stdlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+Version = tuple[int, int]
+
+FIRST: Version = (3, 10)
+TRIED: Version = (3, 15)                # the newest that the tests have run on
+ALWAYS: Version = (99, 0)
+
+CPYTHON = "stdlib/run.py"               # CPython's own test.test_asyncio, run on mioloop
+
+
+@dataclass(frozen=True)
+class Name:
+    """One row: a private name, where it is, since and until when, and a test that needs it."""
+
+    kind: str
+    owner: str                          # a module, or module:Class
+    name: str
+    test: str                           # a file under tests/
+    since: Version
+    until: Version
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the running Python is expected to have it."""
+        return self.since <= sys.version_info[:2] <= self.until
+
+
+TABLE: list[Name] = []
+
+
+def _object(
+    owner: str, name: str, test: str, since: Version = FIRST, until: Version = ALWAYS
+) -> Any:
+    """Add a row, and return the object; None where this Python has no such name."""
+    TABLE.append(Name("object", owner, name, test, since, until))
+    return getattr(importlib.import_module(owner), name, None)
+
+
+def _rows(
+    kind: str, owner: str, test: str, *names: str, since: Version = FIRST, until: Version = ALWAYS
+) -> None:
+    TABLE.extend(Name(kind, owner, name, test, since, until) for name in names)
+
+
+# -- objects ------------------------------------------------------------------------------------
+
+HAS_IPV6 = _object("asyncio.base_events", "_HAS_IPv6", "loop/test_sock.py")
+check_ssl_socket = _object("asyncio.base_events", "_check_ssl_socket", "loop/test_sock.py")
+format_handle = _object("asyncio.base_events", "_format_handle", "loop/test_debug.py")
+set_nodelay = _object("asyncio.base_events", "_set_nodelay", "transports/test_tcp_server.py")
+SendfileMode = _object("asyncio.constants", "_SendfileMode", "transports/test_sendfile.py")
+is_coroutine = _object(                     # later versions: inspect.markcoroutinefunction()
+    "asyncio.coroutines", "_is_coroutine", "loop/test_sock_waiting.py", until=(3, 11)
+)
+get_running_loop = _object("asyncio.events", "_get_running_loop", "loop/test_policy.py")
+set_event_loop_policy = _object(            # the public one warns
+    "asyncio.events", "_set_event_loop_policy", "loop/test_policy.py", (3, 14), (3, 15)
+)
+ThreadSafeHandle = _object(
+    "asyncio.events", "_ThreadSafeHandle", "loop/test_handles.py", (3, 14)
+)
+format_callback_source = _object(
+    "asyncio.format_helpers", "_format_callback_source", "loop/test_handles.py"
+)
+set_result_unless_cancelled = _object(
+    "asyncio.futures", "_set_result_unless_cancelled", "transports/test_stream.py"
+)
+SSLProtocolTransport = _object(
+    "asyncio.sslproto", "_SSLProtocolTransport", "transports/test_tls.py"
+)
+create_transport_context = _object(
+    "asyncio.sslproto", "_create_transport_context", "transports/test_tls.py"
+)
+FlowControlMixin = _object(
+    "asyncio.transports", "_FlowControlMixin", "transports/test_stream.py"
+)
+UnixDefaultEventLoopPolicy = _object(
+    "asyncio.unix_events", "_UnixDefaultEventLoopPolicy", "loop/test_policy.py", until=(3, 15)
+)
+UnixSelectorEventLoop = _object(
+    "asyncio.unix_events", "_UnixSelectorEventLoop", "transports/test_sendfile.py"
+)
+UnixSubprocessTransport = _object(
+    "asyncio.unix_events", "_UnixSubprocessTransport", "transports/test_subprocess.py"
+)
+sighandler_noop = _object("asyncio.unix_events", "_sighandler_noop", "loop/test_signals.py")
+fileobj_to_fd = _object("selectors", "_fileobj_to_fd", "loop/test_fd_watching.py")
+getframe = _object("sys", "_getframe", "loop/test_debug.py")
+
+HAS_POLICIES = UnixDefaultEventLoopPolicy is not None
+
+# -- hooks of the loop ----------------------------------------------------------------------------
+
+_LOOP = "asyncio:SelectorEventLoop"
+
+# Those that hand on, to the method that they override, what they do not know.
+_rows("hook that hands on", _LOOP, "transports/test_contexts.py",
+      "_start_serving", "_make_socket_transport", "_make_ssl_transport")
+_rows("hook that hands on", _LOOP, "transports/test_datagram.py", "_make_datagram_transport")
+_rows("hook that hands on", _LOOP, "transports/test_pipe.py",
+      "_make_read_pipe_transport", "_make_write_pipe_transport")
+_rows("hook that hands on", _LOOP, "transports/test_subprocess.py", "_make_subprocess_transport")
+_rows("hook", _LOOP, "loop/test_fd_watching.py",
+      "_add_reader", "_add_writer", "_remove_reader", "_remove_writer",
+      "_ensure_fd_no_transport")
+_rows("hook", _LOOP, "loop/test_signals.py",
+      "_add_callback_signalsafe", "_read_from_self", "_write_to_self")
+_rows("hook", _LOOP, "loop/test_nesting.py", "_run_once")
+_rows("hook", _LOOP, CPYTHON, "_add_callback", "_process_events", "_timer_handle_cancelled")
+_rows("hook", _LOOP, "loop/test_scheduling.py", "_call_soon")
+_rows("hook", _LOOP, "transports/test_tcp_server.py", "_stop_serving")
+_rows("hook", _LOOP, "transports/test_sendfile.py", "_sendfile_native")
+_rows("hook", _LOOP, "loop/test_sock.py", "_sock_sendfile_native")
+
+# -- members of the loop -----------------------------------------------------------------------
+
+# Called.
+_rows("member", _LOOP, "transports/test_tls.py", "_accept_connection2")
+_rows("member", _LOOP, "loop/test_debug.py", "_check_callback", "_check_thread")
+_rows("member", _LOOP, "loop/test_lifecycle.py", "_check_closed", "_check_running")
+_rows("member", _LOOP, "transports/test_sendfile.py",
+      "_check_sendfile_params", "_sock_sendfile_update_filepos")
+_rows("member", _LOOP, "loop/test_sock.py", "_ensure_resolved")
+_rows("member", _LOOP, "loop/test_signals.py", "_handle_signal", "_process_self_data")
+
+# Assigned and read by the stdlib's methods: kept natively, or in a slot.
+_rows("member", _LOOP, "loop/test_lifecycle.py",
+      "_asyncgens", "_asyncgens_shutdown_called", "_clock_resolution", "_closed",
+      "_coroutine_origin_tracking_enabled", "_coroutine_origin_tracking_saved_depth",
+      "_current_handle", "_debug", "_default_executor", "_exception_handler",
+      "_executor_shutdown_called", "_internal_fds", "_ready", "_scheduled",
+      "_selector", "_stopping", "_task_factory", "_thread_id", "_timer_cancelled_count",
+      "_transports")
+_rows("member", _LOOP, "loop/test_lifecycle.py", "_old_agen_hooks", since=(3, 13))
+_rows("member", _LOOP, "loop/test_signals.py", "_csock", "_signal_handlers", "_ssock")
+_rows("member", _LOOP, "transports/test_unix_sockets.py", "_unix_server_sockets", since=(3, 13))
+
+# -- members of other objects ------------------------------------------------------------------
+
+_rows("member", "asyncio.events:Handle", "loop/test_handles.py",
+      "_args", "_callback", "_cancelled", "_context", "_loop", "_repr", "_repr_info", "_run",
+      "_source_traceback")
+_rows("member", "asyncio.events:TimerHandle", "loop/test_handles.py", "_scheduled", "_when")
+_rows("member", "asyncio.futures:Future", "loop/test_sock_waiting.py", "_asyncio_future_blocking")
+_rows("member", "asyncio.base_events:Server", "transports/test_tcp_server.py",
+      "_attach", "_detach", "_sockets")
+_rows("member", "asyncio.base_events:Server", "transports/test_tcp_server.py",
+      "_clients", since=(3, 13))
+_rows("member", "asyncio.base_events:Server", "transports/test_contexts.py",
+      "_context", since=(3, 15))
+_rows("member", "asyncio.streams:StreamReader", "transports/test_tls.py", "_buffer")
+_rows("member", "asyncio.streams:StreamReaderProtocol", "transports/test_tls.py", "_stream_reader")
+
+_rows("member", "asyncio.selector_events:_SelectorSocketTransport", "transports/test_stream.py",
+      "_call_connection_lost", "_closing", "_conn_lost", "_extra", "_force_close", "_loop",
+      "_make_empty_waiter", "_paused", "_protocol", "_protocol_paused", "_reset_empty_waiter",
+      "_sendfile_compatible", "_sock", "_sock_fd", "_start_tls_compatible")
+_rows("member", "asyncio.selector_events:_SelectorSocketTransport", "transports/test_contexts.py",
+      "_context", since=(3, 15))
+_rows("member", "asyncio.selector_events:_SelectorDatagramTransport", CPYTHON, "_address")
+_rows("member", "asyncio.unix_events:_UnixReadPipeTransport", CPYTHON, "_pipe")
+_rows("member", "asyncio.unix_events:_UnixWritePipeTransport", CPYTHON, "_pipe")
+_rows("member", "asyncio.sslproto:SSLProtocol", "transports/test_tls.py",
+      "_app_protocol", "_app_transport", "_get_extra_info", "_transport")
+_rows("member", "asyncio.sslproto:SSLProtocol", CPYTHON, "_app_reading_paused", since=(3, 11))
+_rows("member", "asyncio.sslproto:_SSLProtocolTransport", "transports/test_tls.py",
+      "_closed", "_ssl_protocol")
+
+_rows("member", "asyncio.base_subprocess:BaseSubprocessTransport", "transports/test_subprocess.py",
+      "_closed", "_connect_pipes", "_pipes", "_proc", "_process_exited", "_wait")
+_rows("member", "asyncio.unix_events:_UnixSubprocessTransport", "transports/test_subprocess.py",
+      "_start")
+_rows("member", "subprocess:Popen", "transports/test_children.py", "_waitpid_lock")
+_rows("member", "asyncio.unix_events:_UnixDefaultEventLoopPolicy", "loop/test_policy.py",
+      "_loop_factory", until=(3, 15))
+_rows("member", "asyncio.unix_events:_UnixDefaultEventLoopPolicy", "transports/test_children.py",
+      "_watcher", until=(3, 13))
+
+_rows("member", "ssl:SSLObject", "transports/test_tls_sessions.py", "_sslobj")
+_rows("member", "_ssl", "transports/test_tls_sessions.py", "_SSLSocket")
+
+
+# -- a Python that is newer than the table --------------------------------------------------------
+
+
+def hooks() -> list[Name]:
+    return [row for row in TABLE if row.kind.startswith("hook")]
+
+
+def unknown_parameters(loop_type: type, stdlib_type: type) -> dict[str, list[str]]:
+    """hook -> the parameters that the stdlib's has and that of *loop_type* does not name."""
+    unknown = {}
+    for row in hooks():
+        theirs = getattr(stdlib_type, row.name, None)
+        if theirs is None:
+            continue
+        known = inspect.signature(getattr(loop_type, row.name)).parameters
+        named = [
+            name
+            for name, parameter in inspect.signature(theirs).parameters.items()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            and name not in known
+        ]
+        if named:
+            unknown[row.name] = named
+    return unknown
+
+
+def check_hooks(loop_type: type, stdlib_type: type) -> None:
+    """Refuse a Python whose asyncio calls a hook with more than it takes.
+
+    Raises RuntimeError, when a loop is made, instead of failing in every connection. What the
+    hooks hand on that they do not know need not be known.
+    """
+    hand_on = {row.name for row in hooks() if row.kind == "hook that hands on"}
+    for name, parameters in unknown_parameters(loop_type, stdlib_type).items():
+        if name not in hand_on:
+            raise RuntimeError(
+                f"this mioloop was made for Python {FIRST[0]}.{FIRST[1]} to {TRIED[0]}.{TRIED[1]}, "
+                f"and asyncio of Python {sys.version_info[0]}.{sys.version_info[1]} passes "
+                f"{', '.join(parameters)} to {name}(): a newer mioloop is needed"
+            )
