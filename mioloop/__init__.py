@@ -1,41 +1,43 @@
 """mioloop: an asyncio event loop on a Poll core with mio 0.6 semantics.
 
-    asyncio.set_event_loop_policy(mioloop.EventLoopPolicy())     # an existing program
-    asyncio.Runner(loop_factory=mioloop.new_event_loop)          # Python 3.11 and later
-    mioloop.run(main())                                          # any
+    mioloop.run(main())                                          # any Python
+    asyncio.Runner(loop_factory=mioloop.new_event_loop)          # 3.11 and later
+    asyncio.set_event_loop_policy(mioloop.EventLoopPolicy())     # an existing program, to 3.15
 
 ``mioloop.mio`` is the Poll core itself; ``docs/`` says more.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EventLoop",
-    "EventLoopPolicy",
     "Loop",
-    "install",
     "mio",
     "new_event_loop",
     "run",
 ]
+if sys.version_info < (3, 16):      # asyncio has no policies any more
+    __all__ += ["EventLoopPolicy", "install"]
 
 if TYPE_CHECKING:
     from mioloop import mio
+    from mioloop.factory import new_event_loop, run
     from mioloop.loop.event_loop import EventLoop
     from mioloop.loop.event_loop import EventLoop as Loop
-    from mioloop.policy import EventLoopPolicy, install, new_event_loop, run
+    from mioloop.policy import EventLoopPolicy, install
 
 _HOMES = {
     "EventLoop": "mioloop.loop.event_loop",
     "Loop": "mioloop.loop.event_loop",
     "EventLoopPolicy": "mioloop.policy",
     "install": "mioloop.policy",
-    "new_event_loop": "mioloop.policy",
-    "run": "mioloop.policy",
+    "new_event_loop": "mioloop.factory",
+    "run": "mioloop.factory",
 }
 
 
@@ -47,6 +49,11 @@ def __getattr__(name: str) -> object:
         return importlib.import_module("mioloop.mio")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] == "mioloop.policy" and not importlib.import_module("mioloop.stdlib").HAS_POLICIES:
+        raise AttributeError(
+            f"there is no mioloop.{name}, because asyncio of this Python has no event loop "
+            "policies: use mioloop.run(), or loop_factory=mioloop.new_event_loop"
+        )
     value = getattr(importlib.import_module(_HOMES[name]), "EventLoop" if name == "Loop" else name)
     globals()[name] = value
     return value

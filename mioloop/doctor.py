@@ -87,7 +87,7 @@ async def _talk() -> None:
 
 def check(**options: Any) -> str | None:
     """What is wrong with a loop made with these options; None if it works."""
-    from mioloop.policy import new_event_loop, run
+    from mioloop.factory import new_event_loop, run
 
     try:
         new_event_loop(**options).close()

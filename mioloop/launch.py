@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import runpy
 import sys
@@ -15,9 +16,9 @@ TRIGGERS = ("edge", "level", "oneshot")
 def make_parser() -> Parser:
     parser = Parser(
         prog="python -m mioloop run",
-        description="Run a script or a module with mioloop's event loop policy installed.",
+        description="Run a script or a module whose event loops are mioloop's.",
         usage="python -m mioloop run [options] (script.py | -m module) [arguments]",
-        epilog="A program that makes its loop by itself, without the policy, is not changed.",
+        epilog="A program that names the class of its loop, or a loop factory, is not changed.",
     )
     parser.add_argument("--backend", metavar="mio|uvloop|asyncio", help="default: mio")
     parser.add_argument("--trigger", metavar="|".join(TRIGGERS), help="default: edge")
@@ -46,11 +47,19 @@ def main(arguments: Sequence[str]) -> int:
     if not program or program == ["-m"]:
         parser.error("there is no script or module to run")
 
-    from mioloop.policy import install
+    from mioloop.factory import new_event_loop, replace_default
+    from mioloop.stdlib import HAS_POLICIES
 
     chosen = {name: value for name, value in vars(options).items() if value}
     try:
-        install(**chosen)
+        if HAS_POLICIES:
+            from mioloop.policy import install
+
+            install(**chosen)
+        else:
+            factory = functools.partial(new_event_loop, **chosen)
+            factory().close()   # a wrong name is refused here, not at the first loop
+            replace_default(factory)
     except (ValueError, ImportError) as exc:
         parser.error(str(exc))
     for name, value in chosen.items():      # for the processes that the program starts

@@ -291,7 +291,7 @@ class Imports:
         module = loop.name.partition(":")[0]
         # mioloop imports its loop when one is made.
         self._probe = IMPORT_PROBE.format(
-            module="mioloop.policy" if module == "mioloop" else module
+            module="mioloop.factory" if module == "mioloop" else module
         )
 
     def ready(self) -> None:

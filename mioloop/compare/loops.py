@@ -100,7 +100,7 @@ class Loop:
         """Raises ImportError or AttributeError if there is no such factory."""
         module, _, path = self.name.partition(":")
         if self.options:
-            from mioloop.policy import new_event_loop
+            from mioloop.factory import new_event_loop
 
             options = self.options
             return lambda: new_event_loop(**options)

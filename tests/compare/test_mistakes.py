@@ -119,7 +119,7 @@ def test_connections_that_do_not_fit_into_memory_are_not_made(
         ("mioloop:edge:poll", {"backend": "mio", "trigger": "edge", "selector": "poll"}),
         ("mioloop:spin=0.0001", {"backend": "mio", "spin": 0.0001}),
         ("mioloop:io_uring=off", {"backend": "mio", "io_uring": False}),
-        ("mioloop.policy:new_event_loop", {}),
+        ("mioloop.factory:new_event_loop", {}),
         ("package.module:make.loop", {}),
     ],
 )

@@ -382,3 +382,149 @@ def test_source_that_was_never_compiled_says_so():
     )
     assert done.returncode == 1
     assert "is source that has not been compiled: start Python in another dir" in done.stderr
+
+
+# What Python 3.16 has in the place of policies: a loop for each thread, and asyncio.EventLoop.
+WITHOUT_POLICIES = '''
+import asyncio, sys, threading
+from asyncio import events, unix_events
+
+for module in (asyncio, events, unix_events):
+    for name in [name for name in vars(module) if "olicy" in name]:
+        delattr(module, name)
+
+set_loops = threading.local()
+
+def get_event_loop():
+    loop = asyncio._get_running_loop() or getattr(set_loops, "loop", None)
+    if loop is None:
+        raise RuntimeError("There is no current event loop")
+    return loop
+
+def set_event_loop(loop):
+    set_loops.loop = loop
+
+def new_event_loop():
+    return asyncio.SelectorEventLoop()
+
+for module in (asyncio, events):
+    for function in (get_event_loop, set_event_loop, new_event_loop):
+        setattr(module, function.__name__, function)
+'''
+
+
+def run_without_policies(code, *arguments):
+    """What *code* prints, in a process whose asyncio has no policies."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT_POLICIES + code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.run() needs policies in 3.10")
+def test_loops_need_no_policy():
+    """Python 3.16 has none: new_event_loop, run, EventLoop, a Runner and children do without."""
+    assert run_without_policies('''
+import mioloop
+
+async def main():
+    process = await asyncio.create_subprocess_exec("true")
+    return type(asyncio.get_running_loop()).__name__, await process.wait()
+
+print(mioloop.run(main()))
+with asyncio.Runner(loop_factory=mioloop.new_event_loop) as runner:
+    print(runner.run(main()))
+loop = mioloop.EventLoop()
+print(loop.run_until_complete(main()))
+loop.close()
+print("mioloop.policy" in sys.modules)
+''') == "('EventLoop', 0)\n" * 3 + "False\n"
+
+
+def test_absent_policy_says_what_to_use_instead():
+    """AttributeError, also for `from mioloop import install`: ImportError says it is not there."""
+    shown = run_without_policies('''
+import mioloop
+for name in ("EventLoopPolicy", "install"):
+    try:
+        getattr(mioloop, name)
+    except AttributeError as exc:
+        print(exc)
+    print(hasattr(mioloop, name))
+try:
+    from mioloop import install
+except ImportError:
+    print("ImportError")
+import mioloop.mio
+''')
+    for name in ("EventLoopPolicy", "install"):
+        assert f"there is no mioloop.{name}, because asyncio of this Python" in shown
+    assert shown.count("use mioloop.run(), or loop_factory=mioloop.new_event_loop") == 2
+    assert shown.count("False") == 2 and shown.endswith("ImportError\n")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.run() needs policies in 3.10")
+@pytest.mark.parametrize("options", [[], ["--trigger", "level"], ["--backend", "asyncio"]])
+def test_commands_need_no_policy(tmp_path, options):
+    """python -m mioloop run: the loops of asyncio.run() and asyncio.new_event_loop()."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import asyncio\n"
+        "async def main():\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    print(type(loop).__name__, getattr(loop, 'trigger', None))\n"
+        "asyncio.run(main())\n"
+        "loop = asyncio.new_event_loop()\n"
+        "loop.run_until_complete(main())\n"
+        "loop.close()\n"
+    )
+    shown = run_without_policies(
+        "from mioloop.__main__ import main\nsys.exit(main(sys.argv[1:]))\n",
+        "run", *options, str(program),
+    )
+    if "asyncio" in options:
+        assert shown == "_UnixSelectorEventLoop None\n" * 2
+    else:
+        assert shown == f"EventLoop {options[-1] if options else 'edge'}\n" * 2
+
+
+def test_option_that_is_wrong_is_refused_without_a_policy_too():
+    """At once, and not at the first loop."""
+    shown = run_without_policies('''
+from mioloop.__main__ import main
+try:
+    main(["run", "--trigger", "nonsense", "program.py"])
+except SystemExit as exc:
+    print(exc.code)
+''')
+    assert shown == "2\n"
+
+
+def test_options_are_shown_to_users():
+    """Functions that pass the keywords of new_event_loop() on show them to help() and inspect."""
+    import inspect
+
+    import mioloop
+
+    options = inspect.signature(mioloop.new_event_loop).parameters
+    for function in (mioloop.run, mioloop.install, mioloop.EventLoopPolicy):
+        shown = inspect.signature(function).parameters
+        assert {name: shown[name] for name in options} == dict(options)
+    assert list(inspect.signature(mioloop.EventLoop).parameters) == [
+        name for name in options if name != "backend"
+    ]
+
+
+@pytest.mark.parametrize("function", ["run", "install", "EventLoopPolicy"])
+def test_option_that_is_unknown_is_refused_by_the_function_that_was_called(function):
+    """TypeError names it."""
+    import mioloop
+
+    arguments = [None] if function == "run" else []
+    with pytest.raises(TypeError, match=rf"{function}.*'triger'"):
+        getattr(mioloop, function)(*arguments, triger="edge")

@@ -1,4 +1,4 @@
-"""Found by every Python that ``mioloop compare -- COMMAND`` starts: sets the policy, and notes
+"""Found by every Python that ``mioloop compare -- COMMAND`` starts: chooses its loops, and notes
 which loops run. Does nothing without MIOLOOP_COMPARE_LOOP."""
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ def _install(name: str, seen: str) -> None:
     from asyncio import events
 
     from mioloop.compare.loops import Loop
+    from mioloop.factory import replace_default
+    from mioloop.stdlib import HAS_POLICIES
 
     factory = Loop(name).factory()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)     # of policies, from 3.14
-        base = type(asyncio.get_event_loop_policy())
-        policy = type("ComparedPolicy", (base,), {"_loop_factory": staticmethod(factory)})
-        asyncio.set_event_loop_policy(policy())
+    if not HAS_POLICIES:
+        replace_default(factory)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)     # of policies, from 3.14
+            base = type(asyncio.get_event_loop_policy())
+            policy = type("ComparedPolicy", (base,), {"_loop_factory": staticmethod(factory)})
+            asyncio.set_event_loop_policy(policy())
 
     set_running_loop = events._set_running_loop
 
