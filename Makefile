@@ -32,31 +32,8 @@ help:         ## this list
 
 COMPILERS := $(if $(filter default,$(origin CC)),cc gcc clang,$(firstword $(CC)))
 
-# What the build needs from the system, each with the one line that says how to get it:
-# without this, the first sign of a missing header is a page from CMake or the compiler.
 require:
-	@command -v $(firstword $(PYTHON)) >/dev/null || { \
-	  echo 'mioloop: there is no $(PYTHON) here; name a CPython 3.10 or newer:' \
-	    'make PYTHON=python3.12' >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) \
-	  and sys.implementation.name == "cpython" else "mioloop: $(PYTHON) is %s %d.%d; " \
-	  "CPython 3.10 or newer is needed: make PYTHON=python3.12" \
-	  % (getattr(sys, "implementation", sys).__dict__.get("name", "python"), v[0], v[1]))'
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-	  echo 'mioloop: $(PYTHON) cannot make a virtual environment; install its venv module' \
-	    '(Debian: apt-get install python3-venv)' >&2; exit 1; }
-	@for cc in $(COMPILERS); do command -v $$cc >/dev/null && break; cc=; done; \
-	if [ -z "$$cc" ]; then \
-	  echo 'mioloop: no C compiler was found (looked for: $(COMPILERS)); install one' \
-	    '(Debian: apt-get install gcc libc6-dev; Fedora: dnf install gcc)' >&2; exit 1; \
-	elif ! echo '#include <stdlib.h>' | $$cc -E -x c - >/dev/null 2>&1; then \
-	  echo "mioloop: $$cc finds no headers of the C library; install them" \
-	    '(Debian: apt-get install libc6-dev; Fedora: dnf install glibc-devel)' >&2; exit 1; \
-	fi
-	@header=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h; \
-	test -f "$$header" || { \
-	  echo "mioloop: $$header is missing; install the headers of $(PYTHON)" \
-	    '(Debian: apt-get install python3-dev; Fedora: dnf install python3-devel)' >&2; exit 1; }
+	@tests/tools/check-needs '$(PYTHON)' $(COMPILERS)
 
 build/venv/%/.tools: pyproject.toml | require
 	@echo 'mioloop: setting up $(@D)'
@@ -127,32 +104,14 @@ compatibility: build $(VENV)/.extra-test   ## print docs/compatibility.md, from 
 	@$(PY) tests/compatibility.py >build/compatibility.md
 	@mv build/compatibility.md docs/compatibility.md
 
-# One CPython for each minor version: python3.X on PATH, else pyenv's. Each is run before it is
-# believed, because a pyenv shim is on PATH also when its version is not selected.
-MINORS := 10 11 12 13 14
-USABLE := import ensurepip, os, sys, sysconfig as s; \
-  sys.exit(sys.version_info[:2] != (3, int(sys.argv[1])) or sys.implementation.name != "cpython" \
-  or bool(s.get_config_var("Py_GIL_DISABLED")) \
-  or not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))
+MINORS  := 10 11 12 13 14 15
+# Interpreters to use before those that are found, and systems to look for more of them in:
+# `make test-all CHROOTS=/srv/sid`. tests/tools/test-all says what a chroot needs.
+PYTHONS ?=
+CHROOTS ?=
 
-test-all: test-core   ## the Python tests on every CPython found: python3.X, and pyenv's
-	@mkdir -p build/test-all; rm -f build/test-all/*; failed=0; \
-	for minor in $(MINORS); do \
-	  result='not found'; \
-	  for python in python3.$$minor "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor[.-]*/bin/python3; do \
-	    $$python -c '$(USABLE)' $$minor 2>/dev/null || continue; \
-	    log=build/test-all/3.$$minor.log; \
-	    { $(MAKE) --no-print-directory test-python PYTHON="$$python" 2>&1; echo $$? >$$log.status; } \
-	      | tee $$log; \
-	    result=$$(grep . $$log | grep -v '^make' | tail -n 1 | sed 's/^=* *//; s/ *=*$$//'); \
-	    if [ "$$(cat $$log.status)" = 0 ]; then result="passed: $$result"; \
-	    else result="FAILED: $$result"; failed=1; fi; \
-	    break; \
-	  done; \
-	  echo "  3.$$minor	$$result" >>build/test-all/summary; \
-	done; \
-	echo; echo 'make test-all'; expand -t 10 build/test-all/summary; \
-	grep -q passed build/test-all/summary && exit $$failed
+test-all: test-core   ## the Python tests on every CPython found: PYTHONS=, python3.X, pyenv's, in CHROOTS=
+	@MAKE='$(MAKE)' PYTHONS='$(PYTHONS)' CHROOTS='$(CHROOTS)' tests/tools/test-all $(MINORS)
 
 # -- the house ----------------------------------------------------------------------------
 

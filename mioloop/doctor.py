@@ -27,6 +27,16 @@ def version_of(package: str) -> str | None:
         return None
 
 
+def untried() -> str:
+    """What to say of a Python that mioloop's tests have not run on."""
+    from mioloop.stdlib import FIRST, TRIED
+
+    if FIRST <= sys.version_info[:2] <= TRIED:
+        return ""
+    versions = " to ".join(".".join(map(str, version)) for version in (FIRST, TRIED))
+    return f" (this mioloop was tried on {versions})"
+
+
 def kernel_features() -> dict[str, str]:
     """What makes a loop better where there is such a thing."""
     if not sys.platform.startswith("linux"):
@@ -120,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{name + ':':24} {value}")
 
     say("mioloop", version_of("mioloop"))
-    say("Python", f"{platform.python_implementation()} {platform.python_version()}")
+    say("Python", f"{platform.python_implementation()} {platform.python_version()}{untried()}")
     say("system", f"{platform.system()} {platform.release()} {platform.machine()}")
     selectors = _selectors()
     say("selectors", f"{', '.join(selectors)} (default {selectors[0]})")
