@@ -2,8 +2,8 @@
 
     python examples/aiohttp_server.py --loop mioloop --port 8080
 
-Only `policy_of` knows that there are several loops: the application is written as for asyncio, and
-the one line that switches it is `asyncio.set_event_loop_policy(mioloop.EventLoopPolicy())`.
+Only `main` knows that there are several loops: the application is written as for asyncio, and what
+switches it is `mioloop.run()` in the place of `asyncio.run()`.
 
 Routes:
     GET  /         a page that lists the others
@@ -23,6 +23,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import importlib
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -145,20 +146,6 @@ async def serve(app: web.Application, host: str, port: int) -> None:
         await runner.cleanup()
 
 
-def policy_of(loop_name: str) -> asyncio.AbstractEventLoopPolicy | None:
-    """The event loop policy that makes loops of that name; None is asyncio's own."""
-    if loop_name == "mioloop":
-        import mioloop
-
-        return mioloop.EventLoopPolicy()
-    if loop_name == "uvloop":
-        import uvloop
-
-        policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
-        return policy
-    return None
-
-
 def port_number(text: str) -> int:
     with contextlib.suppress(ValueError):
         if 0 <= (port := int(text)) <= 65535:
@@ -184,9 +171,8 @@ def main() -> None:
         help="what GET /file answers (default: this program)",
     )
     options = parser.parse_args()
-    if (policy := policy_of(options.loop)) is not None:
-        asyncio.set_event_loop_policy(policy)
-    asyncio.run(serve(make_app(options.file), options.host, options.port))
+    module = importlib.import_module(options.loop)      # each of them has a run()
+    module.run(serve(make_app(options.file), options.host, options.port))
 
 
 if __name__ == "__main__":

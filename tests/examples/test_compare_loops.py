@@ -259,11 +259,8 @@ def test_server_says_where_it_listens_and_ends_cleanly(
     if loop_name == "uvloop":
         pytest.importorskip("uvloop")
     with subprocess.Popen(
-        # Of policies, from 3.14 on.
-        [
-            *(sys.executable, "-W", "ignore::DeprecationWarning:__main__"),
-            *(str(SERVER), "--loop", loop_name),
-        ],
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", str(SERVER),
+         "--loop", loop_name],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
