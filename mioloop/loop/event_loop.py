@@ -382,6 +382,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             transport.close()
             connected.cancel()
             resumed.cancel()
+            del handshake  # its exception has a traceback that has this frame: no cycle
             raise
         return app_transport
 

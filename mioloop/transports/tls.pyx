@@ -464,14 +464,14 @@ cdef class TlsProtocol(StreamFilter):
         return self.finish()
 
     cdef int finish(self) except -1:
-        self.cancel_timeout()
+        # The timeout goes on until connection_lost(): a peer that does not read holds up close().
         if self.state != ENDED:
             self.state = ENDED
             self.reactor.call_soon(self._transport.close)
         return 0
 
     def _shutdown_timed_out(self):
-        if self.state == FLUSHING or self.state == SHUTDOWN:
+        if self.state >= FLUSHING:
             self._transport._force_close(exceptions.TimeoutError("SSL shutdown timed out"))
 
     cdef int mark_closed(self) except -1:

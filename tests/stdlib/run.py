@@ -335,7 +335,7 @@ def split_excluded(
     for exclusion in exclusions:
         matched = fnmatch.filter(ids, exclusion.pattern)
         excluded.update(dict.fromkeys(matched, exclusion))
-        if not matched:
+        if not matched and exclusion.in_all:
             idle.append(exclusion)
     return [test_id for test_id in ids if test_id not in excluded], excluded, idle
 

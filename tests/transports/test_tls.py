@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 from recording import Recorder, receive_all, reset, socket_pair, turns
@@ -167,6 +168,99 @@ def test_shutdown_timeout_ends_the_close(loop, run, tls):
             assert loop.time() - started < 3
 
     run(loop, main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
+@pytest.mark.known_difference("uvloop", "waits for ever", run=False)
+@pytest.mark.known_difference("asyncio", "waits for ever before 3.15", run=False)
+@pytest.mark.parametrize("end", ["before close", "after close"])
+def test_shutdown_timeout_ends_the_close_of_a_peer_that_has_ended_and_does_not_read(
+    loop, run, tls, end
+):
+    """R67: what was written waits for it below the session, without a limit of its own."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with tls_to_peer(loop, tls, protocol, ssl_shutdown_timeout=0.1) as (transport, peer):
+            while "pause_writing" not in protocol.calls:
+                transport.write(bytes(1 << 22))
+                await turns(2)
+            if end == "before close":
+                peer.sock.shutdown(socket.SHUT_WR)
+                await turns(5)
+                transport.close()
+            else:
+                transport.close()
+                await turns(5)
+                peer.sock.shutdown(socket.SHUT_WR)
+            assert isinstance(await protocol.closed(), asyncio.TimeoutError)
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "leaves it to the collector", strict=False)
+@pytest.mark.known_difference("asyncio", "leaves it to the collector", strict=False)
+def test_start_tls_that_fails_leaves_no_cycle(loop, run, tls):
+    """R69: the transport goes with the last reference to it."""
+    transports = []
+
+    async def main():
+        near, far = socket_pair("tcp")
+        peer = BlockingPeer(loop, far, tls.server, server_side=True)
+        shaking = asyncio.ensure_future(peer.handshake())
+        # Nothing here keeps the exception, whose traceback has this frame.
+        transport, protocol = await loop.create_connection(asyncio.Protocol, sock=near)
+        transports.append(weakref.ref(transport))
+        refused = False
+        try:
+            await loop.start_tls(transport, protocol, tls.stranger, server_hostname="localhost")
+        except ssl.SSLCertVerificationError:
+            refused = True
+        assert refused
+        await asyncio.gather(shaking, return_exceptions=True)
+        await turns()
+        far.close()
+        peer.sock.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(loop, main())
+        assert transports[0]() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="create_connection() itself leaves one")
+def test_connect_that_fails_in_the_handshake_leaves_no_cycle(mioloop_loop, run, tls):
+    """R69: the transport goes with the last reference to it."""
+    loop = mioloop_loop
+    transports = []
+
+    async def main():
+        near, far = socket_pair("tcp")
+        peer = BlockingPeer(loop, far, tls.server, server_side=True)
+        connecting = asyncio.ensure_future(loop.create_connection(
+            asyncio.Protocol, sock=near, ssl=tls.stranger, server_hostname="localhost"
+        ))
+        await turns(2)
+        transports.append(weakref.ref(loop._transport_of_fd(near.fileno())))
+        shaking = asyncio.ensure_future(peer.handshake())
+        failure = await asyncio.gather(connecting, return_exceptions=True)
+        assert isinstance(failure.pop(), ssl.SSLCertVerificationError)
+        del connecting
+        await asyncio.gather(shaking, return_exceptions=True)
+        await turns(2)
+        far.close()
+        peer.sock.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(loop, main())
+        assert transports[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_no_data_after_close(loop, run, tls):
