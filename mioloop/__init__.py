@@ -49,11 +49,14 @@ def __getattr__(name: str) -> object:
         return importlib.import_module("mioloop.mio")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOMES[name] == "mioloop.policy" and not importlib.import_module("mioloop.stdlib").HAS_POLICIES:
-        raise AttributeError(
-            f"there is no mioloop.{name}, because asyncio of this Python has no event loop "
-            "policies: use mioloop.run(), or loop_factory=mioloop.new_event_loop"
-        )
+    if _HOMES[name] == "mioloop.policy":
+        from mioloop.stdlib import HAS_POLICIES
+
+        if not HAS_POLICIES:
+            raise AttributeError(
+                f"there is no mioloop.{name}, because asyncio of this Python has no event loop "
+                "policies: use mioloop.run(), or loop_factory=mioloop.new_event_loop"
+            )
     value = getattr(importlib.import_module(_HOMES[name]), "EventLoop" if name == "Loop" else name)
     globals()[name] = value
     return value

@@ -72,7 +72,7 @@ RULES = {
     "R55": "A read callback that raises: one report, and the connection ends",
     "R56": "Buffered protocols, and a change of protocol in mid-stream",
     "R57": "Extra info is there after the end too",
-    "R58": "The callbacks of a connection run in a context of its own, whoever resumes, writes, closes",
+    "R58": "A connection has a context for all its callbacks, whoever resumes, writes or closes",
     "R59": "Gathered writes change nothing that can be seen: `write()` then `abort()` delivers",
     "R60": "Every method works inside every callback",
     "R61": "A forgotten transport warns, and closes its descriptor",

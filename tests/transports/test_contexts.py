@@ -77,7 +77,7 @@ def protocol_type(request):
 def test_callbacks_of_a_client_run_in_the_context_of_create_connection(
     loop, run, protocol_type, end
 ):
-    """R58: whichever task resumes reading, writes or closes; only pause_writing sees the writer's."""
+    """R58: whichever task resumes, writes or closes; only pause_writing sees the writer's."""
     seen = Seen()
 
     async def main():
@@ -164,6 +164,22 @@ def test_connections_of_a_server_do_not_share_a_context(loop, run, tls, tmp_path
                                   connection_lost=note))
         return protocols[-1]
 
+    async def session(i, path, server):
+        client = Recorder(loop)
+        if over == "unix":
+            await loop.create_unix_connection(lambda: client, path)
+        else:
+            secure = {"ssl": tls.client, "server_hostname": "localhost"} if over == "tls" else {}
+            await loop.create_connection(
+                lambda: client, *server.sockets[0].getsockname(), **secure
+            )
+        client.transport.write(b"x")
+        await client.until(lambda: len(protocols) == i + 1)
+        await protocols[i].received(1)
+        client.transport.close()
+        await client.closed()
+        await protocols[i].closed()
+
     async def main():
         variable.set("serving")
         path = str(tmp_path / "socket")
@@ -174,22 +190,7 @@ def test_connections_of_a_server_do_not_share_a_context(loop, run, tls, tmp_path
             server = await loop.create_server(factory, "127.0.0.1", 0, **keywords)
         variable.set("later")
         for i in range(2):
-            client = Recorder(loop)
-            if over == "unix":
-                await loop.create_unix_connection(lambda: client, path)
-            else:
-                keywords = {}
-                if over == "tls":
-                    keywords = {"ssl": tls.client, "server_hostname": "localhost"}
-                await loop.create_connection(
-                    lambda: client, *server.sockets[0].getsockname(), **keywords
-                )
-            client.transport.write(b"x")
-            await client.until(lambda: len(protocols) == i + 1)
-            await protocols[i].received(1)
-            client.transport.close()
-            await client.closed()
-            await protocols[i].closed()
+            await session(i, path, server)
         server.close()
         await server.wait_closed()
         await turns()

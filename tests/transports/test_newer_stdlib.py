@@ -7,8 +7,8 @@ import inspect
 import os
 
 import pytest
-from datagrams import far_socket
 from datagrams import Recorder as DatagramRecorder
+from datagrams import far_socket
 from recording import Recorder, turns
 
 import mioloop
