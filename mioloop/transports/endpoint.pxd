@@ -73,5 +73,5 @@ cdef class Endpoint(Source):
     cdef int close_fd(self) except -1
 
 
-cdef bint enter_context(object context) except -1
+cdef bint enter_context(object context) noexcept
 cdef int leave_context(object context) except -1

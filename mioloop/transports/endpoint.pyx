@@ -346,7 +346,7 @@ cdef class Endpoint(Source):
         return self.callback_context()
 
 
-cdef bint enter_context(object context) except -1:
+cdef bint enter_context(object context) noexcept:
     """Enter *context*. False: a callback that has not returned yet is running in it already.
 
     That callback then calls another one of its protocol, or runs a nested turn.
