@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mioloop import mio
     from mioloop.mio.poll import BorrowedPoll
 
+_WRITABLE = 0x02  # MIO_WRITABLE of core/mio.h
 # From 3.15 on a server has a context, of which each connection gets a copy. Here it is so on every
 # version (R58).
 ACCEPTS_IN_CONTEXT = sys.version_info >= (3, 15)
@@ -73,16 +74,33 @@ class _WatchedFds(Mapping[Any, selectors.SelectorKey]):
 class _ReactorSelector(selectors.BaseSelector):
     """Stands where BaseSelectorEventLoop keeps its selector; the reactor does the work.
 
-    Tools that drive a loop by hand (nest_asyncio) call ``select()``: it polls and dispatches,
-    and queues what is due, so that nothing is left to report.
+    A tool that drives a loop by hand (nest_asyncio) calls ``select()`` and passes what it
+    returns to ``loop._process_events()``, which queues the dispatch. A tool that replaces
+    ``select()`` (fake clocks do) is called in every turn of the loop.
     """
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
 
-    def select(self, timeout: float | None = None) -> list[Any]:
-        self._loop._poll_by_hand(timeout)
-        return []
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return [
+            (
+                selectors.SelectorKey(fd, fd, selectors.EVENT_READ | selectors.EVENT_WRITE, None),
+                bool(ready & ~_WRITABLE) * selectors.EVENT_READ
+                | bool(ready & _WRITABLE) * selectors.EVENT_WRITE,
+            )
+            for fd, ready in self._loop._poll_by_hand(timeout)
+        ]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "select":
+            self._loop._selector_changed()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name == "select":
+            self._loop._selector_changed()
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return _WatchedFds(self._loop)
@@ -131,7 +149,6 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         "_mio_poll",
         "_old_agen_hooks",
         "_scheduled",
-        "_selector",
         "_signal_handlers",
         "_ssock",
         "_timer_cancelled_count",
@@ -157,6 +174,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         self.trigger = trigger
         try:
             super().__init__(_ReactorSelector(self))
+            self._opened()
         except BaseException:
             self._close_native()
             raise
@@ -174,9 +192,11 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         self._check_closed()
         self._check_running()
         with self._signal_wakeup():
-            if type(self)._run_once is EventLoop._run_once:
-                self._turn_until_stopped()
-            super().run_forever()
+            self._turn_until_stopped(True)
+            try:
+                super().run_forever()
+            finally:
+                self._turn_until_stopped(False)
 
     @contextlib.contextmanager
     def _signal_wakeup(self) -> Iterator[None]:

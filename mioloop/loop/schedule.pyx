@@ -25,6 +25,7 @@ from mioloop.transports.process cimport new_process_end
 from mioloop.transports.stream cimport new_stream
 
 from asyncio import base_events, events, futures, tasks
+from selectors import EVENT_READ, EVENT_WRITE
 
 from mioloop import stdlib
 
@@ -43,8 +44,10 @@ cdef extern from "Python.h":
                                   PyObject *kwnames) except NULL
     object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
     PyObject **_PyObject_GetDictPtr(object)
+    int PyObject_GenericSetAttr(object, object, PyObject *) except -1
 
 cdef object std_run = events.Handle._run
+cdef double LONGEST_SELECT_S = base_events.MAXIMUM_SELECT_TIMEOUT
 
 
 cdef bint isinstance_native(handle):
@@ -129,6 +132,8 @@ cdef class WatchedEvented(Source):
 
 cdef class NativeLoop(SockReactor):
 
+    cdef object selector_in_use             # what a tool sees, or has put, at loop._selector
+    cdef object own_selector                # the stand-in that EventLoop made for it
     cdef bint time_overridden               # by a subclass
     cdef object run_hook                    # what stands at Handle._run, if it was replaced
 
@@ -145,6 +150,7 @@ cdef class NativeLoop(SockReactor):
         self.open_reactor(options.selector, options.trigger, options.spin, options.io_uring)
 
     def _close_native(self):
+        self.own_selector = None
         self.close_reactor()
 
     # -- scheduling: any call of it; the usual ones are below, after the class --------
@@ -208,23 +214,112 @@ cdef class NativeLoop(SockReactor):
 
     # -- hooks of the inherited code -------------------------------------------------
 
+    def _opened(self):
+        """BaseEventLoop.__init__() has registered what every loop watches: the self-pipe."""
+        self.own_sources = self.slab.count
+
     def _run_once(self):
         """One turn; the one that run_forever() starts goes on until stop()."""
         if self.slow_run != (self.debug or self.run_hook is not None):
             self.choose_run()
         self.run_turns()
 
-    def _turn_until_stopped(self):
-        """Called by run_forever(): the next _run_once() is the whole run."""
-        self.run_hook = events.Handle._run if events.Handle._run is not std_run else None
-        self.choose_run()
-        self.run_until_stopped = True
+    def _turn_until_stopped(self, bint begins):
+        """Around run_forever(): the next _run_once() is the whole run."""
+        if begins:
+            self.run_hook = events.Handle._run if events.Handle._run is not std_run else None
+            self.choose_run()
+            self.check_run_once()
+        self.run_until_stopped = begins
+
+    cdef int check_run_once(self) except -1:
+        """A _run_once() of the program's own is called for every turn."""
+        cdef PyObject **dictionary = _PyObject_GetDictPtr(self)
+        self.leaves_native_run = (
+            type(self)._run_once is not native_run_once
+            or (dictionary != NULL and dictionary[0] != NULL
+                and "_run_once" in <dict>dictionary[0]))
+        return 0
+
+    cdef int check_selector(self) except -1:
+        """A turn goes by loop._selector once a tool has replaced it, or its select()."""
+        self.goes_by_selector = (
+            self.selector_in_use is not None
+            and (self.selector_in_use is not self.own_selector
+                 or "select" in vars(self.selector_in_use)
+                 or type(self)._process_events is not native_process_events))
+        return 0
+
+    def __setattr__(self, name, value):
+        PyObject_GenericSetAttr(self, name, <PyObject *>value)
+        if name == "_run_once":
+            self.check_run_once()
+
+    def __delattr__(self, name):
+        PyObject_GenericSetAttr(self, name, NULL)
+        if name == "_run_once":
+            self.check_run_once()
+
+    @property
+    def _selector(self):
+        return self.selector_in_use
+
+    @_selector.setter
+    def _selector(self, selector):
+        if self.own_selector is None:
+            self.own_selector = selector        # BaseSelectorEventLoop.__init__()
+        self.selector_in_use = selector
+        self._selector_changed()
+
+    def _selector_changed(self):
+        self.check_selector()
+
+    cdef int turn_by_selector(self) except -1:
+        """A turn in asyncio's own steps, over whatever stands at loop._selector (R100)."""
+        timeout = None
+        if self.ring_count or self.stopping or self.has_pending():
+            timeout = 0
+        elif self.timers.count:
+            first = <TimerHandle>mio_timers_first(&self.timers).owner
+            timeout = min(max(0, first._when - self.time()), LONGEST_SELECT_S)
+        self._process_events(self._selector.select(timeout))
+        if self.timers.count:
+            self.queue_due_timers()
+        return self.run_ready(self.ring_count)
 
     def _poll_by_hand(self, timeout):
-        """What a tool that runs its own turn expects of selector.select()."""
-        self.poll_events(timeout is None or timeout > 0)
+        """Poll; (fd, readiness) of what has something to do, for _process_events()."""
+        cdef int64_t timeout_ns = -1
+        cdef int i
+        if timeout is not None:
+            timeout_ns = max(0, to_ns(timeout))
+        if self.has_pending():
+            timeout_ns = 0
+        self.poll_events(timeout_ns)
+        found = []
+        for source in self.again + self.again_now[self.again_next:]:
+            found.append(((<Source>source).fd, (<Source>source).still_ready))
+        for i in range(self.event_next, self.event_count):
+            source = self.lookup(self.events[i].token)
+            if source is not None:
+                found.append(((<Source>source).fd, self.events[i].ready))
+        return found
+
+    def _process_events(self, event_list):
+        """Queue the dispatch of what was polled; add the handles of another selector's events."""
+        for key, mask in event_list:
+            if isinstance(key.data, tuple):
+                for handle, bits in zip(key.data, (EVENT_READ, EVENT_WRITE)):
+                    if handle is not None and mask & bits and not handle._cancelled:
+                        self._add_callback(handle)
+        if self.has_pending():
+            self.soon(self._dispatch_by_hand, (), None)
+
+    def _dispatch_by_hand(self):
+        if self.again:
+            self.again_now.extend(self.again)
+            self.again.clear()
         self.dispatch()
-        self.queue_due_timers()
 
     def _call_soon(self, callback, args, context):
         return self.soon(callback, tuple(args), context)
@@ -246,9 +341,6 @@ cdef class NativeLoop(SockReactor):
 
     def _timer_handle_cancelled(self, handle):
         """The heap lets go of a cancelled timer by itself."""
-
-    def _process_events(self, event_list):
-        """Events are dispatched where they are polled; nothing is handed in here."""
 
     def _add_reader(self, fd, callback, *args, context=None):
         return self.watch(fd, False, callback, args, context)
@@ -360,6 +452,7 @@ cdef class NativeLoop(SockReactor):
 
     @property
     def _poll_address(self):
+        self.poll_is_shared = True
         return <size_t>self.poll
 
     # -- state that inherited code reads and writes -------------------------------------
@@ -515,6 +608,8 @@ cdef PyObject *any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize
     return <PyObject *>result
 
 
+cdef object native_run_once = NativeLoop._run_once
+cdef object native_process_events = NativeLoop._process_events
 cdef object any_call_soon = NativeLoop.call_soon
 cdef object any_call_soon_threadsafe = NativeLoop.call_soon_threadsafe
 cdef object any_call_later = NativeLoop.call_later

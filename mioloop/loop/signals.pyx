@@ -9,6 +9,7 @@ a storm any may be.
 
 from cpython.exc cimport PyErr_CheckSignals
 
+from mioloop.reactor cimport reactor
 from mioloop.transports.sysio cimport *
 
 import os
@@ -25,6 +26,7 @@ cdef int our_wakeup_fd = -1             # the last that wake_by() was given
 
 def note(signum, frame):
     noted.add(signum)
+    reactor.signal_count += 1           # the next turn of every loop reads its self-pipe
 
 
 def take_note_of(signum, fd):

@@ -28,6 +28,7 @@ cdef extern from "mio.h" nogil:
     void mio_poll_drained(mio_poll *poll, int fd, uint32_t ready)
     int mio_poll_poll(mio_poll *poll, mio_event *events, int capacity, int64_t timeout_ns)
     int mio_poll_wake(mio_poll *poll)
+    int mio_poll_fd(mio_poll *poll)
     int64_t mio_clock_now()
 
     ctypedef struct mio_slab_entry:
@@ -90,3 +91,11 @@ cdef inline uint32_t wakes_reader(uint32_t ready) noexcept nogil:
 
 cdef inline uint32_t wakes_writer(uint32_t ready) noexcept nogil:
     return ready & (MIO_WRITABLE | MIO_ERROR | MIO_HUP)
+
+cdef extern from "peek.h" nogil:
+    ctypedef struct mio_peek
+
+    int mio_peek_new(int poll_fd, mio_peek **out)
+    void mio_peek_free(mio_peek *peek)
+    bint mio_peek_arm(mio_peek *peek)
+    bint mio_peek_is_quiet(const mio_peek *peek)

@@ -4,7 +4,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mioloop.reactor.core cimport (
-    mio_burst, mio_clock_now, mio_event, mio_poll, mio_slab, mio_timers, mio_token, mio_transfer)
+    mio_burst, mio_clock_now, mio_event, mio_peek, mio_poll, mio_slab, mio_timers, mio_token, mio_transfer)
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle
 
 
@@ -64,8 +64,10 @@ cdef class Reactor(Host):
     cdef bint edges_emulated
     cdef unsigned int fork_generation   # of the process that made us
 
-    # events of the last poll; those not yet dispatched outlive an exception
+    # Events that were polled. Those not yet dispatched outlive an exception, and a nested turn
+    # polls behind them.
     cdef mio_event *events
+    cdef int event_capacity
     cdef int event_count
     cdef int event_next
     cdef int event_ahead                # up to which was read before its turn
@@ -76,7 +78,22 @@ cdef class Reactor(Host):
     cdef size_t ring_first
     cdef size_t ring_count
 
-    cdef list again                     # Sources with still_ready bits
+    cdef list again                     # Sources with still_ready bits, for the next turn
+    cdef list again_now                 # those of this turn
+    cdef int again_next                 # the first of them that has not been served
+
+    # Looking at the selector while callbacks are ready (see must_look())
+    cdef uint32_t own_sources           # the loop's own, which every loop has: its self-pipe
+    cdef bint poll_is_shared            # the program may register on the poll by itself
+    cdef unsigned int signals_seen      # signal_count when the selector was last polled
+    cdef mio_peek *peek                 # NULL: not yet, or not possible
+    cdef bint peeks                     # unless the user or the system refuses
+    cdef bint peek_armed
+    cdef unsigned long peek_thread      # the thread that made it
+    cdef uint64_t peek_turn             # in which it was armed
+    cdef int empty_looks                # looks in a row that found nothing
+    cdef int looks_before_peek          # so many of them arm the peek
+
     cdef uint64_t batches               # of callbacks, after each of which is flushed
     cdef bint dispatching               # in the batch that events make
     cdef int64_t gathering_ns           # since when something is unflushed
@@ -93,6 +110,8 @@ cdef class Reactor(Host):
     cdef bint stopping
     cdef bint closed
     cdef bint slow_run                  # debug mode, or someone replaced Handle._run
+    cdef bint goes_by_selector          # a tool replaced loop._selector, or a part of it
+    cdef bint leaves_native_run         # _run_once() was replaced: run_forever() calls it each turn
     cdef bint run_until_stopped         # the next run_turns() goes on until stopping
     cdef int turns_since_poll
     cdef int64_t polled_ns              # when the last poll returned
@@ -169,12 +188,22 @@ cdef class Reactor(Host):
 
     # one turn
     cdef int turn(self) except -1
-    cdef int poll_events(self, bint may_block) except -1
+    cdef int turn_by_selector(self) except -1
+    cdef int64_t until_next_timer(self) except? -2
+    cdef bint has_pending(self) noexcept
+    cdef bint must_look(self) noexcept
+    cdef int look(self) except -1
+    cdef int arm_peek(self) noexcept
+    cdef int drop_peek(self) noexcept
+    cdef int make_event_room(self) except -1
+    cdef int poll_events(self, int64_t timeout_ns) except -1
+    cdef int poll_into_room(self, int64_t timeout_ns) noexcept nogil
     cdef int wait(self, int64_t timeout_ns) noexcept nogil
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self, size_t count) except -1
     cdef int run_slowly(self, Handle handle) except -1
     cdef int dispatch(self) except -1
+    cdef int serve_again_now(self) except -1
     cdef int serve(self, Source source, uint32_t ready) except -1
     cdef int serve_slowly(self, Source source, uint32_t ready) except -1
     cdef int serving_failed(self, Source source, exc) except -1
@@ -188,3 +217,6 @@ cdef class Reactor(Host):
 
 
 cdef int check(int rc) except -1
+
+# Signals that had a Python-level handler of ours, since the process began.
+cdef unsigned int signal_count

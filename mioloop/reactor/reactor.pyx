@@ -15,8 +15,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.errno cimport EBADF, EINTR, ENOENT, EPERM
 from libc.stdint cimport INT64_MAX
-from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memmove, memset
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_and_let_go
@@ -30,6 +30,9 @@ cdef extern from "sched.h" nogil:
 cdef extern from * nogil:
     int add_atomically "__sync_add_and_fetch"(int *number, int by)
 
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident()
+
 cdef extern from *:
     ctypedef int (*visitproc)(PyObject *, void *) noexcept
     ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
@@ -39,13 +42,17 @@ cdef extern from *:
         inquiry tp_clear
 
 cdef enum:
-    EVENTS_PER_POLL = 1024
+    LEAST_EVENT_CAPACITY = 64
     FIRST_RING_CAPACITY = 256
     MOST_SPIN_NS = 1000000000           # a second, and by then a program should sleep
-    # While callbacks are ready the selector is asked only this often, so that a chain of
-    # call_soon() does not pay a system call a link and I/O still waits under 1 ms.
+    # A loop that watches nothing but its own self-pipe looks at it only this often while
+    # callbacks are ready, so that a chain of call_soon() does not pay a system call a link.
     TURNS_PER_POLL = 61
     POLL_INTERVAL_NS = 200000
+    # A peek costs as much as four looks, and pays if it saves more.
+    LOOKS_BEFORE_PEEK = 4
+    MOST_LOOKS_BEFORE_PEEK = 256
+    TURNS_OF_A_GOOD_PEEK = 16
     SOURCES_PER_BATCH = 64              # whose callbacks' writes are sent behind the last
     CALLBACKS_PER_LOOK = 4              # at the clock: it costs 1 % of a short callback
 
@@ -53,6 +60,7 @@ TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
 
 # A child shares its parent's epoll: it must not change registrations there.
 cdef unsigned int forks = 0
+signal_count = 0
 
 
 def _after_fork_in_child():
@@ -174,6 +182,7 @@ cdef class Reactor(Host):
         mio_timers_init(&self.timers)
         self.closed = True                  # until open_reactor()
         self.again = []
+        self.again_now = []
         self.token_by_fd = {}
         self.spares = [None] * SPARES
 
@@ -193,12 +202,14 @@ cdef class Reactor(Host):
         check(mio_poll_new(selector.encode(), &self.poll))
         self.selector = selector
         self.trigger_mode = TRIGGERS[trigger]
-        self.bursts = io_uring
+        self.bursts = self.peeks = io_uring
+        self.looks_before_peek = LOOKS_BEFORE_PEEK
         self.burst_least = 4
         self.edges_emulated = mio_poll_emulates_edges(self.poll)
         self.fork_generation = forks
         self.spin_ns = self.spin_budget_ns = <int64_t>min(spin_s * 1e9, <double>MOST_SPIN_NS)
-        self.events = <mio_event *>malloc(EVENTS_PER_POLL * sizeof(mio_event))
+        self.event_capacity = LEAST_EVENT_CAPACITY
+        self.events = <mio_event *>malloc(LEAST_EVENT_CAPACITY * sizeof(mio_event))
         self.ring = <PyObject **>malloc(FIRST_RING_CAPACITY * sizeof(PyObject *))
         if self.events == NULL or self.ring == NULL:
             raise MemoryError
@@ -221,15 +232,18 @@ cdef class Reactor(Host):
         mio_slab_init(&self.slab)
         mio_burst_free(self.burst)
         self.burst = NULL
+        self.drop_peek()
         mio_poll_free(self.poll)
         self.poll = NULL
         free(self.events)
         self.events = NULL
-        self.event_count = self.event_next = 0
+        self.event_capacity = self.event_count = self.event_next = self.event_ahead = 0
         free(self.ring)
         self.ring = NULL
         self.ring_capacity = 0
         self.again = []
+        self.again_now = []
+        self.again_next = 0
         self.token_by_fd = {}
         self.read_buffer = self.plain_buffer = None
         self.spares = [None] * SPARES
@@ -299,15 +313,16 @@ cdef class Reactor(Host):
 
     cdef int run_turns(self) except -1:
         """One turn; or, if run_until_stopped was set, turns until stopping is."""
-        cdef bint go_on = self.run_until_stopped
         cdef bint nested = self.running
-        self.run_until_stopped = False
+        cdef bint go_on = self.run_until_stopped and not nested and not self.leaves_native_run
         self.turns_since_poll = TURNS_PER_POLL      # the first turn looks at the selector
+        if self.peek_thread != PyThread_get_thread_ident():
+            self.drop_peek()
         self.running = True
         try:
             while True:
                 self.turn()
-                if self.stopping or not go_on:
+                if self.stopping or not go_on or self.leaves_native_run:
                     return 0
         except BaseException:
             if self.unflushed is not None:      # nobody knows whether there is another run
@@ -320,20 +335,23 @@ cdef class Reactor(Host):
         """Order, as asyncio has it: what was queued, fd events, due timers (R2).
 
         An exception that leaves the loop (R13) leaves the rest of the turn where it is:
-        in the ring, in `events`, in `again`; the next turn takes it up.
+        in the ring, in `events`, in `again_now`; the next turn takes it up.
         """
         cdef size_t queued, due
 
         self.turns += 1
-        if self.event_next >= self.event_count:
-            if not (self.ring_count or self.again or self.unflushed is not None
-                    or self.stopping):
-                self.poll_events(True)
-            elif (self.turns_since_poll >= TURNS_PER_POLL
-                    or mio_clock_now() - self.polled_ns >= POLL_INTERVAL_NS):
-                self.poll_events(False)
+        if self.goes_by_selector:
+            return self.turn_by_selector()
+        if not (self.ring_count or self.stopping or self.has_pending()):
+            self.poll_events(self.until_next_timer())
+        elif self.must_look():
+            self.look()
+        if self.again:
+            if self.again_now:                  # an exception left them
+                self.again_now.extend(self.again)
+                self.again.clear()
             else:
-                self.turns_since_poll += 1
+                self.again, self.again_now = self.again_now, self.again
 
         queued = self.ring_count
         if self.timers.count:
@@ -341,25 +359,132 @@ cdef class Reactor(Host):
         due = self.ring_count - queued
 
         self.run_ready(queued)
-        if self.event_next < self.event_count or self.again:
+        if self.event_next < self.event_count or self.again_now:
             self.dispatch()
         if due:
             self.run_ready(due)
         return 0
 
-    cdef int poll_events(self, bint may_block) except -1:
-        cdef int64_t timeout_ns = -1 if may_block else 0
+    cdef int turn_by_selector(self) except -1:
+        """The loop overrides this: a turn that asks loop._selector, as asyncio's does."""
+        return 0
+
+    cdef bint has_pending(self) noexcept:
+        """Whether sources have something to do that no poll will report."""
+        return (self.event_next < self.event_count or self.again or self.again_now
+                or self.unflushed is not None)
+
+    cdef bint must_look(self) noexcept:
+        """Whether a turn that does not wait polls the selector (R92).
+
+        A turn sees everything that was ready when it began, as asyncio's does. The poll is left
+        out only where it is known to find nothing: the loop watches nothing but its own
+        self-pipe, or the peek has not completed.
+        """
+        if (self.slab.count <= self.own_sources and not self.poll_is_shared
+                and self.signals_seen == signal_count):
+            if (self.turns_since_poll < TURNS_PER_POLL
+                    and mio_clock_now() - self.polled_ns < POLL_INTERVAL_NS):
+                self.turns_since_poll += 1
+                return False
+            return True
+        if not self.peek_armed:
+            return True
+        if self.fork_generation == forks and mio_peek_is_quiet(self.peek):
+            return False
+        self.peek_armed = False
+        # A peek that completes soon saves less than it costs: arm the next one later.
+        if self.turns - self.peek_turn >= TURNS_OF_A_GOOD_PEEK:
+            self.looks_before_peek = LOOKS_BEFORE_PEEK
+        elif self.looks_before_peek < MOST_LOOKS_BEFORE_PEEK:
+            self.looks_before_peek *= 2
+        return True
+
+    cdef int look(self) except -1:
+        """Poll without waiting; arm the peek after several polls that found nothing."""
+        cdef int count = self.event_count - self.event_next
+
+        self.poll_events(0)
+        if self.event_count - self.event_next > count:
+            self.empty_looks = 0
+            return 0
+        self.empty_looks += 1
+        if self.empty_looks >= self.looks_before_peek and self.peeks:
+            self.arm_peek()
+        return 0
+
+    cdef int arm_peek(self) noexcept:
+        cdef int fd
+
+        self.empty_looks = 0
+        if self.peek_armed or self.slab.count <= self.own_sources:
+            return 0
+        if self.fork_generation != forks:
+            self.peeks = False
+            return 0
+        if self.peek == NULL:
+            fd = mio_poll_fd(self.poll)
+            if fd < 0 or mio_peek_new(fd, &self.peek) < 0:
+                self.peeks = False
+                return 0
+            self.peek_thread = PyThread_get_thread_ident()
+        self.peek_armed = self.peeks = mio_peek_arm(self.peek)
+        self.peek_turn = self.turns
+        return 0
+
+    cdef int drop_peek(self) noexcept:
+        mio_peek_free(self.peek)
+        self.peek = NULL
+        self.peek_armed = False
+        return 0
+
+    cdef int64_t until_next_timer(self) except? -2:
+        """How long a poll may wait, in ns; -1: for ever."""
+        cdef int64_t now, deadline
+
+        if self.timers.count == 0:
+            return -1
+        now = self.now()
+        if self.timers.count == 0:              # now() may run Python code, which cancels timers
+            return -1
+        deadline = mio_timers_first(&self.timers).deadline_ns
+        if deadline <= now or self.ring_count:  # and other code may have queued callbacks
+            return 0
+        return INT64_MAX if now < 0 and deadline > INT64_MAX + now else deadline - now
+
+    cdef int make_event_room(self) except -1:
+        """Move what is not dispatched to the front, and make room for every source behind it."""
+        cdef int pending = self.event_count - self.event_next
+        cdef int needed = pending + <int>self.slab.count + 1
+        cdef void *more
+
+        if self.event_next:
+            if pending:
+                memmove(self.events, self.events + self.event_next, pending * sizeof(mio_event))
+            self.event_ahead = max(0, self.event_ahead - self.event_next)
+            self.event_next = 0
+            self.event_count = pending
+        if needed > self.event_capacity:
+            needed = max(needed, 2 * self.event_capacity)
+            more = realloc(self.events, needed * sizeof(mio_event))
+            if more != NULL:
+                self.events = <mio_event *>more
+                self.event_capacity = needed
+            elif self.event_count == self.event_capacity:
+                raise MemoryError
+        return 0
+
+    cdef int poll_events(self, int64_t timeout_ns) except -1:
+        """Poll, for at most *timeout_ns* (-1: without an end), behind what is not dispatched."""
         cdef int n
         cdef mio_poll *poll = self.poll
 
         if poll == NULL:
             raise RuntimeError("Event loop is closed")
-        if may_block and self.timers.count:
-            timeout_ns = mio_timers_first(&self.timers).deadline_ns - self.now()
-            if timeout_ns < 0 or self.ring_count:   # now() may run Python code, and others push
-                timeout_ns = 0
+        self.make_event_room()
+        self.signals_seen = signal_count
         if timeout_ns == 0:
-            n = mio_poll_poll(poll, self.events, EVENTS_PER_POLL, 0)
+            n = self.poll_into_room(0)
         else:
             self.parked = True
             with nogil:
@@ -373,10 +498,13 @@ cdef class Reactor(Host):
                 check(n)
             n = 0
             PyErr_CheckSignals()
-        self.event_next = self.event_ahead = 0
-        self.event_count = n
+        self.event_count += n
         self.event_total += n
         return 0
+
+    cdef int poll_into_room(self, int64_t timeout_ns) noexcept nogil:
+        return mio_poll_poll(self.poll, self.events + self.event_count,
+                             self.event_capacity - self.event_count, timeout_ns)
 
     cdef int wait(self, int64_t timeout_ns) noexcept nogil:
         """Poll until there is something, spinning before it blocks if that has paid of late.
@@ -389,20 +517,20 @@ cdef class Reactor(Host):
         cdef int n = 0
 
         if self.spin_ns == 0:
-            return mio_poll_poll(self.poll, self.events, EVENTS_PER_POLL, timeout_ns)
+            return self.poll_into_room(timeout_ns)
         began_ns = now_ns = mio_clock_now()
         until_ns = began_ns + self.spin_budget_ns
         if timeout_ns >= 0:
             until_ns = min(until_ns, began_ns + timeout_ns)
         # A poll that was woken has no event to show: wake() clears `parked` before it writes.
         while n == 0 and self.parked and now_ns < until_ns:
-            n = mio_poll_poll(self.poll, self.events, EVENTS_PER_POLL, 0)
+            n = self.poll_into_room(0)
             now_ns = mio_clock_now()
             self.spins += 1
         if n == 0 and self.parked:
             if timeout_ns >= 0:
                 timeout_ns = max(0, timeout_ns - (now_ns - began_ns))
-            n = mio_poll_poll(self.poll, self.events, EVENTS_PER_POLL, timeout_ns)
+            n = self.poll_into_room(timeout_ns)
             now_ns = mio_clock_now()
         if (n > 0 or not self.parked) and now_ns - began_ns <= self.spin_ns:
             self.spin_budget_ns = min(self.spin_ns, max(2 * self.spin_budget_ns, self.spin_ns // 8))
@@ -460,28 +588,11 @@ cdef class Reactor(Host):
         cdef mio_event *event
         cdef void *found
         cdef Source source = None
-        cdef list batch
-        cdef uint32_t ready
-        cdef Py_ssize_t i = 0
         cdef int served = 0
 
         self.dispatching = True
-        if self.again:
-            batch, self.again = self.again, []
-            try:
-                for i in range(len(batch)):
-                    source = <Source>batch[i]
-                    ready, source.still_ready = source.still_ready, 0
-                    if ready and source.attached:
-                        try:
-                            self.serve(source, ready)
-                        except (SystemExit, KeyboardInterrupt):
-                            raise
-                        except BaseException as exc:
-                            self.serving_failed(source, exc)
-            except BaseException:
-                self.again = batch[i + 1:] + self.again
-                raise
+        if self.again_now:
+            self.serve_again_now()
         while self.event_next < self.event_count:
             try:                            # around them all: entering it costs, an event each
                 while self.event_next < self.event_count:
@@ -504,6 +615,26 @@ cdef class Reactor(Host):
             except BaseException as exc:
                 self.serving_failed(source, exc)
         self.end_batch()
+        return 0
+
+    cdef int serve_again_now(self) except -1:
+        """Serve the sources of `again_now`. A nested turn goes on where this one is."""
+        cdef Source source
+        cdef uint32_t ready
+
+        while self.again_next < len(self.again_now):
+            source = <Source>self.again_now[self.again_next]
+            self.again_next += 1
+            ready, source.still_ready = source.still_ready, 0
+            if ready and source.attached:
+                try:
+                    self.serve(source, ready)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as exc:
+                    self.serving_failed(source, exc)
+        self.again_now.clear()
+        self.again_next = 0
         return 0
 
     cdef int serve(self, Source source, uint32_t ready) except -1:
