@@ -23,6 +23,7 @@ from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.process cimport new_process_end
 from mioloop.transports.stream cimport new_stream
+from mioloop.reactor.sealed cimport seal
 
 from asyncio import base_events, events, futures, tasks
 from selectors import EVENT_READ, EVENT_WRITE
@@ -736,3 +737,7 @@ def take_usual_calls(loop_type):
     for i in range(USUAL_METHODS):
         setattr(loop_type, usual_methods[i].ml_name.decode(),
                 PyDescr_NewMethod(<PyTypeObject *>loop_type, &usual_methods[i]))
+
+
+seal(ReadyView)
+seal(WatchedEvented)

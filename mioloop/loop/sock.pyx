@@ -31,6 +31,7 @@ from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor, Source, Watcher
 from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
+from mioloop.reactor.sealed cimport seal
 
 import errno
 import inspect
@@ -608,3 +609,7 @@ def mark_coroutine_function(method):
 
 for name in NAMES[:CONNECT]:                # the others are such by themselves
     mark_coroutine_function(SockReactor.__dict__[name])
+
+
+seal(SockWatcher)
+seal(SockCall)

@@ -7,6 +7,7 @@ cdef class Host:
     """What a handle needs of the loop it was made by; the loop overrides it."""
     cdef int forget_timer(self, TimerHandle timer) except -1
     cdef int report(self, dict context) except -1       # an exception of user code
+    cdef int run_by_hand(self, Handle handle) except -1     # a tool calls handle._run()
     cdef bint debug
 
 
@@ -19,13 +20,13 @@ cdef class Handle:
     # the end, was a third of what a handle costs.
     cdef PyObject *callback                 # NULL once cancelled
     cdef PyObject *context
-    cdef PyObject *arg[1 + INLINE_ARGS]     # from 1 on, if they are few; 0 stays NULL
+    cdef PyObject *arg[1 + INLINE_ARGS]     # from 1 on, if they are few; 0: see free_handle()
     cdef PyObject *args                     # all in a tuple, if they are more or somebody looked
     cdef PyObject *host                     # a Host
     cdef int arg_count                      # in arg; -1: args has them
     cdef public bint _cancelled
     cdef public object _source_traceback    # None, or a list in debug mode
-    cdef public object _repr                # kept by cancel() in debug mode
+    cdef readonly object _repr              # kept by cancel() in debug mode
     cdef object __weakref__
 
     cdef int run(self) except -1
@@ -42,6 +43,8 @@ cdef class ThreadSafeHandle(Handle):
     cdef PyObject *gates                    # locks of those who wait until it returns, or NULL
 
     cdef int await_callback(self) except -1
+    cdef int begin(self) noexcept           # the callback runs from now on,
+    cdef int end(self) except -1            # and until now
 
 
 # A new reference. *context* NULL or None: a copy of the current one.

@@ -13,6 +13,7 @@ cimport cython
 from cpython.object cimport PyObject
 
 from mioloop.reactor.core cimport MIO_TIMER_IDLE
+from mioloop.reactor.sealed cimport seal
 
 import inspect
 from _thread import allocate_lock
@@ -29,7 +30,6 @@ cdef extern from "Python.h":
         destructor tp_dealloc
         traverseproc tp_traverse
         inquiry tp_clear
-        void *tp_new
         void (*tp_free)(void *) noexcept
         unsigned long tp_flags
     const unsigned long Py_TPFLAGS_BASETYPE
@@ -53,6 +53,7 @@ cdef extern from "Python.h":
     PyObject *PyContext_CopyCurrent()
     int PyContext_Enter(PyObject *context)
     int PyContext_Exit(PyObject *context)
+    void PyErr_SetString(object type, const char *message)
 
 cdef extern from *:
     """
@@ -69,6 +70,26 @@ cdef extern from *:
     """
     PyObject *pack "mio_pack"(PyObject *const *args, Py_ssize_t count) except NULL
     PyObject *pack_or_null "mio_pack"(PyObject *const *args, Py_ssize_t count)
+
+cdef extern from *:
+    """
+    /* Handles of this thread that are being freed inside each other, and those that wait. */
+    typedef struct {
+        int depth;
+        PyObject *waiting;
+    } mio_freeing;
+
+    static mio_freeing *mio_freeing_now(void)
+    {
+        static _Thread_local mio_freeing now;
+
+        return &now;
+    }
+    """
+    ctypedef struct mio_freeing:
+        int depth
+        PyObject *waiting
+    mio_freeing *freeing_now "mio_freeing_now"() noexcept
 
 cdef object StdHandle = events.Handle
 cdef object StdTimerHandle = events.TimerHandle
@@ -87,6 +108,9 @@ cdef class Host:
 
     cdef int report(self, dict context) except -1:
         return 0
+
+    cdef int run_by_hand(self, Handle handle) except -1:
+        return handle.run()
 
 
 cdef int raised() except -1:
@@ -124,6 +148,13 @@ cdef inline int drop_args(PyObject *self) noexcept:
     return drop(&(<Handle>self).args)
 
 
+cdef PyObject *call_with(PyObject *callback, PyObject *args) noexcept:
+    if args == NULL:                        # a program has set _args to None
+        PyErr_SetString(TypeError, "the arguments of a handle are a tuple, not None")
+        return NULL
+    return PyObject_Call(callback, args, NULL)
+
+
 # What a handle calls, with references of its own: cancel() may drop the handle's meanwhile.
 ctypedef struct Call:
     PyObject *callback
@@ -138,7 +169,7 @@ cdef inline PyObject *make(Call *call) noexcept:
     if PyContext_Enter(call.context) < 0:
         return NULL                         # not a Context, or one that is entered already
     if call.count < 0:
-        result = PyObject_Call(call.callback, call.args, NULL)
+        result = call_with(call.callback, call.args)
     else:
         result = PyObject_Vectorcall(call.callback, call.arg + 1,
                                      call.count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
@@ -190,7 +221,7 @@ cdef class Handle:
     # -- cold path ---------------------------------------------------------
 
     def _run(self):
-        self.run()
+        (<Host>self.host).run_by_hand(self)
 
     def cancel(self):
         if self._cancelled:
@@ -219,15 +250,17 @@ cdef class Handle:
     @property
     def _args(self):
         """A tuple; None once cancelled."""
-        if self.args == NULL and not self._cancelled:
+        if self.args == NULL and self.arg_count >= 0 and not self._cancelled:
             self.args = pack(self.arg + 1, self.arg_count)
         return value(self.args)
 
     @_args.setter
     def _args(self, args):
-        packed = () if args is None else tuple(args)
+        packed = None if args is None else tuple(args)
         drop_args(<PyObject *>self)
-        replace(&self.args, packed)
+        drop(&self.args)                    # what drop_args() freed may have set them again
+        if packed is not None:
+            replace(&self.args, packed)
         self.arg_count = -1
 
     @property
@@ -252,6 +285,9 @@ cdef class Handle:
     def __repr__(self):
         return StdHandle.__repr__(self)
 
+    def __reduce_ex__(self, protocol):      # object's goes by __class__
+        raise TypeError(f"cannot copy or pickle {type(self).__name__!r} objects")
+
 
 cdef class TimerHandle(Handle):
 
@@ -269,6 +305,12 @@ cdef class TimerHandle(Handle):
     @property
     def _scheduled(self):
         return self.timer.position != MIO_TIMER_IDLE
+
+    @_scheduled.setter
+    def _scheduled(self, scheduled):
+        """A tool that takes a timer out of loop._scheduled sets False, as asyncio does."""
+        if not scheduled:
+            (<Host>self.host).forget_timer(self)
 
     @property
     def __class__(self):
@@ -301,19 +343,27 @@ cdef class ThreadSafeHandle(Handle):
     not run: it never will, or it has returned."""
 
     cdef int run(self) except -1:
-        cdef list gates
         if self._cancelled:
             return 0
-        self.runner = PyThread_get_thread_ident()
+        self.begin()
         try:
             Handle.run(self)
         finally:
-            self.runner = 0
-            if self.gates != NULL:
-                gates = <list>self.gates
-                drop(&self.gates)
-                for gate in gates:
-                    gate.release()
+            self.end()
+        return 0
+
+    cdef int begin(self) noexcept:
+        self.runner = PyThread_get_thread_ident()
+        return 0
+
+    cdef int end(self) except -1:
+        cdef list gates
+        self.runner = 0
+        if self.gates != NULL:
+            gates = <list>self.gates
+            drop(&self.gates)
+            for gate in gates:
+                gate.release()
         return 0
 
     cdef int await_callback(self) except -1:
@@ -356,6 +406,7 @@ cdef describe(Host host, callback, args):
 
 cdef enum:
     MAX_FREE = 1024
+    MOST_NESTED = 8         # handles that are freed inside each other: a thread's stack may be small
 
 ctypedef struct free_list:
     PyObject *handle[MAX_FREE]
@@ -527,7 +578,7 @@ cdef int report_failure(Handle handle, Host host, PyObject *when_s, Call *call) 
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as exc:
-        args = value(call.args)
+        args = () if call.args == NULL else <object>call.args
         if call.count >= 0:
             like = pack(call.arg + 1, call.count)
             args = <object>like
@@ -580,11 +631,29 @@ cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 
 
 cdef void free_handle(PyObject *self) noexcept:
-    cdef PyTypeObject *type = Py_TYPE(self)
+    """A handle may own the next one, and so on: a long chain is not freed recursively."""
+    cdef mio_freeing *freeing = freeing_now()
 
     PyObject_GC_UnTrack(self)
     if PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL:
         PyObject_ClearWeakRefs(self)
+    if freeing.depth == MOST_NESTED:
+        (<Handle>self).arg[0] = freeing.waiting
+        freeing.waiting = self
+        return
+    freeing.depth += 1
+    free_contents(self)
+    while freeing.depth == 1 and freeing.waiting != NULL:
+        self = freeing.waiting
+        freeing.waiting = (<Handle>self).arg[0]
+        (<Handle>self).arg[0] = NULL
+        free_contents(self)
+    freeing.depth -= 1
+
+
+cdef int free_contents(PyObject *self) noexcept:
+    cdef PyTypeObject *type = Py_TYPE(self)
+
     clear(self)
     drop(&(<Handle>self).context)
     drop(&(<Handle>self).host)
@@ -596,16 +665,19 @@ cdef void free_handle(PyObject *self) noexcept:
         Py_DECREF(Py_None)                  # in _source_traceback
         Py_DECREF(Py_None)                  # in _repr
         type.tp_free(self)
+    return 0
 
 
-cdef int by_hand(PyTypeObject *type) noexcept:
+cdef int by_hand(type handle_type) except -1:
+    cdef PyTypeObject *type = <PyTypeObject *>handle_type
+    seal(handle_type)                       # only a loop makes handles
     type.tp_dealloc = <destructor>free_handle
     type.tp_traverse = <traverseproc>traverse
     type.tp_clear = <inquiry>clear
-    type.tp_new = NULL                      # only a loop makes handles
-    type.tp_flags &= ~Py_TPFLAGS_BASETYPE   # nor classes of them: a list has only ours
+    type.tp_flags &= ~Py_TPFLAGS_BASETYPE   # no classes of them: the free lists hold these types
+    return 0
 
 
-by_hand(<PyTypeObject *>Handle)
-by_hand(<PyTypeObject *>TimerHandle)
-by_hand(<PyTypeObject *>ThreadSafeHandle)
+by_hand(Handle)
+by_hand(TimerHandle)
+by_hand(ThreadSafeHandle)

@@ -20,6 +20,7 @@ from libc.string cimport memmove, memset
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_and_let_go
+from mioloop.reactor.sealed cimport seal
 
 import errno
 import os
@@ -1004,3 +1005,6 @@ cython_traverse = (<PyTypeObject *>Reactor).tp_traverse
 cython_clear = (<PyTypeObject *>Reactor).tp_clear
 (<PyTypeObject *>Reactor).tp_traverse = traverse
 (<PyTypeObject *>Reactor).tp_clear = clear
+
+seal(Source)
+seal(Watcher)

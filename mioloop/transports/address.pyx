@@ -9,6 +9,7 @@ from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset, strlen
+from mioloop.reactor.sealed cimport seal
 
 cdef extern from *:
     const int AF_INET
@@ -182,3 +183,6 @@ cdef bint from_python(object address, int family, mio_address *out, socklen_t *l
         length[0] = sizeof(sockaddr_in6)
         return inet_pton(AF_INET6, host, &out.in6.sin6_addr) == 1
     return False
+
+
+seal(Peers)

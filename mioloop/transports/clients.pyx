@@ -8,6 +8,7 @@ from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
 
 from mioloop.transports.endpoint cimport Endpoint
+from mioloop.reactor.sealed cimport seal
 
 from asyncio import base_events
 from weakref import WeakSet
@@ -100,3 +101,6 @@ cdef int detach(object server, Endpoint transport) except -1:
     else:
         server._detach(transport)           # who waits for the last one is told
     return 0
+
+
+seal(Clients)

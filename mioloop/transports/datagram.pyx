@@ -20,6 +20,7 @@ from mioloop.reactor.reactor cimport READ_SIZE, Reactor
 from mioloop.transports.address cimport Peers, from_python, mio_address, to_python
 from mioloop.transports.flow cimport WriteFlow
 from mioloop.transports.sysio cimport *
+from mioloop.reactor.sealed cimport seal
 
 import os
 import sys
@@ -453,3 +454,6 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
     self.named_peer = self.connected and bool(extra["peername"])
     self.start(reactor, sock.fileno(), protocol, waiter)
     return self
+
+
+seal(DatagramTransport)

@@ -13,6 +13,7 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport (
     AHEAD_SIZE, EDGE, LEVEL, ONESHOT, READ_SIZE, SPARES, Reactor, Source)
+from mioloop.reactor.sealed cimport seal
 
 import warnings
 from asyncio import constants
@@ -316,6 +317,9 @@ cdef class Endpoint(Source):
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self.close_fd()
 
+    def __reduce_ex__(self, protocol):      # object's goes by __class__
+        raise TypeError(f"cannot copy or pickle {type(self).__name__!r} objects")
+
     def set_protocol(self, protocol):
         self._protocol = protocol
 
@@ -359,3 +363,5 @@ cdef bint enter_context(object context) noexcept:
 
 cdef int leave_context(object context) except -1:
     return PyContext_Exit(context)
+
+seal(Endpoint)

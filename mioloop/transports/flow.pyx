@@ -16,6 +16,7 @@ from libc.stdint cimport uint32_t
 from mioloop.reactor.core cimport *
 from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context
 from mioloop.transports.sysio cimport *
+from mioloop.reactor.sealed cimport seal
 
 import os
 
@@ -299,3 +300,7 @@ cdef class ByteFlow(WriteFlow):
         self.chunks.clear()
         self.first_sent = self.buffered_bytes = self.result = 0
         return 0
+
+
+seal(WriteFlow)
+seal(ByteFlow)

@@ -15,6 +15,7 @@ from mioloop.transports.address cimport mio_address, packed, unpacked
 from mioloop.transports.clients cimport count_natively
 from mioloop.transports.stream cimport new_accepted
 from mioloop.transports.sysio cimport *
+from mioloop.reactor.sealed cimport seal
 
 import os
 import socket as socket_module
@@ -196,3 +197,6 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
                  or sock.getsockname()[0] not in ("0.0.0.0", "::"))):
         self.address = packed(&address, length)
     return self
+
+
+seal(Listener)

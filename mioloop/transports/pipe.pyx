@@ -16,6 +16,7 @@ from mioloop.reactor.reactor cimport READ_SIZE, Reactor
 from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
+from mioloop.reactor.sealed cimport seal
 
 import os
 import stat
@@ -258,3 +259,7 @@ cdef WritePipeTransport new_write_pipe(Reactor reactor, object pipe, object prot
     self.extra = extra
     start(reactor, self, claim(reactor, self, pipe, mode), protocol, waiter)
     return self
+
+
+seal(ReadPipeTransport)
+seal(WritePipeTransport)

@@ -10,6 +10,7 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle
 from mioloop.reactor.reactor cimport Reactor, Source
+from mioloop.reactor.sealed cimport seal
 
 
 cdef class ProcessEnd(Source):
@@ -42,3 +43,6 @@ cdef ProcessEnd new_process_end(Reactor reactor, int pidfd, Handle handle):
         self.fd = -1
         raise
     return self
+
+
+seal(ProcessEnd)

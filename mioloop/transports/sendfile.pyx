@@ -8,6 +8,7 @@ from libc.errno cimport ENOTCONN
 from libc.stdint cimport INT64_MAX, int64_t
 
 from mioloop.transports.sysio cimport *
+from mioloop.reactor.sealed cimport seal
 
 import inspect
 import io
@@ -92,3 +93,6 @@ cdef FileSending open_file(object file, object offset, object count):
     self.offset = offset
     self.left = INT64_MAX if count is None else min(count, INT64_MAX)
     return self
+
+
+seal(FileSending)

@@ -25,6 +25,7 @@ from mioloop.transports.endpoint cimport mio_bytes_set_size
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
+from mioloop.reactor.sealed cimport seal
 
 import os
 import socket as socket_module
@@ -711,3 +712,7 @@ cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object pro
         self.leave_server()
         raise
     return 0
+
+
+seal(StreamFilter)
+seal(StreamTransport)

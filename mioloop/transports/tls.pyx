@@ -19,6 +19,7 @@ from mioloop.reactor.reactor cimport READ_SIZE, Reactor
 from mioloop.transports.endpoint cimport enter_context, leave_context
 from mioloop.transports.stream cimport StreamFilter, StreamTransport
 from mioloop.transports.tls_engine cimport WANT, Engine, new_engine
+from mioloop.reactor.sealed cimport seal
 
 import collections
 import warnings
@@ -717,6 +718,9 @@ cdef class TlsTransport:
     def set_protocol(self, protocol):
         self._ssl_protocol.take_protocol(protocol)
 
+    def __reduce_ex__(self, protocol):      # object's goes by __class__
+        raise TypeError(f"cannot copy or pickle {type(self).__name__!r} objects")
+
     def get_protocol(self):
         return self._ssl_protocol._app_protocol
 
@@ -784,3 +788,7 @@ def make_tls(Reactor loop, protocol, context, waiter, bint server_side, server_h
     transport._ssl_protocol = self
     self._app_transport = transport
     return self
+
+
+seal(TlsProtocol)
+seal(TlsTransport)

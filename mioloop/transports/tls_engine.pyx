@@ -21,6 +21,7 @@ from cpython.object cimport PyObject
 from libc.limits cimport INT_MAX
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
+from mioloop.reactor.sealed cimport seal
 
 import os
 
@@ -510,3 +511,8 @@ cdef Engine new_engine(object context, bint server_side, object server_hostname)
     memory.incoming = incoming
     memory.outgoing = outgoing
     return memory
+
+
+seal(Engine)
+seal(MemoryEngine)
+seal(OpenSslEngine)
