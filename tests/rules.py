@@ -112,4 +112,7 @@ RULES = {
     "R89": "A forked child cannot disturb its parent's loop",
     "R90": "No connection owns a turn",
     "R91": "The policy is asyncio's own but for the loop it makes",
+    # -- tools
+    "R96": "A watched object is found after it was closed: `remove_*` give True, then False",
+    "R100": "What a tool replaces on a loop works, or raises when it is put in",
 }

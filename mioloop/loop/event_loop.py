@@ -53,22 +53,35 @@ def _with_context(server: asyncio.AbstractServer) -> asyncio.AbstractServer:
 
 
 class _WatchedFds(Mapping[Any, selectors.SelectorKey]):
-    """What add_reader() and add_writer() watch, as selectors.get_map() shows it."""
+    """What add_reader() and add_writer() watch, as selectors.get_map() shows it.
+
+    An object that has been closed is found by its identity.
+    """
 
     def __init__(self, loop: EventLoop) -> None:
-        self._fds = loop._watched_fds()
+        self._loop = loop
 
     def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        reader, writer = self._fds[fd]
-        events = bool(reader) * selectors.EVENT_READ | bool(writer) * selectors.EVENT_WRITE
-        return selectors.SelectorKey(fileobj, fd, events, (reader, writer))
+        watched = self._loop._watched_fds()
+        try:
+            fd = stdlib.fileobj_to_fd(fileobj)
+        except ValueError:
+            found = [fd for fd, (registered, _, _) in watched.items() if registered is fileobj]
+            if not found:
+                raise
+            fd = found[0]
+        if fd not in watched:
+            raise KeyError(fd)
+        registered, reader, writer = watched[fd]
+        events = (reader is not None) * selectors.EVENT_READ
+        events |= (writer is not None) * selectors.EVENT_WRITE
+        return selectors.SelectorKey(registered, fd, events, (reader, writer))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._fds)
+        return iter(self._loop._watched_fds())
 
     def __len__(self) -> int:
-        return len(self._fds)
+        return len(self._loop._watched_fds())
 
 
 class _ReactorSelector(selectors.BaseSelector):
@@ -148,7 +161,6 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         "_internal_fds",
         "_mio_poll",
         "_old_agen_hooks",
-        "_scheduled",
         "_signal_handlers",
         "_ssock",
         "_timer_cancelled_count",
@@ -169,7 +181,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         options = LoopOptions(trigger, selector, spin, io_uring)
         if sys.version_info[:2] > stdlib.TRIED:
             stdlib.check_hooks(EventLoop, asyncio.SelectorEventLoop)
-        self._open(options, type(self).time is not EventLoop.time)
+        self._open(options)
         self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
         try:

@@ -10,14 +10,15 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
-from libc.math cimport ceil, isnan
+from libc.math cimport ceil, isinf, isnan
 
 from mioloop.reactor.core cimport *
 from mioloop.loop.sock cimport SockReactor
 from mioloop.reactor.handle cimport (
     Handle, Host, ThreadSafeHandle, TimerHandle, handle_of, items, new_handle, new_thread_safe,
     new_timer)
-from mioloop.reactor.reactor cimport Reactor, Source, Watcher
+from mioloop.reactor.reactor cimport (
+    PyTypeObject, Reactor, Source, Watcher, class_version)
 from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
@@ -25,10 +26,15 @@ from mioloop.transports.process cimport new_process_end
 from mioloop.transports.stream cimport new_stream
 from mioloop.reactor.sealed cimport seal
 
+import collections
+import os
+import time
 from asyncio import base_events, events, futures, tasks
 from selectors import EVENT_READ, EVENT_WRITE
+from types import FunctionType
 
 from mioloop import stdlib
+from mioloop.loop.scheduled import Scheduled
 
 cdef object fileobj_to_fd = stdlib.fileobj_to_fd
 
@@ -38,7 +44,6 @@ cdef extern from "Python.h":
         void *ml_meth
         int ml_flags
         const char *ml_doc
-    ctypedef struct PyTypeObject
     int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf,
@@ -46,14 +51,74 @@ cdef extern from "Python.h":
     object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
     PyObject **_PyObject_GetDictPtr(object)
     int PyObject_GenericSetAttr(object, object, PyObject *) except -1
+    PyTypeObject *Py_TYPE(object)
+    Py_ssize_t Py_REFCNT(object)
+    # Of a class derived from list: Cython's own operations on a list want exactly that.
+    object PyList_GetSlice(object, Py_ssize_t low, Py_ssize_t high)
+    int PyList_SetSlice(object, Py_ssize_t low, Py_ssize_t high, object) except -1
+    const Py_ssize_t PY_SSIZE_T_MAX
 
-cdef object std_run = events.Handle._run
+cdef enum:
+    NO_VERSION = 0xFFFFFFFF             # of a class: it has none, so that it differs each time
+
 cdef double LONGEST_SELECT_S = base_events.MAXIMUM_SELECT_TIMEOUT
+cdef object StdHandle = events.Handle
+cdef object StdTimerHandle = events.TimerHandle
+cdef object StdThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)     # 3.14
+cdef object monotonic_clock = time.monotonic
+cdef object deque = collections.deque
+
+
+cdef str asyncio_path = os.path.dirname(events.AbstractEventLoop.run_forever.__code__.co_filename)
+
+
+cdef bint is_of_stdlib(function, module, str name) except -1:
+    """Whether *function* is the one that *module* defines, and not one that a tool has put there.
+
+    A tool may have come before mioloop, so that the one which is there now proves nothing.
+    """
+    code = getattr(function, "__code__", None)
+    file = module.__name__.rpartition(".")[2] + ".py"
+    return (code is not None and code.co_name == name
+            and getattr(function, "__globals__", None) is vars(module)
+            and code.co_filename == os.path.join(asyncio_path, file))
+
+
+cdef object replaced_run(handle_class):
+    """What a tool has put at `_run` of *handle_class*, or of one of its bases; None: nothing."""
+    for cls in handle_class.__mro__:
+        run = vars(cls).get("_run")
+        if run is not None and not is_of_stdlib(run, events, "_run"):
+            return run
+    return None
+
+
+cdef inline unsigned int version_of(PyTypeObject *cls) noexcept:
+    cdef unsigned int version = class_version(cls)
+    return version if version else NO_VERSION
 
 
 cdef bint isinstance_native(handle):
     """By the real type: isinstance() believes `__class__`, which is the stdlib's."""
     return type(handle) in (Handle, TimerHandle, ThreadSafeHandle)
+
+
+cdef bint is_in(collection, thing) except -1:
+    try:
+        return thing in collection
+    except TypeError:                       # it cannot be referred to weakly, or hashed
+        return False
+
+
+cdef bint are_the_same(list a, list b) noexcept:
+    """Whether both have the same objects in the same order. Runs no code of the program."""
+    cdef Py_ssize_t i
+    if len(a) != len(b):
+        return False
+    for i in range(len(a)):
+        if a[i] is not b[i]:
+            return False
+    return True
 
 
 def run_foreign(handle):
@@ -68,8 +133,8 @@ cdef int64_t to_ns(when) except? -1:
     cdef double ns = ceil(seconds * 1e9)
     if isnan(ns):
         raise ValueError("a time to call at cannot be NaN")
-    if ns >= <double>INT64_MAX:
-        return INT64_MAX
+    if ns >= <double>INT64_MAX:             # infinity comes later than any other time
+        return INT64_MAX if isinf(seconds) else INT64_MAX - 1
     if ns <= -<double>INT64_MAX:
         return -INT64_MAX
     if ns / 1e9 < seconds:              # the product was rounded down
@@ -77,10 +142,54 @@ cdef int64_t to_ns(when) except? -1:
     return <int64_t>ns
 
 
+cdef object shown(PyObject *handle):
+    """A queued handle as the program knows it: a foreign one without ours around it."""
+    if ((<Handle>handle).callback == <PyObject *>run_foreign
+            and (<Handle>handle).arg_count == 1):
+        return <object>(<Handle>handle).arg[1]
+    return <object>handle
+
+
+cdef Handle native_handle(Reactor reactor, handle):
+    """*handle* itself, or a native one that runs it; TypeError if it is none."""
+    if isinstance_native(handle):
+        return <Handle>handle
+    if not hasattr(handle, "_run") or not hasattr(handle, "_cancelled"):
+        raise TypeError(f"an asyncio.Handle is required, not {handle!r}")
+    return handle_of(reactor, run_foreign, (handle,), None)
+
+
+cdef int push_back(Reactor reactor, Handle handle) except -1:
+    if type(handle) is TimerHandle:
+        reactor.forget_timer(<TimerHandle>handle)   # it has come from loop._scheduled
+    return reactor.push(<PyObject *>handle)
+
+
+def walk(ReadyView view, size_t first, size_t count):
+    """Iterate over the queue while it stays as it is."""
+    cdef Reactor reactor = view.reactor
+    cdef size_t i
+    for i in range(count + 1):
+        if reactor.ring_first != first or reactor.ring_count != count:
+            raise RuntimeError("deque mutated during iteration")
+        if i < count:
+            yield shown(reactor.ring[(first + i) & (reactor.ring_capacity - 1)])
+
+
 @cython.final
 cdef class ReadyView:
-    """The ready queue, as tools that know asyncio's deque look at it: loop._ready."""
+    """The ready queue, as tools that know asyncio's deque see and change it: loop._ready."""
     cdef Reactor reactor
+
+    __hash__ = None
+
+    @property
+    def __class__(self):
+        return deque
+
+    maxlen = None
+
+    # -- as often as asyncio's own turn does it ------------------------------------
 
     def __len__(self):
         return self.reactor.ring_count
@@ -88,28 +197,159 @@ cdef class ReadyView:
     def __bool__(self):
         return self.reactor.ring_count > 0
 
-    def __iter__(self):
-        cdef size_t i
-        cdef Reactor reactor = self.reactor
-        handles = []
-        for i in range(reactor.ring_count):
-            handles.append(<object>reactor.ring[
-                (reactor.ring_first + i) & (reactor.ring_capacity - 1)])
-        return iter(handles)
-
-    def append(self, Handle handle not None):
-        self.reactor.push(<PyObject *>handle)
+    def append(self, handle):
+        push_back(self.reactor, native_handle(self.reactor, handle))
 
     def popleft(self):
+        cdef PyObject *first
         if self.reactor.ring_count == 0:
-            raise IndexError("pop from an empty ready queue")
-        first = <object>self.reactor.pop()
-        Py_DECREF(first)                    # the ring's reference; ours is `first`
-        return first
+            raise IndexError("pop from an empty deque")
+        first = self.reactor.pop()
+        try:
+            return shown(first)
+        finally:
+            Py_DECREF(<object>first)        # the ring's reference
 
     def clear(self):
         while self.reactor.ring_count:
             Py_DECREF(<object>self.reactor.pop())
+
+    # -- anything else: a deque does it ---------------------------------------------
+
+    def copy(self):
+        cdef Reactor reactor = self.reactor
+        cdef size_t i
+        handles = deque()
+        for i in range(reactor.ring_count):
+            handles.append(shown(reactor.ring[
+                (reactor.ring_first + i) & (reactor.ring_capacity - 1)]))
+        return handles
+
+    cdef object change(self, method, tuple args):
+        """Let *method* of a deque change the handles, and queue what it leaves."""
+        cdef Reactor reactor = self.reactor
+        cdef size_t first = reactor.ring_first, count = reactor.ring_count
+        cdef list handles, old = []
+        changed = self.copy()
+        result = method(changed, *args)
+        handles = [native_handle(reactor, handle) for handle in changed]
+        if reactor.ring_first != first or reactor.ring_count != count:
+            raise RuntimeError("deque mutated during iteration")
+        while reactor.ring_count:
+            old.append(<object>reactor.pop())
+            Py_DECREF(old[-1])              # the ring's reference; no handle goes before the end
+        for handle in handles:
+            push_back(reactor, <Handle>handle)
+        if changed and reactor.ring_first == first:
+            self.rotate_storage()
+        return result
+
+    cdef int rotate_storage(self) except -1:
+        """Begin elsewhere in the ring, so that an iterator sees the change."""
+        cdef PyObject *first
+        cdef size_t count = self.reactor.ring_count
+        while count:
+            count -= 1
+            first = self.reactor.pop()
+            self.reactor.push(first)
+            Py_DECREF(<object>first)
+        return 0
+
+    def __iter__(self):
+        return walk(self, self.reactor.ring_first, self.reactor.ring_count)
+
+    def __reversed__(self):
+        return reversed(self.copy())
+
+    def __copy__(self):
+        return self.copy()
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("cannot pickle the ready queue of a loop")
+
+    def __getitem__(self, index):
+        return self.copy()[index]
+
+    def __setitem__(self, index, handle):
+        self.change(deque.__setitem__, (index, handle))
+
+    def __delitem__(self, index):
+        self.change(deque.__delitem__, (index,))
+
+    def __contains__(self, handle):
+        return handle in self.copy()
+
+    def __repr__(self):
+        return repr(self.copy())
+
+    def __eq__(self, other):
+        return self.copy() == as_deque(other)
+
+    def __ne__(self, other):
+        return self.copy() != as_deque(other)
+
+    def __lt__(self, other):
+        return self.copy() < as_deque(other)
+
+    def __le__(self, other):
+        return self.copy() <= as_deque(other)
+
+    def __gt__(self, other):
+        return self.copy() > as_deque(other)
+
+    def __ge__(self, other):
+        return self.copy() >= as_deque(other)
+
+    def __add__(self, other):
+        return as_deque(self) + as_deque(other)
+
+    def __mul__(self, times):
+        return self.copy() * times
+
+    def __rmul__(self, times):
+        return self.copy() * times
+
+    def __iadd__(self, handles):
+        self.change(deque.extend, (handles,))
+        return self
+
+    def __imul__(self, times):
+        self.change(deque.__imul__, (times,))
+        return self
+
+    def appendleft(self, handle):
+        self.change(deque.appendleft, (handle,))
+
+    def count(self, handle):
+        return self.copy().count(handle)
+
+    def extend(self, handles):
+        self.change(deque.extend, (as_deque(handles),))
+
+    def extendleft(self, handles):
+        self.change(deque.extendleft, (as_deque(handles),))
+
+    def index(self, handle, *between):
+        return self.copy().index(handle, *between)
+
+    def insert(self, index, handle):
+        self.change(deque.insert, (index, handle))
+
+    def pop(self):
+        return self.change(deque.pop, ())
+
+    def remove(self, handle):
+        self.change(deque.remove, (handle,))
+
+    def reverse(self):
+        self.change(deque.reverse, ())
+
+    def rotate(self, n=1):
+        self.change(deque.rotate, (n,))
+
+
+cdef object as_deque(handles):
+    return (<ReadyView>handles).copy() if type(handles) is ReadyView else handles
 
 
 @cython.final
@@ -135,8 +375,22 @@ cdef class NativeLoop(SockReactor):
 
     cdef object selector_in_use             # what a tool sees, or has put, at loop._selector
     cdef object own_selector                # the stand-in that EventLoop made for it
-    cdef bint time_overridden               # by a subclass
+    # What tools and subclasses have replaced
+    cdef bint class_has_time                # a subclass overrides it, or a tool has set it
+    cdef bint class_has_call_at
+    cdef bint class_has_call_soon
+    cdef bint time_of_base_replaced         # a tool has put another one at BaseEventLoop.time
+    cdef bint time_replaced                 # on the class or the instance
+    cdef bint call_at_replaced
+    cdef bint call_soon_replaced
     cdef object run_hook                    # what stands at Handle._run, if it was replaced
+    cdef object timer_run_hook              # at TimerHandle._run
+    cdef object thread_safe_run_hook
+    cdef Handle hooked                      # that one of these runs now
+    cdef list timers_known                  # the handles in shown_timers when we looked last,
+    cdef list timers_of_known               # and the timers that they stand for
+    cdef bint ready_given                   # BaseEventLoop.__init__() has assigned its queue,
+    cdef bint scheduled_given               # and its list of timers
 
     # The attributes that BaseEventLoop's own code uses. It assigns some of them in its
     # __init__, where ours win.
@@ -145,14 +399,21 @@ cdef class NativeLoop(SockReactor):
     cdef public object _task_factory
     cdef public object slow_callback_duration
 
-    def _open(self, options, is_subclass_with_time):
+    def __cinit__(self, *args, **kwargs):
+        self.timer_class = <PyTypeObject *>StdTimerHandle
+        self.thread_safe_class = <PyTypeObject *>StdThreadSafeHandle
+        self.class_version = NO_VERSION
+        self.timer_class_version = self.thread_safe_class_version = NO_VERSION
+
+    def _open(self, options):
         """Make the Poll; before BaseEventLoop.__init__(), which registers the self-pipe."""
-        self.time_overridden = is_subclass_with_time
         self.open_reactor(options.selector, options.trigger, options.spin, options.io_uring)
 
     def _close_native(self):
         self.own_selector = None
         self.close_reactor()
+        self._show_timers()                 # a tool that still has the list finds none
+        self.shown_timers = self.timers_known = self.timers_of_known = None
 
     # -- scheduling: any call of it; the usual ones are below, after the class --------
 
@@ -162,7 +423,7 @@ cdef class NativeLoop(SockReactor):
         if self.debug:
             self._check_thread()
             self._check_callback(callback, "call_soon")
-        return self.soon(callback, args, context)
+        return SockReactor.soon(self, callback, args, context)
 
     def call_soon_threadsafe(self, callback, *args, context=None):
         if self.closed:
@@ -180,7 +441,10 @@ cdef class NativeLoop(SockReactor):
     def call_later(self, delay, callback, *args, context=None):
         if delay is None:
             raise TypeError("delay must not be None")
-        return self.add_timer(self.seconds() + delay, callback, args, context, "call_later")
+        when = self.seconds() + delay
+        if self.call_at_replaced:
+            return self.call_at(when, callback, *args, context=context)
+        return self.add_timer(when, callback, args, context, "call_later")
 
     def call_at(self, when, callback, *args, context=None):
         if when is None:
@@ -211,6 +475,10 @@ cdef class NativeLoop(SockReactor):
         return self.closed
 
     def time(self):
+        if class_version(Py_TYPE(self)) != self.class_version:
+            self.look_at_class()
+        if self.time_of_base_replaced:
+            return super(NativeLoop, self).time()
         return self.monotonic() / 1e9
 
     # -- hooks of the inherited code -------------------------------------------------
@@ -221,15 +489,13 @@ cdef class NativeLoop(SockReactor):
 
     def _run_once(self):
         """One turn; the one that run_forever() starts goes on until stop()."""
-        if self.slow_run != (self.debug or self.run_hook is not None):
-            self.choose_run()
         self.run_turns()
 
     def _turn_until_stopped(self, bint begins):
         """Around run_forever(): the next _run_once() is the whole run."""
         if begins:
-            self.run_hook = events.Handle._run if events.Handle._run is not std_run else None
-            self.choose_run()
+            if self.slow_run or events.Handle is not StdHandle:
+                self.look_for_hooks()       # a replaced class has another version tag
             self.check_run_once()
         self.run_until_stopped = begins
 
@@ -323,15 +589,13 @@ cdef class NativeLoop(SockReactor):
         self.dispatch()
 
     def _call_soon(self, callback, args, context):
-        return self.soon(callback, tuple(args), context)
+        return SockReactor.soon(self, callback, tuple(args), context)
 
     def _add_callback(self, handle):
         if handle._cancelled:
             return
-        if not isinstance_native(handle):
-            # The stdlib made it itself: a signal handler's, for instance.
-            handle = handle_of(self, run_foreign, (handle,), None)
-        self.push(<PyObject *>handle)
+        # The stdlib makes some itself: a signal handler's, for instance.
+        push_back(self, native_handle(self, handle))
 
     def _add_callback_signalsafe(self, handle):
         self._add_callback(handle)
@@ -350,25 +614,65 @@ cdef class NativeLoop(SockReactor):
         return self.watch(fd, True, callback, args, context)
 
     def _remove_reader(self, fd):
-        return not self.closed and self.unwatch_fd(fileobj_to_fd(fd), False)
+        return not self.closed and self.unwatch(fd, False)
 
     def _remove_writer(self, fd):
-        return not self.closed and self.unwatch_fd(fileobj_to_fd(fd), True)
+        return not self.closed and self.unwatch(fd, True)
 
     cdef Handle watch(self, fileobj, bint writing, callback, tuple args, context):
+        cdef Watcher watcher
+        cdef Handle handle
         self._check_closed()
-        return self.watch_fd(fileobj_to_fd(fileobj), writing,
-                             handle_of(self, callback, args, context))
+        try:
+            fd = fileobj_to_fd(fileobj)
+        except ValueError:
+            watcher = self.watcher_of_closed(fileobj)
+            if watcher is None:
+                raise
+            handle = handle_of(self, callback, args, context)
+            if writing and watcher.writer is not None:      # only the callback is another one
+                watcher.writer.cancel()
+                watcher.writer = handle
+                return handle
+            if not writing and watcher.reader is not None:
+                watcher.reader.cancel()
+                watcher.reader = handle
+                return handle
+            return self.watch_fd(watcher.fd, writing, handle, fileobj)
+        return self.watch_fd(fd, writing, handle_of(self, callback, args, context), fileobj)
+
+    cdef bint unwatch(self, fileobj, bint writing) except -1:
+        cdef Watcher watcher
+        try:
+            fd = fileobj_to_fd(fileobj)
+        except ValueError:
+            watcher = self.watcher_of_closed(fileobj)
+            if watcher is not None:
+                self.remember_displaced(fileobj)
+                return self.unwatch_fd(watcher.fd, writing)
+            if self.displaced is None or not is_in(self.displaced, fileobj):
+                raise
+            return False
+        return self.unwatch_fd(fd, writing)
+
+    cdef Watcher watcher_of_closed(self, fileobj):
+        """The watcher that *fileobj*, which has no descriptor any more, was given to (R96)."""
+        for fd in self.token_by_fd:
+            source = self.source_of(fd)
+            if isinstance(source, Watcher) and (<Watcher>source).fileobj is fileobj:
+                return <Watcher>source
+        return None
 
     def _watched_fds(self):
-        """fd -> (reader, writer), as add_reader() and add_writer() set them."""
+        """fd -> (fileobj, reader, writer), as add_reader() and add_writer() set them."""
+        cdef Watcher watcher
         fds = {}
         for fd in self.token_by_fd:
             source = self.source_of(fd)
             if isinstance(source, Watcher):
-                callbacks = ((<Watcher>source).reader, (<Watcher>source).writer)
-                if any(callbacks):          # neither: it is kept for sock_*()
-                    fds[fd] = callbacks
+                watcher = <Watcher>source
+                if watcher.reader is not None or watcher.writer is not None:
+                    fds[fd] = watcher.fileobj, watcher.reader, watcher.writer
         return fds
 
     def _transport_of_fd(self, int fd):
@@ -465,8 +769,90 @@ cdef class NativeLoop(SockReactor):
         return view
 
     @_ready.setter
-    def _ready(self, value):
-        """BaseEventLoop.__init__() assigns its empty deque; the queue is ours."""
+    def _ready(self, queue):
+        """BaseEventLoop.__init__() assigns an empty deque; no other queue can be used."""
+        if self.ready_given and not (
+                type(queue) is ReadyView and (<ReadyView>queue).reactor is self):
+            raise AttributeError(
+                "the ready queue of a mioloop loop cannot be replaced: change loop._ready in place")
+        self.ready_given = True
+
+    @property
+    def _scheduled(self):
+        if self.shown_timers is None:
+            self.timers_known, self.timers_of_known = [], []
+            self.shown_timers = Scheduled(self)
+        self.show_timers()
+        return self.shown_timers
+
+    @_scheduled.setter
+    def _scheduled(self, timers):
+        """BaseEventLoop.__init__() assigns an empty list; no other list can be used."""
+        if self.scheduled_given and timers is not self.shown_timers:
+            raise AttributeError(
+                "the timers of a mioloop loop cannot be replaced: change loop._scheduled in place")
+        self.scheduled_given = True
+
+    def _show_timers(self):
+        if self.shown_timers is not None:
+            self.show_timers()
+
+    cdef int show_timers(self) except -1:
+        """Make what a tool has done to loop._scheduled, and show the timers that there are."""
+        view = self.shown_timers
+        cdef list now = PyList_GetSlice(view, 0, PY_SSIZE_T_MAX)
+        cdef list known = self.timers_known, of_known = self.timers_of_known
+        try:
+            if not are_the_same(now, known):
+                self.timers_known = now         # before any code of the program runs
+                self.take_timers_over(now, known, of_known)
+        finally:
+            of_known = self.timers_in_order()
+            known = [shown(<PyObject *>timer) for timer in of_known]
+            self.timers_known, self.timers_of_known = known, of_known
+            if not are_the_same(PyList_GetSlice(view, 0, PY_SSIZE_T_MAX), known):
+                PyList_SetSlice(view, 0, PY_SSIZE_T_MAX, known)
+        return 0
+
+    cdef int take_timers_over(self, list now, list known, list of_known) except -1:
+        there = {id(handle) for handle in now}
+        for handle, timer in zip(known, of_known):
+            if id(handle) not in there:
+                self.forget_timer(<TimerHandle>timer)
+        there = {id(handle) for handle in known}
+        for handle in now:
+            if id(handle) not in there:
+                there.add(id(handle))
+                self.schedule_again(handle)
+        return 0
+
+    cdef int schedule_again(self, handle) except -1:
+        """A tool has put *handle* into loop._scheduled."""
+        cdef PyObject *made
+        self._check_closed()
+        when = getattr(handle, "_when", None)
+        if when is None or not hasattr(handle, "_run"):
+            raise TypeError(f"an asyncio.TimerHandle is required, not {handle!r}")
+        deadline_ns = to_ns(when)
+        if type(handle) is TimerHandle and (<Handle>handle).host == <PyObject *>self:
+            made = <PyObject *>handle
+            Py_INCREF(handle)
+        else:
+            args = (handle,)
+            made = new_timer(self, <PyObject *>when, <PyObject *>run_foreign, items(args), 1, NULL)
+        self.schedule(made, deadline_ns)
+        Py_DECREF(<object>made)
+        return 0
+
+    cdef list timers_in_order(self):
+        cdef TimerHandle timer
+        cdef size_t i
+        order = []
+        for i in range(self.timers.count):
+            timer = <TimerHandle>self.timers.heap[i].timer.owner
+            order.append((timer.timer.deadline_ns, timer.timer.sequence, timer))
+        order.sort()                        # no two have the same number in the sequence
+        return [timer for _, _, timer in order]
 
     @property
     def _stopping(self):
@@ -495,8 +881,34 @@ cdef class NativeLoop(SockReactor):
 
     # -- the slow path: debug mode, monitors, replaced clocks ------------------------------
 
+    cdef int serve_tools(self) except -1:
+        if (class_version(self.timer_class) != self.timer_class_version
+                or class_version(self.thread_safe_class) != self.thread_safe_class_version):
+            self.look_for_hooks()
+        if class_version(Py_TYPE(self)) != self.class_version:
+            self.look_at_class()
+        if self.shown_timers is not None:
+            self.show_timers()
+            if Py_REFCNT(self.shown_timers) == 1:       # no tool has it any more
+                self.shown_timers = self.timers_known = self.timers_of_known = None
+        return 0
+
+    cdef int look_for_hooks(self) except -1:
+        """Look whether a tool has replaced _run of asyncio's handles."""
+        self.run_hook = replaced_run(events.Handle)
+        self.timer_run_hook = replaced_run(events.TimerHandle)
+        self.thread_safe_run_hook = replaced_run(
+            getattr(events, "_ThreadSafeHandle", events.Handle))
+        # To look an attribute up gives a class its version tag.
+        StdTimerHandle._run, StdThreadSafeHandle._run
+        self.timer_class_version = version_of(self.timer_class)
+        self.thread_safe_class_version = version_of(self.thread_safe_class)
+        return self.choose_run()
+
     cdef int choose_run(self) except -1:
-        self.slow_run = self.debug or self.run_hook is not None
+        self.slow_run = (self.debug or self.run_hook is not None
+                         or self.timer_run_hook is not None
+                         or self.thread_safe_run_hook is not None)
         return 0
 
     cdef int run_slowly(self, Handle handle) except -1:
@@ -505,13 +917,41 @@ cdef class NativeLoop(SockReactor):
         if self.debug:
             self._current_handle = handle
         try:
-            if self.run_hook is not None:
-                self.run_hook(handle)
-            else:
-                handle.run()
+            self.run_by_tool(handle)
         finally:
             self._current_handle = None
         self.log_if_slow(handle, began_ns)
+        return 0
+
+    cdef int run_by_hand(self, Handle handle) except -1:
+        if self.hooked is handle:           # the tool calls what it has replaced
+            return handle.run()
+        self.look_around()
+        return self.run_by_tool(handle)
+
+    cdef int run_by_tool(self, Handle handle) except -1:
+        """Run *handle* by what stands at _run of the class that it shows."""
+        cdef Handle outer = self.hooked
+        hook = self.run_hook
+        if type(handle) is TimerHandle:
+            hook = self.timer_run_hook
+        elif type(handle) is ThreadSafeHandle:
+            hook = self.thread_safe_run_hook
+        if hook is None:
+            return handle.run()
+        self.hooked = handle
+        if type(handle) is ThreadSafeHandle:
+            (<ThreadSafeHandle>handle).begin()
+        try:
+            if type(hook) is FunctionType:
+                hook(handle)
+            else:                           # as an attribute of the handle would be called
+                get = getattr(type(hook), "__get__", None)
+                (hook if get is None else get(hook, handle, handle.__class__))()
+        finally:
+            self.hooked = outer
+            if type(handle) is ThreadSafeHandle:
+                (<ThreadSafeHandle>handle).end()
         return 0
 
     cdef int serve_slowly(self, Source source, uint32_t ready) except -1:
@@ -527,23 +967,63 @@ cdef class NativeLoop(SockReactor):
             base_events.logger.warning("Executing %s took %.3f seconds", text, took_s)
         return 0
 
-    cdef inline bint clock_replaced(self) except -1:
+    cdef inline int look_for_overrides(self) except -1:
+        """Make the flags true of what the class and the instance have now."""
         cdef PyObject **instance_dict
-        if self.time_overridden:
-            return True
+        if class_version(Py_TYPE(self)) != self.class_version:
+            self.look_at_class()
         instance_dict = _PyObject_GetDictPtr(self)      # it is not made only to look into it
-        if instance_dict == NULL or instance_dict[0] == NULL:
-            return False
-        return "time" in <dict>instance_dict[0]
+        if instance_dict != NULL and instance_dict[0] != NULL:
+            self.look_at_instance(<dict>instance_dict[0])
+        return 0
+
+    cdef int look_at_instance(self, dict own) except -1:
+        # Home Assistant sets loop.time = time.monotonic, which is the clock that we have.
+        self.time_replaced = self.class_has_time or (
+            own.get("time", monotonic_clock) is not monotonic_clock)
+        self.call_at_replaced = self.class_has_call_at or "call_at" in own
+        self.call_soon_replaced = self.class_has_call_soon or "call_soon" in own
+        return 0
+
+    cdef int look_at_class(self) except -1:
+        """Our class is another one, or was changed, since we looked last."""
+        cls = type(self)
+        self.time_of_base_replaced = not is_of_stdlib(
+            base_events.BaseEventLoop.time, base_events, "time")
+        clock = cls.time                    # to look it up gives the class its version tag
+        self.class_has_time = self.time_of_base_replaced or (
+            clock is not native_time and clock is not monotonic_clock)
+        method = cls.call_at
+        self.class_has_call_at = method is not usual_call_at and method is not any_call_at
+        method = cls.call_soon
+        self.class_has_call_soon = method is not usual_call_soon and method is not any_call_soon
+        self.time_replaced = self.class_has_time
+        self.call_at_replaced = self.class_has_call_at
+        self.call_soon_replaced = self.class_has_call_soon
+        self.check_run_once()
+        self.check_selector()
+        self.class_version = version_of(Py_TYPE(self))
+        return 0
+
+    cdef object soon(self, callback, tuple args, context):
+        """A transport schedules a call: by the program's own call_soon(), if there is one."""
+        self.look_for_overrides()
+        if not self.call_soon_replaced:
+            return SockReactor.soon(self, callback, args, context)
+        if context is None:
+            return self.call_soon(callback, *args)
+        return self.call_soon(callback, *args, context=context)
 
     cdef seconds(self):
         """loop.time(), by whoever defines it (R6)."""
-        if self.clock_replaced():
+        self.look_for_overrides()
+        if self.time_replaced:
             return self.time()
         return self.monotonic() / 1e9
 
     cdef int64_t now(self) except? -1:
-        if self.clock_replaced():
+        self.look_for_overrides()
+        if self.time_replaced:
             return to_ns(self.time())
         return self.monotonic()
 
@@ -611,6 +1091,9 @@ cdef PyObject *any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize
 
 cdef object native_run_once = NativeLoop._run_once
 cdef object native_process_events = NativeLoop._process_events
+cdef object native_time = NativeLoop.time
+cdef object usual_call_soon = None      # what take_usual_calls() has given the class
+cdef object usual_call_at = None
 cdef object any_call_soon = NativeLoop.call_soon
 cdef object any_call_soon_threadsafe = NativeLoop.call_soon_threadsafe
 cdef object any_call_later = NativeLoop.call_later
@@ -652,9 +1135,13 @@ cdef PyObject *call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_s
 
 cdef PyObject *call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                           PyObject *kwnames) except NULL:
-    if not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
+    if (not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None
+            or loop.call_at_replaced):
         return any_call(any_call_later, loop, args, count, kwnames)
-    return usual_timer(loop, loop.seconds() + <object>args[0], args, count, kwnames)
+    when = loop.seconds() + <object>args[0]
+    if loop.call_at_replaced:               # seconds() has found that just now
+        return any_call(any_call_later, loop, args, count, kwnames)
+    return usual_timer(loop, when, args, count, kwnames)
 
 
 cdef PyObject *call_at(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
@@ -733,10 +1220,12 @@ def take_usual_calls(loop_type):
     They are made for that very type: the interpreter calls a C method without a detour only if
     the object's type is the one that the method was made for.
     """
+    global usual_call_soon, usual_call_at
     cdef int i
     for i in range(USUAL_METHODS):
         setattr(loop_type, usual_methods[i].ml_name.decode(),
                 PyDescr_NewMethod(<PyTypeObject *>loop_type, &usual_methods[i]))
+    usual_call_soon, usual_call_at = loop_type.call_soon, loop_type.call_at
 
 
 seal(ReadyView)

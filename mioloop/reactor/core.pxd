@@ -49,6 +49,7 @@ cdef extern from "mio.h" nogil:
 
     ctypedef struct mio_timer:
         int64_t deadline_ns
+        uint64_t sequence
         size_t position
         void *owner
 

@@ -8,6 +8,20 @@ from mioloop.reactor.core cimport (
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle
 
 
+cdef extern from *:
+    """
+    /* 0: the class has none now, because it has just been changed. Since 3.13 the flag
+     * Py_TPFLAGS_VALID_VERSION_TAG says nothing; every version sets the tag to 0. */
+    static inline unsigned int mio_class_version(PyTypeObject *type)
+    {
+        return type->tp_version_tag;
+    }
+    """
+    ctypedef struct PyTypeObject
+    unsigned int class_version "mio_class_version"(PyTypeObject *) noexcept
+    PyTypeObject *class_of "Py_TYPE"(object)
+
+
 cdef enum:
     READ_SIZE = 262144      # of the buffer that reads share
     COPY_BELOW = 65536      # a smaller read is copied into bytes of its own size
@@ -48,6 +62,7 @@ cdef class Watcher(Source):
     """The reader and writer callbacks of one descriptor that is somebody else's."""
     cdef Handle reader
     cdef Handle writer
+    cdef object fileobj                     # add_reader()'s, while there is a reader or writer
     cdef uint32_t interest(self) noexcept   # what someone waits for now
     cdef int update(self, Reactor reactor) except -1    # tell the poll
     cdef int give_way(self, Reactor reactor, Source successor) except -1
@@ -112,6 +127,13 @@ cdef class Reactor(Host):
     cdef bint slow_run                  # debug mode, or someone replaced Handle._run
     cdef bint goes_by_selector          # a tool replaced loop._selector, or a part of it
     cdef bint leaves_native_run         # _run_once() was replaced: run_forever() calls it each turn
+    cdef PyTypeObject *timer_class      # asyncio.TimerHandle, and what a thread's call makes
+    cdef PyTypeObject *thread_safe_class
+    cdef unsigned int timer_class_version   # those that the loop knows: see look_around()
+    cdef unsigned int thread_safe_class_version
+    cdef unsigned int class_version         # of our own class, when we looked last
+    cdef object shown_timers            # loop._scheduled, while a tool may change it, or None
+    cdef object displaced               # a WeakSet of closed fileobjs whose watches are gone, or None
     cdef bint run_until_stopped         # the next run_turns() goes on until stopping
     cdef int turns_since_poll
     cdef int64_t polled_ns              # when the last poll returned
@@ -167,7 +189,23 @@ cdef class Reactor(Host):
             self.flush()
         return 0
 
-    cdef Handle soon(self, object callback, tuple args, object context)
+    @cython.final
+    cdef inline int look_around(self) except -1:
+        """Once a turn: has a tool replaced Handle._run or a method of the loop, or taken
+        loop._scheduled?
+
+        A class has another version tag after each change of one of its attributes, or one of its
+        bases'.
+        """
+        if (class_version(self.timer_class) != self.timer_class_version
+                or class_version(self.thread_safe_class) != self.thread_safe_class_version
+                or class_version(class_of(self)) != self.class_version
+                or self.shown_timers is not None):
+            self.serve_tools()
+        return 0
+
+    cdef int serve_tools(self) except -1
+    cdef object soon(self, object callback, tuple args, object context)
     cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1
     cdef int wake(self) except -1
     cdef int run_turns(self) except -1
@@ -183,8 +221,9 @@ cdef class Reactor(Host):
     cdef int drained(self, Source source, uint32_t ready) except -1
     cdef int serve_again(self, Source source, uint32_t ready) except -1
     cdef int flush_soon(self, Source source) except -1
-    cdef Handle watch_fd(self, int fd, bint writing, Handle handle)
+    cdef Handle watch_fd(self, int fd, bint writing, Handle handle, object fileobj)
     cdef bint unwatch_fd(self, int fd, bint writing) except -1
+    cdef int remember_displaced(self, object fileobj) except -1
 
     # one turn
     cdef int turn(self) except -1

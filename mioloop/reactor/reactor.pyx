@@ -24,6 +24,16 @@ from mioloop.reactor.sealed cimport seal
 
 import errno
 import os
+import weakref
+
+cdef inline int64_t until(int64_t deadline_ns, int64_t now_ns) noexcept nogil:
+    """From now to the deadline; 0 if it has passed. A replaced clock may be anywhere."""
+    if deadline_ns <= now_ns:
+        return 0
+    if now_ns < 0 and deadline_ns > INT64_MAX + now_ns:
+        return INT64_MAX
+    return deadline_ns - now_ns
+
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
@@ -38,7 +48,7 @@ cdef extern from *:
     ctypedef int (*visitproc)(PyObject *, void *) noexcept
     ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
     ctypedef int (*inquiry)(PyObject *) noexcept
-    ctypedef struct PyTypeObject:
+    ctypedef struct NativeType "PyTypeObject":
         traverseproc tp_traverse
         inquiry tp_clear
 
@@ -269,7 +279,7 @@ cdef class Reactor(Host):
         self.ring_first = 0
         return 0
 
-    cdef Handle soon(self, object callback, tuple args, object context):
+    cdef object soon(self, object callback, tuple args, object context):
         handle = handle_of(self, callback, args, context)
         self.push(<PyObject *>handle)
         return handle
@@ -310,6 +320,10 @@ cdef class Reactor(Host):
     cdef int64_t monotonic(self) noexcept:
         return mio_clock_now()
 
+    cdef int serve_tools(self) except -1:
+        """The loop overrides this."""
+        return 0
+
     # -- one turn ----------------------------------------------------------
 
     cdef int run_turns(self) except -1:
@@ -341,6 +355,7 @@ cdef class Reactor(Host):
         cdef size_t queued, due
 
         self.turns += 1
+        self.look_around()
         if self.goes_by_selector:
             return self.turn_by_selector()
         if not (self.ring_count or self.stopping or self.has_pending()):
@@ -441,17 +456,16 @@ cdef class Reactor(Host):
 
     cdef int64_t until_next_timer(self) except? -2:
         """How long a poll may wait, in ns; -1: for ever."""
-        cdef int64_t now, deadline
+        cdef int64_t now
 
         if self.timers.count == 0:
             return -1
         now = self.now()
         if self.timers.count == 0:              # now() may run Python code, which cancels timers
             return -1
-        deadline = mio_timers_first(&self.timers).deadline_ns
-        if deadline <= now or self.ring_count:  # and other code may have queued callbacks
+        if self.ring_count:                     # or queues callbacks
             return 0
-        return INT64_MAX if now < 0 and deadline > INT64_MAX + now else deadline - now
+        return until(mio_timers_first(&self.timers).deadline_ns, now)
 
     cdef int make_event_room(self) except -1:
         """Move what is not dispatched to the front, and make room for every source behind it."""
@@ -521,8 +535,8 @@ cdef class Reactor(Host):
             return self.poll_into_room(timeout_ns)
         began_ns = now_ns = mio_clock_now()
         until_ns = began_ns + self.spin_budget_ns
-        if timeout_ns >= 0:
-            until_ns = min(until_ns, began_ns + timeout_ns)
+        if 0 <= timeout_ns < self.spin_budget_ns:
+            until_ns = began_ns + timeout_ns
         # A poll that was woken has no event to show: wake() clears `parked` before it writes.
         while n == 0 and self.parked and now_ns < until_ns:
             n = self.poll_into_room(0)
@@ -736,6 +750,7 @@ cdef class Reactor(Host):
             raise RuntimeError("Event loop is closed")
         stale = self.source_of(fd)
         if isinstance(stale, Watcher):      # closed without remove_reader(), number used again
+            self.remember_displaced((<Watcher>stale).fileobj)
             (<Watcher>stale).give_way(self, source)
         check(mio_slab_insert(&self.slab, <void *>source, &source.token))
         source.attached = True
@@ -854,8 +869,11 @@ cdef class Reactor(Host):
 
     # -- descriptors of others: add_reader() and its kin ---------------------
 
-    cdef Handle watch_fd(self, int fd, bint writing, Handle handle):
-        """Set the reader or writer callback of *fd*, level-triggered."""
+    cdef Handle watch_fd(self, int fd, bint writing, Handle handle, object fileobj):
+        """Set the reader or writer callback of *fd*, level-triggered.
+
+        *fileobj*: what the program calls it, by which it is found when it has been closed (R96).
+        """
         cdef Watcher watcher
         cdef Handle old = None
         cdef Source source = self.source_of(fd)
@@ -878,9 +896,25 @@ cdef class Reactor(Host):
             if source is None:
                 self.release(watcher, False)
             raise
+        if watcher.fileobj is not fileobj:
+            if watcher.fileobj is not None:
+                self.remember_displaced(watcher.fileobj)
+            watcher.fileobj = fileobj
         if old is not None:
             old.cancel()
         return handle
+
+    cdef int remember_displaced(self, object fileobj) except -1:
+        """Its watch is gone: remove_reader(fileobj) gives False, though it has been closed."""
+        if fileobj is None or isinstance(fileobj, int):
+            return 0
+        if self.displaced is None:
+            self.displaced = weakref.WeakSet()
+        try:
+            self.displaced.add(fileobj)
+        except TypeError:                   # it cannot be referred to weakly, or hashed
+            pass
+        return 0
 
     cdef bint unwatch_fd(self, int fd, bint writing) except -1:
         """Drop the reader or writer callback of *fd*; False if there was none."""
@@ -896,6 +930,8 @@ cdef class Reactor(Host):
             old, watcher.reader = watcher.reader, None
         if old is None:
             return False
+        if watcher.reader is None and watcher.writer is None:
+            watcher.fileobj = None
         old.cancel()
         if watcher.interest() == 0:
             self.release(watcher, False)
@@ -903,7 +939,10 @@ cdef class Reactor(Host):
             try:
                 watcher.update(self)
             except OSError:                 # closed by its owner: nothing left to watch
-                watcher.give_way(self, None)
+                if watcher.reader is None and watcher.writer is None:
+                    watcher.give_way(self, None)
+                else:                       # the other one is still to be removed
+                    self.unregister(watcher)
         return True
 
     def _burst_from(self, int least):
@@ -1001,10 +1040,10 @@ cdef int clear(PyObject *self) noexcept:
     return cython_clear(self)
 
 
-cython_traverse = (<PyTypeObject *>Reactor).tp_traverse
-cython_clear = (<PyTypeObject *>Reactor).tp_clear
-(<PyTypeObject *>Reactor).tp_traverse = traverse
-(<PyTypeObject *>Reactor).tp_clear = clear
+cython_traverse = (<NativeType *>Reactor).tp_traverse
+cython_clear = (<NativeType *>Reactor).tp_clear
+(<NativeType *>Reactor).tp_traverse = traverse
+(<NativeType *>Reactor).tp_clear = clear
 
 seal(Source)
 seal(Watcher)

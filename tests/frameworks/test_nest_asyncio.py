@@ -1,4 +1,4 @@
-"""An unmodified nest_asyncio: run_until_complete() inside a running loop, as notebooks use it.
+"""Unmodified nest_asyncio and nest_asyncio2: run_until_complete() inside a running loop, as notebooks use it.
 
 It patches asyncio for the whole process, so that each test has a process of its own.
 """
@@ -11,15 +11,13 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("nest_asyncio")
-
 PROGRAM = """
 import asyncio
 import socket
 import sys
 
 import mioloop
-import nest_asyncio
+nest = __import__(sys.argv.pop(1))
 
 
 async def echo(reader, writer):
@@ -52,16 +50,19 @@ async def nested(depth):
 
 
 mioloop.install(**dict(argument.split("=") for argument in sys.argv[1:]))
-nest_asyncio.apply()
+nest.apply()
 print(asyncio.run(nested(3)))
 """
 
 
 @pytest.mark.known_difference("uvloop", "is no BaseEventLoop, and is refused")
-def test_loop_runs_inside_itself(loop_kind: Any) -> None:
+@pytest.mark.parametrize("module", ["nest_asyncio", "nest_asyncio2"])
+def test_loop_runs_inside_itself(loop_kind: Any, module: str) -> None:
+    """R100: callbacks, timers, sockets and threads in nested runs."""
+    pytest.importorskip(module)
     options = [f"{name}={value}" for name, value in loop_kind.options.items()]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, *options],
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, module, *options],
         capture_output=True,
         text=True,
         timeout=60,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import tempfile
+import weakref
 
 import pytest
 from waiting import run_until
@@ -392,3 +394,102 @@ def test_watch_callback_sees_its_context(loop, pair):
     run_until(loop, lambda: seen)
     loop.remove_reader(left)
     assert seen == ["adding"]
+
+
+@pytest.mark.known_difference("uvloop", "looks for the number only")
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+def test_closed_object_is_found_by_its_identity(loop, pair, direction):
+    """R96: remove_*() after close() gives True, as it does before."""
+    left, _ = pair
+    getattr(loop, f"add_{direction}")(left, print)
+    left.close()
+    assert getattr(loop, f"remove_{direction}")(left) is True
+    turns(loop)
+
+
+@pytest.mark.known_difference("uvloop", "looks for the number only", strict=False)
+def test_closed_object_that_was_never_watched_is_refused(loop, pair):
+    """R96: ValueError, as for anything else that is no descriptor; also if its number was watched."""
+    left, right = pair
+    loop.add_reader(left.fileno(), print)
+    left.close()
+    right.close()
+    for closed in pair:
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            loop.remove_reader(closed)
+
+
+@pytest.mark.known_difference("asyncio", "OSError, or ValueError, from the second on")
+@pytest.mark.known_difference("uvloop", "looks for the number only")
+def test_closed_object_gives_true_once_for_each_direction(loop, pair):
+    """R96: a reader and a writer are removed one by one; after that there is none."""
+    left, _ = pair
+    loop.add_reader(left, print)
+    loop.add_writer(left, print)
+    left.close()
+    assert (loop.remove_reader(left), loop.remove_reader(left)) == (True, False)
+    assert (loop.remove_writer(left), loop.remove_writer(left)) == (True, False)
+    turns(loop)
+
+
+@pytest.mark.known_difference("asyncio", "takes the watch of the new owner away")
+@pytest.mark.known_difference("uvloop", "looks for the number only", run=False)
+def test_closed_object_does_not_take_the_watch_of_its_numbers_next_owner(loop, pair):
+    """R29, R96: the old object finds nothing any more, and the new one is still watched."""
+    left, right = pair
+    number = left.fileno()
+    loop.add_reader(left, print)
+    left.close()
+    received = []
+    other, peer = socket.socketpair()
+    with other, peer:
+        if other.fileno() != number:
+            os.dup2(other.fileno(), number)
+        with socket.socket(fileno=number) if other.fileno() != number else other as new:
+            new.setblocking(False)
+            loop.add_reader(new, drain, new, received)
+            assert loop.remove_reader(left) is False
+            peer.send(b"x")
+            run_until(loop, lambda: received)
+            assert loop.remove_reader(new) is True
+
+
+@pytest.mark.known_difference("uvloop", "has no selector", run=False)
+def test_selector_finds_a_closed_object_by_its_identity(loop, pair):
+    """R96: get_key() and get_map(), and what cannot be found there."""
+    left, right = pair
+    loop.add_reader(left, print)
+    keys = loop._selector.get_map()
+    number = left.fileno()
+    assert keys[left] == keys[number] == loop._selector.get_key(left)
+    assert keys[left].fileobj is left and right not in keys
+    with pytest.raises(KeyError):
+        loop._selector.get_key(right)
+    left.close()
+    assert left in keys and keys[left].fd == number and loop._selector.get_key(left).fd == number
+    loop.add_reader(left, id)               # only the callback is another one
+    assert keys[left].data[0]._callback is id
+    assert loop.remove_reader(left) is True
+    with pytest.raises(ValueError):
+        keys[left]
+    with pytest.raises(ValueError):
+        loop.add_reader(left, print)
+
+
+def test_watched_object_is_let_go_with_its_watch(loop, pair):
+    """R96: the loop keeps it only while it is watched."""
+    left, _ = pair
+
+    class Watched:
+        def fileno(self):
+            return left.fileno()
+
+    watched = Watched()
+    gone = weakref.ref(watched)
+    loop.add_reader(watched, print)
+    loop.add_writer(watched, print)
+    loop.remove_reader(watched)
+    loop.remove_writer(watched)
+    del watched
+    gc.collect()
+    assert gone() is None

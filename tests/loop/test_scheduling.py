@@ -10,6 +10,7 @@ import math
 import socket
 import time
 import weakref
+from fractions import Fraction
 
 import pytest
 
@@ -336,3 +337,29 @@ def test_loop_that_waits_uses_no_processor_time(loop):
         used = time.process_time() - before
         loop.remove_reader(left)
     assert used < 0.1
+
+
+@pytest.mark.known_difference("uvloop", "OverflowError, or another order", strict=False)
+def test_delays_at_both_ends_of_the_range_freeze_nothing(loop):
+    """R4: -inf, -1e300 and large integers are due at once; inf and 1e300 never; others go on."""
+    ran = []
+    past = [-float("inf"), -1e300, -1e10, -(2**80), Fraction(-1, 3), False]
+    future = [float("inf"), 1e300, 1e10, 2**80, Fraction(10**9)]
+    handles = [loop.call_later(delay, ran.append, delay) for delay in past + future]
+    handles += [loop.call_at(when, ran.append, when) for when in (-float("inf"), float("inf"))]
+    began = time.monotonic()
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    assert time.monotonic() - began < 5
+    assert sorted(ran) == sorted([*past, -float("inf")])
+    for handle in handles:
+        handle.cancel()
+
+
+@pytest.mark.known_difference("asyncio", "takes it, and what it does to the order is not defined")
+@pytest.mark.known_difference("uvloop", "takes it", strict=False)
+def test_nan_is_no_time(loop):
+    """R4: ValueError, before it can do harm."""
+    for schedule in (loop.call_later, loop.call_at):
+        with pytest.raises(ValueError):
+            schedule(float("nan"), print)

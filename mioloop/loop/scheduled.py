@@ -1,0 +1,55 @@
+"""loop._scheduled: the timers, in the list that tools know from asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mioloop.loop.schedule import NativeLoop
+
+
+class Scheduled(list[Any]):
+    """A list of the loop's timers, the next one first.
+
+    The timers are in the loop's own heap. Before each look at this list it is made to show them,
+    and each change of it is made in the heap, at the latest when the next turn begins: heapq
+    changes a list without asking it.
+    """
+
+    __slots__ = ("_loop",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, loop: NativeLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"cannot pickle or copy {type(self).__name__!r} objects: use copy()")
+
+
+def _in_step(name: str) -> Callable[..., Any]:
+    of_list = getattr(list, name)
+
+    def method(self: Scheduled, *args: Any, **keywords: Any) -> Any:
+        self._loop._show_timers()
+        try:
+            return of_list(self, *args, **keywords)
+        finally:
+            self._loop._show_timers()
+
+    method.__name__ = name
+    method.__doc__ = of_list.__doc__
+    return method
+
+
+for _name, _value in vars(list).items():
+    if callable(_value) and _name not in {
+        "__class_getitem__",
+        "__getattribute__",
+        "__hash__",
+        "__init__",
+        "__new__",
+    }:
+        setattr(Scheduled, _name, _in_step(_name))
+setattr(Scheduled, "__repr__", _in_step("__repr__"))
