@@ -98,7 +98,7 @@ RULES = {
     "R77": "Every keyword of `subprocess.Popen`; standard streams that are pipes",
     "R78": "The status of every child, in any thread, without SIGCHLD",
     "R79": "When `wait()` ends",
-    "R80": "`preexec_fn` runs, and does not block the loop",
+    "R80": "Starting a child never blocks the loop: neither `preexec_fn` nor a slow exec does",
     # -- signals, names, executors
     "R81": "Signal handlers: every catchable signal, in the main thread",
     "R82": "Ctrl-C ends an idle poll and a busy loop",

@@ -5,27 +5,35 @@ What a child's transport promises is the stdlib's, in the Python at hand; here i
 Ends     One pidfd a child, or a waiting thread where the system has none. No SIGCHLD: that signal
          is the program's. The status is read under the lock that Popen has for it, so that a
          status which Popen.poll() or Popen.wait() took is not lost (R78).
-Starts   Popen forks in the loop's own thread, also with preexec_fn. In a helper thread the fork
-         would find whatever lock the loop's thread held just then locked for ever, the child's
-         parent to PR_SET_PDEATHSIG would be that thread, and preexec_fn would see another's thread
-         locals. What holds the loop up is waiting for exec(): that alone is left out (R80).
+Starts   Popen makes the child in the loop's own thread. In a helper thread a fork would copy
+         locks that the loop's thread holds at that moment, PR_SET_PDEATHSIG would count that
+         thread as the parent, and preexec_fn would see that thread's locals. Only the wait for
+         exec() is left out: the loop waits for it, as for any descriptor (R80).
 """
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import fcntl
 import os
 import subprocess
 import sys
 import threading
+import types
 from asyncio import events
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mioloop import stdlib
+from mioloop.loop.spawn import SUPPORTED, Spawned, spawn
+
+try:
+    from _posixsubprocess import fork_exec as _fork_exec
+except ImportError:
+    _fork_exec = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from mioloop.loop.event_loop import EventLoop
@@ -114,106 +122,246 @@ def _wait(loop: EventLoop, process: subprocess.Popen[bytes], callback: Callable[
         logger.warning("Loop %r that handles pid %r is closed", loop, process.pid)
 
 
-class _ReportReader(asyncio.Protocol):
-    """All that comes, as one. The loop owns it, unlike a StreamReader, and so who waits for it."""
-
-    def __init__(self, report: asyncio.Future[bytes]) -> None:
-        self.report = report
-        self._data = b""
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.report.done():
-            self.report.set_result(self._data)
+# The arguments of _posixsubprocess.fork_exec() that are used here, by place. 3.11 added process_group
+# in the middle and allow_vfork at the end; 3.14 took allow_vfork away.
+_ARGUMENT_COUNTS = {21: 0, 22: 1, 23: 1}    # -> how many places process_group takes
+_STREAMS = slice(6, 12)
+_REPORT_READ, _REPORT_WRITE, _RESTORE_SIGNALS = 12, 13, 14
+_FORK_NAMES = {"_fork_exec", "_posixsubprocess"}     # from 3.11 on, and 3.10
 
 
-class UnawaitedExec:
-    """A preexec_fn for Popen that lets it return as soon as the child is there.
+def _uses_posix_spawn(
+    args: Any, new_session: bool, group: int, ids: Any, umask: int, preexec_fn: Any
+) -> bool:
+    """Whether Popen would have called posix_spawn(), whose errors name the program as a str."""
+    paths, close_fds, keep, cwd = args[1:5]
+    streams = args[_STREAMS]
+    return (
+        getattr(subprocess, "_USE_POSIX_SPAWN", False)
+        and (not close_fds or getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False))
+        and len(paths) == 1
+        and bool(os.path.dirname(paths[0]))
+        and (len(keep), cwd, ids, umask, preexec_fn) == (1, None, (None, None, None), -1, None)
+        and (bool(new_session), group) == (False, -1)
+        and not {0, 1, 2} & {streams[0], streams[3], streams[5]}
+    )
 
-    Popen waits until all write ends of a pipe are closed: by exec(), or by a child that has
-    written why there will be none. As its first step the child puts our pipe in the place of
-    that one, and so the same is learnt from ours, by the loop. Where the place is not found
-    (Popen's local variable has another name) Popen waits, as it always did.
+
+class _Os:
+    """The module os for Popen._execute_child(): reading the report ends at once, nothing read.
+
+    What Popen leaves there to be read, and to be closed, is ours then.
     """
 
-    def __init__(self, preexec_fn: Callable[[], object]) -> None:
-        self._preexec_fn = preexec_fn
-        read_end, write_end = os.pipe()
-        self._report = open(read_end, "rb", buffering=0)
+    def __init__(self, start: UnawaitedStart) -> None:
+        self._start = start
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def read(self, fd: int, size: int) -> bytes:
+        if fd != self._start.expected_fd:
+            return os.read(fd, size)
+        self._start.report_fd = fd
+        return b""
+
+    def close(self, fd: int) -> None:
+        if fd != self._start.report_fd:
+            os.close(fd)
+
+
+class UnawaitedStart:
+    """One Popen that returns as soon as the child is there; the loop waits for its exec() (R80).
+
+    Popen waits until all write ends of a pipe are closed: by exec(), or by a child that has
+    written why there will be none. It does so in _execute_child(), whose own code we run with
+    other globals: an `os` whose read() does not wait, and a fork that does not wait either
+    (spawn.pyx), because vfork() and posix_spawn() suspend the caller until the child's exec().
+    Where the stdlib has not got what this goes by, or something has replaced it, Popen waits.
+    """
+
+    expected_fd = -1        # the read end that Popen would wait for
+    report_fd = -1          # that read end, once it is ours
+    _spawned: Spawned | None = None
+
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
+        self._report = b""
+        self._reported: asyncio.Future[None] | None = None
+
+    def popen(self, **keywords: Any) -> subprocess.Popen[bytes]:
+        """Return or raise what ``subprocess.Popen(**keywords)`` does, but do not wait."""
+        program = "/bin/sh" if keywords["shell"] else keywords["args"][0]
+        self._program = keywords.get("executable") or program
+        self._cwd = keywords.get("cwd")
+        popen_class: Any = subprocess.Popen
+        execute = getattr(popen_class, "_execute_child", None)
+        if (
+            type(popen_class) is not type
+            or not isinstance(execute, types.FunctionType)
+            or execute.__globals__ is not vars(subprocess)
+            or execute.__closure__ is not None
+            or not {"os", "sys"} <= set(execute.__code__.co_names)
+            or not _FORK_NAMES & set(execute.__code__.co_names)
+            or _fork_exec is None
+            or not (SUPPORTED or keywords.get("preexec_fn"))
+        ):
+            return popen_class(**keywords)  # type: ignore[no-any-return]
+        # Up to 3.12, an error of any step between fork and exec counts as one of chdir().
+        self._chdir_is_told = "noexec:chdir" in execute.__code__.co_consts
+        namespace = {
+            **execute.__globals__,
+            "os": _Os(self),
+            "_USE_POSIX_SPAWN": False,
+            "_fork_exec": self.fork_exec,
+            "_posixsubprocess": self,
+        }
+        unawaited = types.FunctionType(
+            execute.__code__, namespace, execute.__name__, execute.__defaults__
+        )
+        unawaited.__kwdefaults__ = execute.__kwdefaults__
+        process: subprocess.Popen[bytes] = popen_class.__new__(popen_class, **keywords)
+        vars(process)["_execute_child"] = types.MethodType(unawaited, process)
         try:
-            # Not 0, 1 or 2: those are the child's by the time it calls us.
-            self._write_end = fcntl.fcntl(write_end, fcntl.F_DUPFD_CLOEXEC, 3)
+            process.__init__(**keywords)  # type: ignore[misc]
         except BaseException:
-            self._report.close()
+            self.close()
             raise
         finally:
-            os.close(write_end)
+            vars(process).pop("_execute_child", None)
+        if 0 <= self.report_fd < 3:  # a standard stream's number, for as long as the exec takes
+            low, self.report_fd = self.report_fd, fcntl.fcntl(
+                self.report_fd, fcntl.F_DUPFD_CLOEXEC, 3
+            )
+            os.close(low)
+        return process
 
-    def __call__(self) -> None:
-        popens = stdlib.getframe(1).f_locals.get("errpipe_write")
-        if popens is not None:
-            os.dup2(self._write_end, popens, inheritable=False)
-        self._preexec_fn()
+    def fork_exec(self, *args: Any) -> int:
+        """Stands in the place of _posixsubprocess.fork_exec()."""
+        real = getattr(subprocess, "_fork_exec", _fork_exec)
+        group_places = _ARGUMENT_COUNTS.get(len(args))
+        if real is not _fork_exec or group_places is None:
+            return real(*args)  # type: ignore[no-any-return]
+        restore_signals, new_session, *rest = args[_RESTORE_SIGNALS:]
+        process_group = rest.pop(0) if group_places else -1
+        gid, gids, uid, umask, preexec_fn = rest[:5]
+        ids = (gid, gids, uid)
+        if _uses_posix_spawn(args, new_session, process_group, ids, umask, preexec_fn):
+            self._program = os.fspath(self._program)
+        self.expected_fd = args[_REPORT_READ]
+        # With any of these CPython forks anyway, and what they do is its own affair.
+        forks = (*ids, preexec_fn) != (None, None, None, None)
+        if not forks and getattr(subprocess, "_USE_VFORK", True):  # False: a program's choice
+            try:
+                self._spawned = spawn(
+                    *args[:6],
+                    args[_STREAMS],
+                    args[_REPORT_READ],
+                    args[_REPORT_WRITE],
+                    restore_signals,
+                    new_session,
+                    process_group,
+                    umask,
+                )
+            except (TypeError, ValueError, OverflowError):
+                pass  # CPython raises that in its own words, before there is a child
+        if self._spawned is None:
+            return real(*args)  # type: ignore[no-any-return]
+        return self._spawned.pid
 
-    def forked(self) -> None:
-        """The parent's part is done, or there is no child."""
-        os.close(self._write_end)
+    async def outcome(self) -> BaseException | None:
+        """None once the program runs, or what Popen would have raised."""
+        if self.report_fd < 0:
+            return None
+        self._reported = self._loop.create_future()
+        try:
+            os.set_blocking(self.report_fd, False)
+            self._loop._add_reader(self.report_fd, self._read_report)
+            await self._reported
+        finally:
+            self._loop._remove_reader(self.report_fd)
+            self.close()
+        return self._error() if self._report else None
+
+    def _read_report(self) -> None:
+        assert self._reported is not None
+        try:
+            part = os.read(self.report_fd, 4096)
+        except BlockingIOError:
+            return
+        self._report += part
+        if not part:
+            self.executed()
+            if not self._reported.done():
+                self._reported.set_result(None)
+
+    def _error(self) -> BaseException:
+        try:
+            kind, number, reason = self._report.split(b":", 2)
+            message = reason.decode()
+        except ValueError:
+            text = f"Bad exception data from child: {self._report!r}"
+            return subprocess.SubprocessError(text)
+        error = getattr(builtins, kind.decode("ascii", "replace"), subprocess.SubprocessError)
+        if not (issubclass(error, OSError) and number):
+            return error(message)  # type: ignore[no-any-return]
+        code = int(number, 16)
+        filename = self._program
+        if message == "noexec:chdir" or (message == "noexec" and not self._chdir_is_told):
+            filename = self._cwd
+        elif message == "noexec":
+            filename = None
+        if message.startswith("noexec"):
+            message = ""
+        if code:
+            message = os.strerror(code)
+        if filename is None and self._chdir_is_told:
+            return OSError(code, message)
+        return OSError(code, message, filename)
+
+    def executed(self) -> None:
+        """The child has executed its program, or has ended."""
+        if self._spawned is not None:
+            self._spawned.executed()
 
     def close(self) -> None:
-        self._report.close()
+        fd, self.report_fd = self.report_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
-    async def outcome(self, loop: asyncio.AbstractEventLoop, program: Any) -> None:
-        """Return once *program* runs, or raise what Popen would have raised."""
-        reader = _ReportReader(loop.create_future())
-        pipe, _ = await loop.connect_read_pipe(lambda: reader, self._report)
-        try:
-            report = await reader.report
-        finally:
-            pipe.close()
-        if report:
-            kind, number, message = report.split(b":", 2)
-            if kind == b"OSError":
-                error = int(number, 16)
-                raise OSError(error, os.strerror(error), program)
-            raise subprocess.SubprocessError(message.decode())
+    __del__ = close
 
 
 class SubprocessTransport(stdlib.UnixSubprocessTransport):
     """A child of a mioloop loop."""
 
     _closed: bool
-    _unawaited_exec: UnawaitedExec | None = None
+    _unawaited: UnawaitedStart
 
     def _start(self, **popen: Any) -> None:
         self._ended = self._loop.create_future()
-        if popen.get("preexec_fn") is not None:
-            self._unawaited_exec = popen["preexec_fn"] = UnawaitedExec(popen["preexec_fn"])
-            program = "/bin/sh" if popen["shell"] else popen["args"][0]
-            self._program = popen.get("executable") or program
+        self._unawaited = UnawaitedStart(self._loop)
         try:
-            super()._start(**popen)
+            self._proc = self._unawaited.popen(universal_newlines=False, **popen)
+            call_at_exit(self._loop, self._proc, self._has_ended)
         except BaseException:
-            if self._unawaited_exec is not None:
-                self._unawaited_exec.close()
+            self._unawaited.close()
             raise
-        finally:
-            if self._unawaited_exec is not None:
-                self._unawaited_exec.forked()
-        call_at_exit(self._loop, self._proc, self._has_ended)
 
     def _has_ended(self) -> None:
         status = exit_status(self._proc)
+        self._unawaited.executed()
         self._ended.set_result(status)
         self._process_exited(status)
 
     async def _connect_pipes(self, waiter: asyncio.Future[None]) -> None:
         process = self._proc
         try:
-            if self._unawaited_exec is not None:
-                await self._unawaited_exec.outcome(self._loop, self._program)
-        except (SystemExit, KeyboardInterrupt):
+            error = await self._unawaited.outcome()
+            if error is not None:
+                await self._ended  # Popen, too, raises only once that child is reaped
+                raise error
+        except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as exc:
             if not waiter.done():
@@ -236,6 +384,9 @@ class SubprocessTransport(stdlib.UnixSubprocessTransport):
             await waiter
         except (SystemExit, KeyboardInterrupt):
             raise
+        except GeneratorExit:  # the loop was closed in the middle of the start
+            self.close()
+            raise
         except BaseException:
             self.close()
             await asyncio.shield(self._ended)
@@ -252,6 +403,7 @@ class SubprocessTransport(stdlib.UnixSubprocessTransport):
             return
         # The loop went first: nothing can be called soon any more.
         self._closed = True
+        self._unawaited.close()
         for protocol in self._pipes.values():
             if protocol is not None:
                 protocol.pipe._pipe = None

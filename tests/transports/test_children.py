@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import fcntl
 import gc
 import logging
 import os
+import platform
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import types
 import warnings
 
 import pytest
@@ -28,6 +31,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*child_watcher.*:DeprecationWar
 def python(code):
     return sys.executable, "-S", "-c", code
 
+
+# Elsewhere vfork() suspends the loop's thread until the child has executed.
+EXEC_CAN_BE_LEFT_WAITING = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 
 # Ends when its stdin does, and before that answers each line.
 CAT = ("/bin/cat",)
@@ -541,24 +547,459 @@ def test_errors_around_preexec_function_are_popen_s(loop, run, tmp_path):
     run(loop, main())
 
 
-def test_preexec_function_without_the_way_round_popen_s_wait(mioloop_loop, run, monkeypatch):
-    """R80: where Popen's pipe is not found it waits itself, and errors are the same."""
-    from mioloop.loop import children
+# -- exec() that takes its time --------------------------------------------------------------------
 
-    frame = types.SimpleNamespace(f_locals={})
-    monkeypatch.setattr(children, "sys", types.SimpleNamespace(_getframe=lambda depth: frame))
+
+needs_clone = pytest.mark.skipif(
+    not EXEC_CAN_BE_LEFT_WAITING, reason="vfork() is all there is on this machine"
+)
+
+
+class SlowProgram:
+    """A copy of cat that cannot be executed until `release()`: a lease makes its opening wait."""
+
+    def __init__(self, path):
+        self.path = path
+        shutil.copy("/bin/cat", path)
+        self._fd = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_SETSIG, signal.SIGURG)  # not SIGIO, which would end us
+            fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError:
+            os.close(self._fd)
+            pytest.skip("no lease on files here")
+
+    def release(self):
+        if self._fd >= 0:
+            fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            os.close(self._fd)
+            self._fd = -1
+
+
+@pytest.fixture
+def slow_program(tmp_path):
+    if not hasattr(fcntl, "F_SETLEASE"):
+        pytest.skip("needs leases")
+    program = SlowProgram(tmp_path / "program")
+    yield program
+    program.release()
+
+
+async def echoes(loop, count):
+    """Round trips over a socket, each answered by a transport of the loop."""
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            self.transport.write(data)
+
+    left, right = socket.socketpair()
+    echo, _ = await loop.create_connection(Echo, sock=left)
+    reader, writer = await asyncio.open_connection(sock=right)
+    for i in range(count):
+        writer.write(b"%8d" % i)
+        assert await reader.readexactly(8) == b"%8d" % i
+    writer.close()
+    echo.close()
+    await turns()
+
+
+WAYS = {
+    "plain": {},
+    "pipes": {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE},
+    "preexec_fn": {"preexec_fn": os.setpgrp},
+    "no close_fds": {"close_fds": False},
+    "new session": {"start_new_session": True, "umask": 0o77, "cwd": "/"},
+    "group": {"group": os.getegid()},
+}
+HOLDS_THE_LOOP_UP = (
+    pytest.mark.known_difference("asyncio", "waits for exec()", run=False),
+    pytest.mark.known_difference("uvloop", "waits for exec()", run=False),
+)
+
+
+def with_differences(test):
+    for mark in HOLDS_THE_LOOP_UP:
+        test = mark(test)
+    return test
+
+
+@with_differences
+@needs_clone
+@pytest.mark.parametrize("way", WAYS)
+def test_loop_goes_on_while_a_program_is_not_yet_executed(loop, run, slow_program, way):
+    """R80: a hundred echoes go round, then the program is let go and runs."""
+    keywords = {"stdin": subprocess.DEVNULL, **WAYS[way]}
 
     async def main():
+        starting = loop.create_task(
+            asyncio.create_subprocess_exec(slow_program.path, "/dev/null", **keywords)
+        )
+        await echoes(loop, 100)
+        gc.collect()
+        assert not starting.done()
+        slow_program.release()
+        process = await starting
+        await process.communicate()
+        assert process.returncode == 0
+
+    run(loop, main())
+
+
+@with_differences
+@needs_clone
+def test_connection_that_is_closed_beside_a_slow_exec_is_closed(loop, run, slow_program):
+    """R80: the child that waits holds no copy of it open; its peer sees the end at once."""
+
+    async def main():
+        left, right = socket.socketpair()
+        right.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=left)
+        starting = loop.create_task(asyncio.create_subprocess_exec(slow_program.path, "/dev/null"))
+        await echoes(loop, 1)
+        writer.close()
+        assert await asyncio.wait_for(loop.sock_recv(right, 1), 5) == b""
+        right.close()
+        assert not starting.done()
+        slow_program.release()
+        assert await (await starting).wait() == 0
+
+    run(loop, main())
+
+
+@with_differences
+@needs_clone
+@pytest.mark.parametrize("way", WAYS)
+def test_start_that_is_cancelled_before_exec_leaves_no_child(loop, run, slow_program, way):
+    """R80: killed and reaped; descriptors and zombies are counted by fixtures."""
+
+    async def main():
+        task = loop.create_task(asyncio.create_subprocess_exec(slow_program.path, **WAYS[way]))
+        await echoes(loop, 3)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await turns()
+
+    run(loop, main())
+
+
+@needs_clone
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_loop_closed_before_exec(mioloop_kind, no_leaked_descriptor, slow_program, way, caplog):
+    """R80: the child is killed once its transport is collected."""
+    loop = mioloop_kind.new()
+
+    async def main():
+        starting.append(
+            loop.create_task(
+                loop.subprocess_exec(Recorder, os.fspath(slow_program.path), **WAYS[way])
+            )
+        )
+        await echoes(loop, 3)
+        assert not starting[0].done()
+
+    starting = []
+    loop.run_until_complete(main())
+    loop.close()
+    starting.clear()
+    gc.collect()
+    assert {record.getMessage().split("\n")[0] for record in caplog.records} == {
+        "Task was destroyed but it is pending!"
+    }
+    caplog.clear()
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0)[0]:
+            pass
+
+
+@needs_clone
+def test_signals_are_the_program_s_while_a_child_has_not_executed(mioloop_loop, run, slow_program):
+    """R80: a signal to such a child ends it, and no handler of the loop's runs for it."""
+    seen = []
+
+    async def main():
+        mioloop_loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+        transports = []
+        task = mioloop_loop.create_task(
+            mioloop_loop.subprocess_exec(Recorder, slow_program.path, stdin=None, stdout=None)
+        )
+        await echoes(mioloop_loop, 3)
+        (pid,) = children_of_this_process()
+        os.kill(pid, signal.SIGUSR1)
+        transport, protocol = await task
+        transports.append(transport)
+        while transport.get_returncode() is None:
+            await asyncio.sleep(0.001)
+        assert transport.get_returncode() == -signal.SIGUSR1
+        mioloop_loop.remove_signal_handler(signal.SIGUSR1)
+        transport.close()
+
+    run(mioloop_loop, main())
+    assert not seen
+
+
+def children_of_this_process():
+    with open(f"/proc/self/task/{threading.get_native_id()}/children") as listed:
+        return [int(pid) for pid in listed.read().split()]
+
+
+@pytest.mark.parametrize("low", [(0,), (0, 1), (0, 1, 2)], ids=str)
+def test_pipe_of_a_start_is_no_standard_stream(mioloop_kind, low):
+    """R80: in a process that has closed some; the child's are as Popen leaves them."""
+    code = f"""
+import asyncio, os
+out = os.dup(1)
+import mioloop
+loop = mioloop.new_event_loop(**{mioloop_kind.options!r})
+for fd in {low!r}:
+    os.close(fd)
+async def main():
+    keywords = dict(pass_fds=(out,), preexec_fn=preexec_fn)
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(
+        "/bin/sh", "-c", f"ls /proc/self/fd >&{{out}}", **keywords))
+    while not opened:
+        await asyncio.sleep(0)
+    assert min(opened) > 2, opened
+    assert not os.get_inheritable(opened[0])
+    assert await (await starting).wait() == 0
+opened = []
+from mioloop.loop import children
+class Start(children.UnawaitedStart):
+    def popen(self, **keywords):
+        process = super().popen(**keywords)
+        opened.append(self.report_fd)
+        return process
+children.UnawaitedStart = Start
+for preexec_fn in (None, int):
+    opened.clear()
+    loop.run_until_complete(main())
+loop.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=PIPE, stderr=PIPE, timeout=60)
+    assert (done.stderr, done.returncode) == (b"", 0)
+
+
+@pytest.mark.parametrize("change", ["replaced", "renamed", "another fork", "not here", "a function"])
+def test_popen_that_differs_waits_as_ever(mioloop_loop, run, monkeypatch, change):
+    """R80: where the stdlib is not what the loop goes by, children start and fail as always."""
+    from mioloop.loop import children
+
+    popen = subprocess.Popen
+    if change == "replaced":
+        execute = popen._execute_child
+        monkeypatch.setattr(
+            popen, "_execute_child", lambda self, *args, **kw: execute(self, *args, **kw)
+        )
+    elif change == "renamed":
+        monkeypatch.setattr(children, "_FORK_NAMES", {"another_name"})
+    elif change == "another fork":
+        monkeypatch.setattr(children, "_ARGUMENT_COUNTS", {})
+    elif change == "not here":
+        monkeypatch.setattr(children, "spawn", lambda *args: None)
+    else:
+        monkeypatch.setattr(subprocess, "Popen", lambda *args, **kw: popen(*args, **kw))
+
+    async def main():
+        process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE)
+        assert await process.communicate(b"text") == (b"text", None)
         process = await asyncio.create_subprocess_exec(
             *CAT, preexec_fn=os.setpgrp, stdin=subprocess.DEVNULL
         )
         assert await process.wait() == 0
-        with pytest.raises(subprocess.SubprocessError):
+        with pytest.raises(subprocess.SubprocessError, match=r"^Exception occurred in preexec_fn"):
             await asyncio.create_subprocess_exec(*CAT, preexec_fn=fail)
         with pytest.raises(FileNotFoundError):
-            await asyncio.create_subprocess_exec("/no/such", preexec_fn=int)
+            await asyncio.create_subprocess_exec("/no/such")
 
     run(mioloop_loop, main())
+
+
+def of_popen(**keywords):
+    """What Popen says, as (type, arguments, filename)."""
+    with pytest.raises(Exception) as caught:
+        subprocess.Popen(**keywords).wait()
+    return describe(caught.value)
+
+
+def describe(error):
+    return type(error), error.args, getattr(error, "filename", None)
+
+
+@pytest.mark.known_difference("uvloop", "spawns by itself")
+def test_errors_of_a_start_are_popen_s(loop, run, tmp_path):
+    """R77, R80: type, arguments and filename, whichever step failed."""
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o700)
+    not_a_program = tmp_path / "not a program"
+    not_a_program.write_text("text")
+    not_a_program.chmod(0o700)
+    cases = [
+        {"args": ["/no/such"]},
+        {"args": ["no-such-program-on-the-path"]},
+        {"args": ["argv-zero"], "executable": "/no/such"},
+        {"args": [tmp_path]},
+        {"args": [tmp_path], "cwd": "/"},
+        {"args": [tmp_path], "stdin": 1},
+        {"args": [tmp_path], "close_fds": False},
+        {"args": [tmp_path], "pass_fds": (1,)},
+        {"args": [tmp_path], "restore_signals": False},
+        {"args": [tmp_path], "stdin": PIPE, "stdout": PIPE, "stderr": subprocess.DEVNULL},
+        {"args": [tmp_path], "umask": 7},
+        {"args": [tmp_path], "start_new_session": True},
+        {"args": ["x"], "executable": tmp_path},
+        {"args": [script]},
+        {"args": [not_a_program]},
+        {"args": [b"/etc/passwd"]},
+        {"args": ["/bin/cat"], "cwd": "/no/such"},
+        {"args": ["/bin/cat"], "cwd": tmp_path / "no such"},
+        {"args": ["/no/such"], "cwd": "/no/such directory"},
+        {"args": ["/no/such"], "env": {"PATH": ""}},
+        {"args": ["cat"], "env": {"PATH": "/no/such:/etc/passwd"}},
+        {"args": ["/bin/cat"], "env": {"A=B": ""}},
+        {"args": ["/bin/cat"], "env": {"A": "\0"}},
+        {"args": ["/bin/cat", "\0"]},
+        {"args": ["/bin/cat"], "cwd": "\0"},
+        {"args": ["/bin/cat"], "cwd": 5},
+        {"args": ["/bin/cat"], "pass_fds": (999,)},
+        {"args": ["/bin/cat"], "pass_fds": (-1,)},
+        {"args": ["/bin/cat"], "umask": 1 << 80},
+        {"args": ["/bin/cat", "x" * 3_000_000]},
+    ]
+    if sys.version_info >= (3, 11):
+        cases.append({"args": ["/bin/cat"], "process_group": 1 << 21})
+        cases.append({"args": ["/bin/cat"], "process_group": 1 << 21, "cwd": "/"})
+        cases.append({"args": ["/bin/cat"], "process_group": 1 << 80})
+
+    async def main():
+        for keywords in cases:
+            expected = of_popen(**keywords)
+            args = keywords.pop("args")
+            with pytest.raises(Exception) as caught:
+                await asyncio.create_subprocess_exec(*args, **keywords)
+            assert describe(caught.value) == expected, (args, keywords)
+
+    run(loop, main())
+
+
+STATE = """
+import os, signal, sys
+print(
+    [int(fd) for fd in os.listdir("/proc/self/fd")][:-1],
+    [os.readlink("/proc/self/fd/%d" % fd) for fd in range(3)],
+    [line for line in open("/proc/self/status") if line.startswith(("Umask", "Groups"))],
+    [
+        # Without libc's own two, which its posix_spawn() leaves ignored.
+        (name, hex(int(value, 16) & ~(3 << 31)))
+        for name, _, value in (line.partition("\t") for line in open("/proc/self/status"))
+        if name in ("SigPnd:", "SigBlk:", "SigIgn:", "SigCgt:")
+    ],
+    os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid(), os.getcwd(),
+    sorted(os.environ.items()), sys.argv[1:], file=open(os.environ["OUT"], "w")
+)
+"""
+
+
+@pytest.mark.known_difference("uvloop", "spawns by itself")
+def test_child_is_in_the_state_in_which_popen_starts_it(loop, run, tmp_path):
+    """R77: descriptors, signals, umask, session, directory, environment; with each keyword."""
+    listener = os.open("/dev/null", os.O_RDONLY)
+    inherited = os.open("/dev/zero", os.O_RDONLY)
+    os.set_inheritable(inherited, True)
+    log = open(tmp_path / "log", "wb")
+    cases = [
+        {},
+        {"close_fds": False},
+        {"pass_fds": (listener,)},
+        {"pass_fds": (listener, inherited)},
+        {"restore_signals": False},
+        {"start_new_session": True},
+        {"umask": 0o027},
+        {"cwd": tmp_path},
+        {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT},
+        {"stdin": listener, "stdout": inherited, "stderr": subprocess.DEVNULL},
+        {"stdin": 0, "stdout": 1, "stderr": 2},
+        {"stdin": 2, "stdout": 0, "stderr": 1},
+        {"stdin": 1, "stdout": 2, "stderr": 0},
+    ]
+    if sys.version_info >= (3, 11):
+        cases.append({"process_group": 0})
+    out = tmp_path / "out"
+    environment = {"OUT": os.fspath(out), "LC_ALL": "C", "NAME": "v\u00e4lue"}
+    args = (*python(STATE), "one", "", "tw\u00f6")
+
+    async def main():
+        for keywords in cases:
+            subprocess.Popen(args, env=environment, **keywords).wait()
+            expected = out.read_text()
+            process = await asyncio.create_subprocess_exec(*args, env=environment, **keywords)
+            assert await process.wait() == 0
+            assert out.read_text() == expected, keywords
+        os.environ["OUT"] = os.fspath(out)
+        try:
+            subprocess.Popen(args).wait()
+            expected = out.read_text()
+            process = await asyncio.create_subprocess_exec(*args)
+            assert await process.wait() == 0
+            assert out.read_text() == expected
+        finally:
+            del os.environ["OUT"]
+
+    before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN})
+    try:
+        run(loop, main(), 60)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTIN})
+        signal.signal(signal.SIGUSR2, before)
+        log.close()
+        os.close(listener)
+        os.close(inherited)
+
+
+def test_environment_may_change_while_children_start(loop, run):
+    """R77: each child has the variables of the moment at which it was started."""
+
+    async def main():
+        processes = []
+        for i in range(50):
+            os.environ["MIOLOOP_TEST"] = str(i) * 500
+            processes.append(
+                loop.create_task(
+                    asyncio.create_subprocess_exec(
+                        "/bin/sh", "-c", "echo $MIOLOOP_TEST", stdout=PIPE
+                    )
+                )
+            )
+            await asyncio.sleep(0)
+        del os.environ["MIOLOOP_TEST"]
+        for i, task in enumerate(processes):
+            out, _ = await (await task).communicate()
+            assert out == str(i).encode() * 500 + b"\n"
+
+    run(loop, main(), 30)
+
+
+def test_popen_object_of_a_child_is_a_popen(loop, run):
+    """R77: of the class itself, without attributes of the loop's."""
+
+    async def main():
+        transport, protocol = await loop.subprocess_exec(Recorder, "/bin/sh", "-c", "exit 3")
+        popen = transport.get_extra_info("subprocess")
+        if "uvloop" not in type(loop).__module__:
+            assert type(popen) is subprocess.Popen
+            with subprocess.Popen(["/bin/true"]) as other:
+                assert vars(popen).keys() == vars(other).keys()
+        await asyncio.wait_for(protocol.lost, 10)
+        transport.close()
+
+    run(loop, main())
 
 
 # -- starts that are given up ----------------------------------------------------------------------
