@@ -18,6 +18,7 @@ from libc.string cimport memcmp, memcpy
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
 from mioloop.transports.address cimport Peers, from_python, mio_address, to_python
+from mioloop.transports.endpoint cimport method_of
 from mioloop.transports.flow cimport WriteFlow
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
@@ -131,7 +132,7 @@ cdef class DatagramTransport(WriteFlow):
         cdef PyObject *result
 
         if self.datagram_received is None:
-            self.datagram_received = getattr(self._protocol, "datagram_received", None)
+            self.datagram_received = method_of(self._protocol, "datagram_received")
         arguments[0] = <PyObject *>data
         arguments[1] = <PyObject *>address
         method = self.datagram_received     # set_protocol() may drop ours
@@ -285,6 +286,8 @@ cdef class DatagramTransport(WriteFlow):
         cdef int i
         cdef Py_ssize_t n
 
+        if self._conn_lost:
+            return 0
         if self.gathered:
             self.send_gathered()
         for i in range(MOST_SENDS):

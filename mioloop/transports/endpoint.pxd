@@ -75,3 +75,4 @@ cdef class Endpoint(Source):
 
 cdef bint enter_context(object context) noexcept
 cdef int leave_context(object context) except -1
+cdef object method_of(object protocol, str name)

@@ -15,6 +15,7 @@ from mioloop.reactor.reactor cimport (
     AHEAD_SIZE, EDGE, LEVEL, ONESHOT, READ_SIZE, SPARES, Reactor, Source)
 from mioloop.reactor.sealed cimport seal
 
+import functools
 import warnings
 from asyncio import constants
 from asyncio.log import logger
@@ -363,5 +364,22 @@ cdef bint enter_context(object context) noexcept:
 
 cdef int leave_context(object context) except -1:
     return PyContext_Exit(context)
+
+
+cdef object method_of(object protocol, str name):
+    """Return the method *name* of *protocol*, to be kept and called many times.
+
+    If it cannot be had, return a callable that asks for it at each call. The call then raises
+    what asyncio's raises there: the AttributeError that names the class and the method (R97).
+    """
+    try:
+        return getattr(protocol, name)
+    except Exception:
+        return functools.partial(call_by_name, protocol, name)
+
+
+def call_by_name(protocol, name, *args):
+    return getattr(protocol, name)(*args)
+
 
 seal(Endpoint)

@@ -114,6 +114,8 @@ cdef class WriteFlow(Endpoint):
     cdef int resume_protocol_if_drained(self) except -1:
         if not self._protocol_paused or self.buffered_bytes > self.low_bytes:
             return 0
+        if self._protocol is None:      # connection_lost() has been called
+            return 0
         self._protocol_paused = False
         try:
             self._protocol.resume_writing()
@@ -125,7 +127,7 @@ cdef class WriteFlow(Endpoint):
 
     def abort(self):
         """Close at once. What was written before it and fits the system's buffer still leaves."""
-        if not self.blocked:
+        if not (self.blocked or self._conn_lost):
             self.flush_now()
         self._force_close(None)
 

@@ -13,7 +13,7 @@ from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
-from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context
+from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context, method_of
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
@@ -78,7 +78,7 @@ cdef class ReadPipeTransport(Endpoint):
                 logger.info("%r was closed by peer", self)
             self.closing = True
             try:
-                self.reactor.soon(self._protocol.eof_received, (), None)
+                self.reactor.soon(method_of(self._protocol, "eof_received"), (), None)
             finally:
                 self.lose(None)
         return 0

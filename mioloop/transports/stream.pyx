@@ -21,7 +21,7 @@ from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport AHEAD_SIZE, COPY_BELOW, READ_SIZE, Reactor
 from mioloop.transports.address cimport unpacked
 from mioloop.transports.clients cimport attach, detach, leave
-from mioloop.transports.endpoint cimport mio_bytes_set_size
+from mioloop.transports.endpoint cimport method_of, mio_bytes_set_size
 from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
 from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
@@ -132,7 +132,7 @@ cdef class StreamTransport(ByteFlow):
             self.copy_into_protocol(data)
         else:
             if self.data_received is None:
-                self.data_received = getattr(self._protocol, "data_received", None)
+                self.data_received = method_of(self._protocol, "data_received")
             self.call_protocol("data_received", self.data_received, data)
         return READ_SIZE if is_old or self.ahead is not None or n == AHEAD_SIZE else n
 
@@ -164,7 +164,7 @@ cdef class StreamTransport(ByteFlow):
         cdef Py_ssize_t n
 
         if self.data_received is None:
-            self.data_received = getattr(self._protocol, "data_received", None)
+            self.data_received = method_of(self._protocol, "data_received")
         reactor.read_buffer = None
         if buffer is None:
             buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
@@ -233,8 +233,8 @@ cdef class StreamTransport(ByteFlow):
 
     cdef int find_buffer_methods(self) except -1:
         if self.get_buffer is None:
-            self.get_buffer = getattr(self._protocol, "get_buffer", None)
-            self.buffer_updated = getattr(self._protocol, "buffer_updated", None)
+            self.get_buffer = method_of(self._protocol, "get_buffer")
+            self.buffer_updated = method_of(self._protocol, "buffer_updated")
         return 0
 
     cdef bint view_buffer(self, Py_buffer *view) except -1:
