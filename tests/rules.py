@@ -116,4 +116,5 @@ RULES = {
     "R96": "A watched object is found after it was closed: `remove_*` give True, then False",
     "R100": "What a tool replaces on a loop works, or raises when it is put in",
     "R97": "A protocol without a method that is called: an AttributeError that names both",
+    "R98": "`start_tls` of a closed or lost transport returns None, and never waits for ever",
 }

@@ -395,7 +395,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         tls = make_tls(
             self, protocol, sslcontext, handshake, server_side, server_hostname, False, **timeouts
         )
-        app_transport = tls._app_transport
+        if transport.is_closing() and transport.get_protocol() is None:
+            return None  # connection_lost() has been called: nothing would come any more (R98)
         transport.pause_reading()  # nothing may reach the session before its connection_made()
         if isinstance(protocol, asyncio.StreamReaderProtocol):
             # What a StreamReader has and nobody has read is the peer's side of the handshake.
@@ -403,6 +404,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             if unread:
                 tls._read_before(unread)
                 unread.clear()
+        if getattr(transport, "_protocol_paused", False):
+            tls._below_is_full(transport.get_protocol() is protocol)
         transport.set_protocol(tls)
         # What was read before is delivered from here: in the connection's context (R58).
         context = getattr(transport, "_context", None)
@@ -416,7 +419,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             resumed.cancel()
             del handshake  # its exception has a traceback that has this frame: no cycle
             raise
-        return app_transport
+        return tls._app_transport  # None if the transport was closed: asyncio returns it, too (R98)
 
     def _start_serving(
         self,

@@ -301,12 +301,14 @@ cdef class StreamTransport(ByteFlow):
         self.written()
 
     cdef int send(self, bytes data) except -1:
-        """write() for a StreamFilter: bytes, not empty; nothing happens after the end."""
-        if not self._conn_lost:
-            self.chunks.append(data)
-            self.buffered_bytes += PyBytes_GET_SIZE(data)
-            self.written()
-        return 0
+        """write() for a StreamFilter: bytes, not empty."""
+        if self._conn_lost:
+            return self.count_lost_write()
+        if self.eof_written:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        self.chunks.append(data)
+        self.buffered_bytes += PyBytes_GET_SIZE(data)
+        return self.written()
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]

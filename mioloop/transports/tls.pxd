@@ -3,24 +3,65 @@ from mioloop.transports.stream cimport StreamFilter, StreamTransport
 from mioloop.transports.tls_engine cimport Engine
 
 
-cdef enum State:
-    UNCONNECTED                 # connection_made() has not been called
+cdef enum State:                # of the session; TlsProtocol has a table of the transitions
+    UNCONNECTED
     HANDSHAKE
     OPEN
-    FLUSHING                    # closing: what was written is still being encrypted
-    SHUTDOWN                    # our close_notify has been sent
-    ENDED                       # the transport below us closes, or has closed
+    FLUSHING
+    SHUTDOWN
+    CLOSING
+    LOST
+
+
+cdef enum Incoming:             # what the transport below still has for us
+    FLOWING
+    HELD                        # we have paused it: `read_high` bytes of ciphertext are unread
+    EXHAUSTED                   # it has called eof_received()
+
+
+cdef enum Told:                 # the last call that the application's protocol has had
+    NOTHING
+    CONNECTION_MADE
+    EOF_RECEIVED
+    CONNECTION_LOST
 
 
 cdef class TlsProtocol(StreamFilter):
-    """The TLS session between a transport and an application's protocol."""
+    """The TLS session between a transport and an application's protocol.
+
+    `state` changes by enter() alone, which in a debug build refuses what is not in this table:
+
+        state        meaning                                next state, and what leads to it
+        UNCONNECTED  connection_made() was not called yet   HANDSHAKE  connection_made()
+                                                            CLOSING    close(), abort(), or the
+                                                                       transport below is closing
+                                                            LOST       connection_lost()
+        HANDSHAKE    the session is being negotiated        OPEN       the handshake is done
+                                                            LOST       connection_lost(), which
+                                                                       follows every failure
+        OPEN         data flows in both directions          FLUSHING   close(), a close_notify, or
+                                                                       the end of file
+                                                            CLOSING    abort(), or an error
+                                                            LOST       connection_lost()
+        FLUSHING     the backlog is being encrypted         SHUTDOWN   all of it is encrypted
+                                                            CLOSING    abort(), an error, or the
+                                                                       end of file
+                                                            LOST       connection_lost()
+        SHUTDOWN     our close_notify is sent, the peer's   CLOSING    it came; abort(), an error,
+                     is awaited                                        or the end of file
+                                                            LOST       connection_lost()
+        CLOSING      the transport below sends what it      LOST       connection_lost()
+                     has, and closes
+        LOST         connection_lost() was called
+    """
     cdef Reactor reactor
     cdef Engine engine
     cdef State state
+    cdef Incoming incoming
+    cdef Told told
     cdef readonly TlsTransport _app_transport
     cdef readonly object _transport         # what carries us, None before it is connected
     cdef StreamTransport stream             # the same, if it is one of ours
-    cdef bint eof_below                     # the transport has no more to read
 
     # the handshake and the shutdown
     cdef object context                     # ssl.SSLContext
@@ -35,14 +76,11 @@ cdef class TlsProtocol(StreamFilter):
     cdef object callback_context            # of the transport that carries us (R58)
     cdef readonly object _app_protocol
     cdef bint app_buffered                  # it is a BufferedProtocol
-    cdef object app_data_received             # bound once, not looked up per read
-    cdef bint app_connected                 # connection_made() was called: the end will be told
-    cdef bint app_eof                       # eof_received() was called
+    cdef object app_data_received           # bound once, not looked up per read
     cdef int writes_after_end
 
     # reading
     cdef bint reading_paused                # by the application
-    cdef bint below_paused                  # by us: it has sent more than `read_high` meanwhile
     cdef Py_ssize_t read_high, read_low
 
     # writing
@@ -53,6 +91,9 @@ cdef class TlsProtocol(StreamFilter):
     cdef bint below_full                    # the transport told us to pause
     cdef Py_ssize_t high_bytes, low_bytes
 
+    cdef int enter(self, State state) except -1
+    cdef int check(self) except -1
+    cdef bint closes(self) except -1
     cdef int take_protocol(self, protocol) except -1
     cdef int go_on(self) except -1
     cdef int go_on_later(self) except -1

@@ -9,6 +9,9 @@ What is written is encrypted at once while the transport below takes it, else it
 plaintext. close() sends close_notify, waits for the peer's until a timeout, and delivers nothing
 that arrives meanwhile (R68): records of the peer's that are unread at close(), or come after it,
 end the connection at once with OpenSSL's error as the argument of connection_lost().
+
+A loss is never hidden: once the transport below closes, for whatever reason, is_closing() is true,
+so that StreamWriter.drain() lets the loop run, and connection_lost() comes.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -78,19 +81,28 @@ cdef tuple marks(high, low, Py_ssize_t default_high):
     return high, low
 
 
+cdef bint may_follow(State before, State state) noexcept:
+    """The table in the docstring of TlsProtocol."""
+    if before == UNCONNECTED:
+        return state == HANDSHAKE or state == CLOSING or state == LOST
+    if before == HANDSHAKE:
+        return state == OPEN or state == LOST
+    return state > before and state != HANDSHAKE and (state != SHUTDOWN or before == FLUSHING)
+
+
 cdef class TlsProtocol(StreamFilter):
 
     # -- hot path: ciphertext -> data_received() -----------------------------------------
 
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
-        if self.state == ENDED:
+        if self.state >= CLOSING:
             return 0
         try:
             self.engine.feed(data, size)
             self.go_on()
         finally:
             self.engine.settle()        # the stream reads on into the same buffer
-        return 0
+        return self.check()
 
     cdef int go_on(self) except -1:
         """Do what the state asks for, with what has been fed."""
@@ -141,8 +153,6 @@ cdef class TlsProtocol(StreamFilter):
         cdef Py_ssize_t n, total = 0
         cdef object failure = None
 
-        if self.app_data_received is None:
-            self.app_data_received = self._app_protocol.data_received
         reactor.plain_buffer = None
         if plain is None:
             plain = PyBytes_FromStringAndSize(NULL, READ_SIZE)
@@ -162,6 +172,8 @@ cdef class TlsProtocol(StreamFilter):
         if total:
             data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(plain), total)
             reactor.plain_buffer = plain
+            if self.app_data_received is None:
+                self.app_data_received = self._app_protocol.data_received
             self.app_data_received(data)
         else:
             reactor.plain_buffer = plain
@@ -202,11 +214,11 @@ cdef class TlsProtocol(StreamFilter):
         """While the application pauses we read on, up to a mark: the end shows in time."""
         cdef Py_ssize_t unread = self.engine.unread()
 
-        if not self.below_paused and unread >= self.read_high and unread > 0:
-            self.below_paused = True
+        if self.incoming == FLOWING and unread >= self.read_high and unread > 0:
+            self.incoming = HELD
             self._transport.pause_reading()
-        elif self.below_paused and unread <= self.read_low:
-            self.below_paused = False
+        elif self.incoming == HELD and unread <= self.read_low:
+            self.incoming = FLOWING
             self._transport.resume_reading()
         return 0
 
@@ -215,11 +227,13 @@ cdef class TlsProtocol(StreamFilter):
     cdef int write(self, bytes data) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
 
-        if self.state >= FLUSHING or (self.eof_below and not sends_after_eof):
+        if self.state >= FLUSHING or (self.incoming == EXHAUSTED and not sends_after_eof):
             if self.writes_after_end >= WRITES_BEFORE_WARNING:
                 logger.warning("SSL connection is closed")
             self.writes_after_end += 1
             return 0
+        if self.stream is not None and self.stream._conn_lost:
+            return self.stream.count_lost_write()
         try:
             if (size <= PIECE_BYTES and self.state == OPEN
                     and not (self.below_full or self.backlog_bytes)
@@ -293,24 +307,65 @@ cdef class TlsProtocol(StreamFilter):
             self.report("protocol.resume_writing() failed", exc)
         return 0
 
+    # -- the state -----------------------------------------------------------------------------
+
+    cdef int enter(self, State state) except -1:
+        assert may_follow(self.state, state), f"TLS session: state {state} after {self.state}"
+        self.state = state
+        return 0
+
+    cdef int check(self) except -1:
+        """What holds between two events, whatever has happened (a debug build looks)."""
+        assert self.state == UNCONNECTED or self.state >= CLOSING or self._transport is not None
+        assert self.state != LOST or (self._app_protocol is None and self._app_transport is None
+                                      and self.timeout is None and self.waiter is None)
+        assert self.state < FLUSHING or self._app_transport is None or self._app_transport._closed
+        assert self.told != NOTHING or self.state <= HANDSHAKE or self.state >= CLOSING
+        assert (self.backlog_bytes == 0) == (not self.backlog)
+        assert self.backlog_bytes or self.first_encrypted == 0
+        return 0
+
+    cdef bint closes(self) except -1:
+        """Whether nothing can be sent any more, whichever side of the session has ended it."""
+        if self.state >= FLUSHING or (self.incoming == EXHAUSTED and not sends_after_eof):
+            return True
+        if self.stream is not None:
+            return self.stream.closing
+        return self._transport is not None and self._transport.is_closing()
+
     # -- the handshake ----------------------------------------------------------------------
 
     def connection_made(self, transport):
+        if self.state == LOST:          # start_tls() of a transport that was closing
+            return
         self._transport = transport
         self.callback_context = getattr(transport, "_context", None)
         if self.callback_context is None:
             self.callback_context = PyContext_CopyCurrent()
         if type(transport) is StreamTransport:
             self.stream = transport
-        self.state = HANDSHAKE
+        if self.state == CLOSING:       # closed before it began
+            self.abort(None)
+            return
+        self.timeout = self.reactor.call_later(self.handshake_timeout_s, self._handshake_timed_out)
+        if transport.is_closing():      # there is no handshake, but connection_lost() follows
+            self.enter(CLOSING)
+            return
+        self.enter(HANDSHAKE)
         if self.reactor.debug:
             logger.debug("%r starts SSL handshake", self)
             self.handshake_began = self.reactor.time()
-        self.timeout = self.reactor.call_later(self.handshake_timeout_s, self._handshake_timed_out)
         try:
             self.shake_hands()          # start_tls() may have fed what was read before it
+            if self.stream is not None and self.stream.eof_seen:
+                self.eof_received()     # the stream does not report it a second time
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:    # start_tls() after write_eof()
+            self.handshake_failed(exc)
         finally:
             self.engine.settle()
+        self.check()
 
     cdef int shake_hands(self) except -1:
         try:
@@ -333,14 +388,14 @@ cdef class TlsProtocol(StreamFilter):
 
     cdef int handshake_done(self) except -1:
         self.cancel_timeout()
-        self.state = OPEN
+        self.enter(OPEN)
         self.extra = {}
         self.send()                     # before what connection_made() writes
         if self.handshake_began is not None:
             took_s = self.reactor.time() - self.handshake_began
             logger.debug("%r: SSL handshake took %.1f ms", self, took_s * 1e3)
-        if not self.app_connected:
-            self.app_connected = True
+        if self.told == NOTHING:
+            self.told = CONNECTION_MADE
             try:
                 self._app_protocol.connection_made(self._app_transport)
             except (SystemExit, KeyboardInterrupt):
@@ -355,11 +410,11 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     def _handshake_timed_out(self):
-        if self.state == HANDSHAKE:
-            exc = ConnectionAbortedError(
-                f"SSL handshake is taking longer than {self.handshake_timeout_s} seconds: "
-                f"aborting the connection")
-            self.fatal(exc, "Fatal error on transport")
+        exc = ConnectionAbortedError(
+            f"SSL handshake is taking longer than {self.handshake_timeout_s} seconds: "
+            f"aborting the connection")
+        self.fatal(exc, "Fatal error on transport")
+        self.wake_waiter(exc)           # a foreign transport may have called connection_lost()
 
     cdef int wake_waiter(self, exc) except -1:
         waiter, self.waiter = self.waiter, None
@@ -386,9 +441,9 @@ cdef class TlsProtocol(StreamFilter):
         cdef object context = self.callback_context
         cdef bint entered
 
-        if self.app_eof or not self.app_connected or self._app_protocol is None:
+        if self.told != CONNECTION_MADE or self._app_protocol is None:
             return 0
-        self.app_eof = True
+        self.told = EOF_RECEIVED
         entered = enter_context(context)      # the application's close() calls this
         try:
             if self._app_protocol.eof_received():
@@ -410,7 +465,7 @@ cdef class TlsProtocol(StreamFilter):
             return 0
         if self.state != OPEN:
             return self.abort(None)
-        self.state = FLUSHING
+        self.enter(FLUSHING)
         self.timeout = self.reactor.call_later(self.shutdown_timeout_s, self._shutdown_timed_out)
         return self.flush()
 
@@ -423,8 +478,9 @@ cdef class TlsProtocol(StreamFilter):
             self.encrypt(True)
             if self.backlog_bytes:      # the peer renegotiates first
                 return 0
-            self.state = SHUTDOWN
-            self.shut_down()
+            if self.state == FLUSHING:      # the loss of the transport below may have been told
+                self.enter(SHUTDOWN)
+                self.shut_down()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -436,7 +492,7 @@ cdef class TlsProtocol(StreamFilter):
         cdef Reactor reactor = self.reactor
         cdef bytes plain = reactor.plain_buffer
 
-        if self.engine.unread() == 0 or self.state == ENDED:
+        if self.engine.unread() == 0 or self.state >= CLOSING:
             return 0
         reactor.plain_buffer = None
         if plain is None:
@@ -449,7 +505,7 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef int shut_down(self) except -1:
-        if self.eof_below:              # nobody answers any more
+        if self.incoming == EXHAUSTED:  # the peer cannot answer any more
             self.send()
             self.tell_eof()
             return self.finish()
@@ -458,22 +514,22 @@ cdef class TlsProtocol(StreamFilter):
         except AGAIN:
             return self.send()          # the peer's close_notify is still to come
         except ssl.SSLError as exc:
-            self.cancel_timeout()       # unread records, or the peer has sent more of them
+            # Unread records, or the peer has sent more of them.
             return self.fatal(exc, "Fatal error on transport")
         self.send()
         self.tell_eof()
         return self.finish()
 
     cdef int finish(self) except -1:
-        # The timeout goes on until connection_lost(): a peer that does not read holds up close().
-        if self.state != ENDED:
-            self.state = ENDED
+        """The session has ended. The timeout stays: a peer that does not read would delay the
+        close of the transport below for ever."""
+        if self.state < CLOSING:
+            self.enter(CLOSING)
             self.reactor.call_soon(self._transport.close)
         return 0
 
     def _shutdown_timed_out(self):
-        if self.state >= FLUSHING:
-            self._transport._force_close(exceptions.TimeoutError("SSL shutdown timed out"))
+        self.abort(exceptions.TimeoutError("SSL shutdown timed out"))
 
     cdef int mark_closed(self) except -1:
         if self._app_transport is not None:
@@ -481,11 +537,12 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef int abort(self, exc) except -1:
-        """End at once; the transport below tells us so by connection_lost()."""
+        """End at once; the transport below answers by connection_lost()."""
         self.mark_closed()
         self.cancel_timeout()
-        if self.state != HANDSHAKE:     # for that, connection_lost() has to tell who waits
-            self.state = ENDED
+        # connection_lost() must see that it was a handshake: it then fails the waiter.
+        if self.state != HANDSHAKE and self.state < CLOSING:
+            self.enter(CLOSING)
         if self._transport is None:
             return 0
         if exc is None or not hasattr(self._transport, "_force_close"):
@@ -524,7 +581,7 @@ cdef class TlsProtocol(StreamFilter):
 
     def eof_received(self):
         """TCP ended. Returns true while the application pauses before data it has not read."""
-        self.eof_below = True
+        self.incoming = EXHAUSTED
         if self.reactor.debug:
             logger.debug("%r received EOF", self)
         if self.state == HANDSHAKE:
@@ -562,6 +619,8 @@ cdef class TlsProtocol(StreamFilter):
             self.resume_if_drained()
 
     def connection_lost(self, exc):
+        if self.state == LOST:          # a foreign transport that repeats it
+            return
         self.mark_closed()
         self.cancel_timeout()
         self.backlog = None
@@ -569,12 +628,13 @@ cdef class TlsProtocol(StreamFilter):
         failure = exc
         if exc is None and self.state == HANDSHAKE:
             failure = ConnectionAbortedError("the connection was closed during the TLS handshake")
-        self.state = ENDED
+        self.enter(LOST)
         self.wake_waiter(failure)
         protocol = self._app_protocol
         self._app_protocol = self.app_data_received = self._app_transport = None
-        if self.app_connected:
-            self.app_connected = False
+        self.check()
+        if self.told == CONNECTION_MADE or self.told == EOF_RECEIVED:
+            self.told = CONNECTION_LOST
             protocol.connection_lost(exc)
 
     # -- for TlsTransport -----------------------------------------------------------------------
@@ -591,10 +651,18 @@ cdef class TlsProtocol(StreamFilter):
         self.engine.feed(PyBytes_AS_STRING(early), PyBytes_GET_SIZE(early))
         self.engine.settle()
 
+    def _below_is_full(self, bint app_knows):
+        """The transport below has called pause_writing() before it got us for its protocol.
+
+        *app_knows*: on the application's protocol, which has to hear resume_writing().
+        """
+        self.below_full = True
+        self.writing_paused = app_knows
+
     def _resume(self):
         try:
             self.go_on()
-            if self.eof_below and self.state == OPEN:
+            if self.incoming == EXHAUSTED and self.state == OPEN:
                 self.eof_reached()
         finally:
             self.engine.settle()
@@ -664,7 +732,9 @@ cdef class TlsTransport:
             protocol.abort(exc)
 
     def is_closing(self):
-        return self._closed
+        """True from the moment at which nothing more can be sent: after close() or abort(), and
+        when the transport below closes or has lost its connection."""
+        return self._closed or self._ssl_protocol.closes()
 
     def is_reading(self):
         return not (self._closed or self._ssl_protocol.reading_paused)
@@ -780,7 +850,7 @@ def make_tls(Reactor loop, protocol, context, waiter, bint server_side, server_h
                              None if server_side else server_hostname or None)
     self.reactor = loop
     self.waiter = waiter
-    self.app_connected = not call_connection_made
+    self.told = NOTHING if call_connection_made else CONNECTION_MADE
     self.read_high, self.read_low = marks(None, None, DEFAULT_READ_HIGH_BYTES)
     self.high_bytes, self.low_bytes = marks(None, None, DEFAULT_HIGH_BYTES)
     self.take_protocol(protocol)
