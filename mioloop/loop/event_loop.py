@@ -16,7 +16,8 @@ import selectors
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from asyncio import constants
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from mioloop import mio
     from mioloop.mio.poll import BorrowedPoll
 
+PIECE_BYTES = 16384  # of a file that loop.sendfile() reads itself, as asyncio's
 _WRITABLE = 0x02  # MIO_WRITABLE of core/mio.h
 # From 3.15 on a server has a context, of which each connection gets a copy. Here it is so on every
 # version (R58).
@@ -502,6 +504,63 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             transp._reset_empty_waiter()
             if reading:
                 transp.resume_reading()
+
+    async def _sendfile_fallback(
+        self, transp: Any, file: Any, offset: int, count: int | None
+    ) -> int:
+        flow = base_events._SendfileFallbackProtocol(transp)  # type: ignore[attr-defined]
+
+        async def send(data: memoryview) -> None:
+            await flow.drain()  # before, so that what the transport holds counts as sent
+            transp.write(data)
+
+        try:
+            sent = await self._send_pieces(file, offset, count, PIECE_BYTES, send)
+            await flow.drain()  # or resume_writing() would reach a protocol that was not paused
+            return sent
+        finally:
+            await flow.restore()
+
+    async def _sock_sendfile_fallback(
+        self, sock: socket.socket, file: Any, offset: int, count: int | None
+    ) -> int:
+        most = constants.SENDFILE_FALLBACK_READBUFFER_SIZE
+        return await self._send_pieces(
+            file, offset, count, most, lambda data: self.sock_sendall(sock, data)
+        )
+
+    async def _send_pieces(
+        self,
+        file: Any,
+        offset: int,
+        count: int | None,
+        most: int,
+        send: Callable[[memoryview], Awaitable[None]],
+    ) -> int:
+        """Read *file* from *offset* on, in the executor, and await send() for each piece.
+
+        A piece has at most *most* bytes, all of them together *count*; None: to the end of the
+        file. Returns how many were sent; the file's position is *offset* plus this number, also
+        after an error. A file without seek() is read from where it is. (Before 3.14 asyncio reads
+        every file from where it is if *offset* is 0.)
+        """
+        seekable = hasattr(file, "seek")
+        if seekable:
+            file.seek(offset)
+        buffer = memoryview(bytearray(min(count, most) if count else most))
+        sent = 0
+        try:
+            while not count or sent < count:
+                room = buffer[: count - sent] if count else buffer
+                size = await self.run_in_executor(None, file.readinto, room)
+                if not size:
+                    break
+                await send(buffer[:size])
+                sent += size
+        finally:
+            if seekable:
+                file.seek(offset + sent)
+        return sent
 
     # -- signals ------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from libc.stdint cimport INT64_MAX, int64_t
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
-import inspect
 import io
 import os
 from asyncio import exceptions, unix_events
@@ -19,10 +18,6 @@ from mioloop import stdlib
 
 cdef enum:
     BYTES_PER_TURN = 262144     # a receiver that keeps up must not own the loop (R90)
-
-# Where nothing was sent, asyncio leaves a file's position as it was; from 3.14 on it is *offset*.
-cdef bint unsent_moves = "total_sent" not in inspect.signature(
-    stdlib.UnixSelectorEventLoop._sock_sendfile_update_filepos).parameters
 
 
 cdef class FileSending:
@@ -60,9 +55,10 @@ cdef class FileSending:
         return exc
 
     cdef int leave_position(self) except -1:
-        """Put the file's position after what was sent; an error of its own would hide ours."""
-        if self.sent == 0 and not unsent_moves:
-            return 0
+        """Put the file's position after what was sent; an error of its own would hide ours.
+
+        Where nothing was sent it is *offset*, too, as asyncio's has it from 3.14 on.
+        """
         try:
             if hasattr(self.file, "raw"):   # buffered: what it has read ahead is void
                 self.file.seek(self.offset)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import gc
-import inspect
 import io
 import os
 import socket
@@ -20,6 +21,7 @@ from recording import (
     socket_pair,
     turns,
 )
+from tls_peers import tls_pair
 
 DATA = os.urandom(1_500_000)
 
@@ -56,16 +58,15 @@ def test_file_is_sent(loop, run, file, offset, count, fallback):
     run(loop, main())
 
 
+@pytest.mark.known_difference("asyncio", "leaves it where it was", until=(3, 13))
 def test_position_where_nothing_is_left_to_send(loop, run, file):
-    """R74: where it was; from 3.14 on, the offset."""
-    update = asyncio.SelectorEventLoop._sock_sendfile_update_filepos
-    moves = "total_sent" not in inspect.signature(update).parameters
+    """R74: the offset, as of a file of which something was sent."""
 
     async def main():
         async with connection(loop, Recorder(loop)) as (transport, far):
             file.seek(10)
             assert await loop.sendfile(transport, file, len(DATA)) == 0
-            assert file.tell() == (len(DATA) if moves else 10)
+            assert file.tell() == len(DATA)
 
     run(loop, main())
 
@@ -135,6 +136,86 @@ def test_file_like_object_falls_back(loop, run):
                 await loop.sendfile(transport, source, fallback=False)
             assert await loop.sendfile(transport, source) == len(DATA)
             assert await receiving == DATA
+
+    run(loop, main())
+
+
+@contextlib.asynccontextmanager
+async def tls_connection(loop, tls):
+    async with tls_pair(loop, tls) as (client, server):
+
+        async def receive_from_server(count):
+            return bytes((await server.received(count))[:count])
+
+        yield functools.partial(loop.sendfile, client.transport), receive_from_server
+
+
+@contextlib.asynccontextmanager
+async def plain_connection(loop, tls):
+    async with connection(loop, Recorder(loop)) as (transport, far):
+        yield functools.partial(loop.sendfile, transport), functools.partial(receive, far)
+
+
+@contextlib.asynccontextmanager
+async def socket_connection(loop, tls):
+    near, far = socket_pair("tcp")
+    with near, far:
+        yield functools.partial(loop.sock_sendfile, near), functools.partial(receive, far)
+
+
+@pytest.mark.known_difference("asyncio", "begins elsewhere", until=(3, 13), strict=False)
+@pytest.mark.parametrize("count", [None, 1000])
+@pytest.mark.parametrize("offset", [0, 500])
+@pytest.mark.parametrize("of", [io.BytesIO, "file"], ids=["file-like", "file"])
+@pytest.mark.parametrize("over", [tls_connection, plain_connection, socket_connection])
+def test_fallback_begins_at_the_offset(loop, run, tls, file, over, of, offset, count):
+    """R74: also at 0, where the file's position was another; and leaves it behind what was sent."""
+    source = file if of == "file" else of(DATA)
+    expected = DATA[offset:] if count is None else DATA[offset : offset + count]
+
+    async def main():
+        async with over(loop, tls) as (send_file, receive_all_of_it):
+            source.seek(7)
+            receiving = asyncio.ensure_future(receive_all_of_it(len(expected)))
+            assert await send_file(source, offset, count) == len(expected)
+            assert source.tell() == offset + len(expected)
+            assert await receiving == expected
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "only resumes it", until=(3, 13), strict=False)
+def test_fallback_leaves_the_protocol_as_it_found_it(loop, run):
+    """R74, R52: no resume_writing() for a protocol that was not paused."""
+
+    async def main():
+        protocol = Recorder(loop)
+        async with connection(loop, protocol, small=True) as (transport, far):
+            receiving = asyncio.ensure_future(receive(far, len(DATA)))
+            transport.set_write_buffer_limits(0)
+            assert await loop.sendfile(transport, io.BytesIO(DATA)) == len(DATA)
+            assert transport.get_write_buffer_size() == 0
+            assert await receiving == DATA
+            await turns()
+            assert protocol.calls == ["connection_made"]
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "miscounts", until=(3, 13), strict=False)
+def test_fallback_over_a_lost_connection_raises(loop, run, tls):
+    """R74, R46: over TLS the loss is noticed, too."""
+
+    async def main():
+        async with tls_pair(loop, tls) as (client, server):
+            source = io.BytesIO(DATA * 10)
+            server.transport.pause_reading()
+            sending = asyncio.ensure_future(loop.sendfile(client.transport, source))
+            await turns()
+            server.transport.abort()
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(sending, 5)
+            assert source.tell() < len(DATA) * 10
 
     run(loop, main())
 
