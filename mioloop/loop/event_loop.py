@@ -54,6 +54,13 @@ def _with_context(server: asyncio.AbstractServer) -> asyncio.AbstractServer:
     return server
 
 
+class _FactoryFailure:
+    """Takes the place of the protocol whose factory has raised."""
+
+    def __init__(self, exc: BaseException) -> None:
+        self.exc = exc
+
+
 class _WatchedFds(Mapping[Any, selectors.SelectorKey]):
     """What add_reader() and add_writer() watch, as selectors.get_map() shows it.
 
@@ -422,6 +429,39 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             del handshake  # its exception has a traceback that has this frame: no cycle
             raise
         return tls._app_transport  # None if the transport was closed: asyncio returns it, too (R98)
+
+    async def create_datagram_endpoint(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any, **kwargs: Any
+    ) -> Any:
+        def factory() -> Any:
+            try:
+                return protocol_factory()
+            except BaseException as exc:
+                return _FactoryFailure(exc)
+
+        if kwargs.get("sock") is None:  # the loop's own is closed if the factory raises
+            return await super().create_datagram_endpoint(factory, *args, **kwargs)
+        return await super().create_datagram_endpoint(protocol_factory, *args, **kwargs)
+
+    def _make_datagram_transport(
+        self, sock: socket.socket, protocol: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        if type(protocol) is _FactoryFailure:
+            sock.close()
+            raise protocol.exc
+        return super()._make_datagram_transport(sock, protocol, *args, **kwargs)
+
+    async def _create_connection_transport(
+        self, sock: socket.socket, *args: Any, **kwargs: Any
+    ) -> Any:
+        try:
+            return await super()._create_connection_transport(sock, *args, **kwargs)
+        except BaseException:
+            # From 3.15 on a socket for which no transport was made is closed, also one that the
+            # caller gave; here it is so on every version. A transport closes its own socket.
+            if sock.fileno() >= 0 and self._transport_of_fd(sock.fileno()) is None:
+                sock.close()
+            raise
 
     def _start_serving(
         self,

@@ -94,6 +94,112 @@ def test_failing_factory_closes_the_socket(loop, run, listener):
     run(loop, main())
 
 
+def raising_factory():
+    raise ZeroDivisionError("the factory's own")
+
+
+@contextlib.contextmanager
+def given_socket(family=socket.AF_INET):
+    near, far = socket_pair("unix" if family == socket.AF_UNIX else "tcp")
+    with near, far:
+        yield near, far
+
+
+CONNECTS = {
+    "create_connection": lambda loop, sock, tls: loop.create_connection(raising_factory, sock=sock),
+    "create_connection(ssl=)": lambda loop, sock, tls: loop.create_connection(
+        raising_factory, sock=sock, ssl=tls.client, server_hostname="localhost"
+    ),
+    "bad server_hostname": lambda loop, sock, tls: loop.create_connection(
+        asyncio.Protocol, sock=sock, ssl=tls.client, server_hostname=".local"
+    ),
+    "bad timeout": lambda loop, sock, tls: loop.create_connection(
+        asyncio.Protocol,
+        sock=sock,
+        ssl=tls.client,
+        server_hostname="localhost",
+        ssl_handshake_timeout=-1,
+    ),
+    "no connection_made": lambda loop, sock, tls: loop.create_connection(object, sock=sock),
+    "create_unix_connection": lambda loop, sock, tls: loop.create_unix_connection(
+        raising_factory, sock=sock
+    ),
+    "connect_accepted_socket": lambda loop, sock, tls: loop.connect_accepted_socket(
+        raising_factory, sock
+    ),
+}
+
+
+@pytest.mark.known_difference("asyncio", "leaves it open", until=(3, 14), strict=False)
+@pytest.mark.known_difference("uvloop", "leaves it open", strict=False)
+@pytest.mark.parametrize("connect", CONNECTS)
+def test_given_socket_is_closed_if_there_will_be_no_transport(loop, run, tls, connect):
+    """R33, R69: the socket is the loop's from the call on, as from 3.15 on in asyncio."""
+    family = socket.AF_UNIX if "unix" in connect else socket.AF_INET
+
+    async def main():
+        with given_socket(family) as (near, far):
+            with pytest.raises((ZeroDivisionError, ValueError, AttributeError)):
+                await CONNECTS[connect](loop, near, tls)
+            assert near.fileno() == -1
+            assert await receive_all(far) == b""
+
+    run(loop, main())
+
+
+def test_socket_of_a_live_transport_is_refused_and_stays_open(mioloop_loop, run):
+    """R28, R33: it is that transport's."""
+    loop = mioloop_loop
+
+    async def main():
+        with given_socket() as (near, far):
+            transport, protocol = await loop.create_connection(lambda: Recorder(loop), sock=near)
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                await loop.create_connection(lambda: Recorder(loop), sock=near)
+            transport.write(b"alive")
+            assert await receive(far, 5) == b"alive"
+            transport.abort()
+            await protocol.closed()
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "leaves it open", strict=False)
+@pytest.mark.known_difference("asyncio", "leaves it to the garbage collector")
+def test_socket_of_a_datagram_endpoint_is_closed_if_the_factory_raises(loop, run):
+    """R33: the loop has made it, and nobody else can close it."""
+
+    async def main():
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(ZeroDivisionError) as kept:
+            await loop.create_datagram_endpoint(raising_factory, ("127.0.0.1", 0))
+        assert set(os.listdir("/proc/self/fd")) == before
+        assert kept.traceback
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "closes it", strict=False)
+def test_given_datagram_socket_and_pipe_stay_the_callers_if_the_factory_raises(loop, run):
+    """R33: as on asyncio of every version."""
+
+    async def main():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        read_end, write_end = os.pipe()
+        with sock, open(read_end, "rb", 0) as reader, open(write_end, "wb", 0) as writer:
+            for opening in (
+                loop.create_datagram_endpoint(raising_factory, sock=sock),
+                loop.connect_read_pipe(raising_factory, reader),
+                loop.connect_write_pipe(raising_factory, writer),
+            ):
+                with pytest.raises(ZeroDivisionError):
+                    await opening
+            assert -1 not in (sock.fileno(), reader.fileno(), writer.fileno())
+
+    run(loop, main())
+
+
 def test_given_socket_stays_valid_while_open(loop, run):
     """R33: sock=; its descriptor is the transport's until connection_lost."""
 
