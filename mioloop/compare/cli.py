@@ -12,19 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mioloop.arguments import Parser
-from mioloop.compare import (
-    contestants,
-    cpu,
-    environment,
-    goals,
-    loops,
-    report,
-    runner,
-    summary,
-    workloads,
-)
-from mioloop.compare.loops import FLOOR, Loop
-from mioloop.compare.progress import Progress
+from mioloop.compare.measure import contestants, cpu, environment, loops, runner, workloads
+from mioloop.compare.measure.loops import FLOOR, Loop
+from mioloop.compare.report import goals, report, summary
+from mioloop.compare.report.progress import Progress
 
 QUICK_S = 95.0         # after which --quick begins no cell; none takes long
 OTHER_FILES = 250       # besides the connections, at most
@@ -266,7 +257,7 @@ def check(options: argparse.Namespace, command: list[str], parser: Parser) -> No
         if path is not None and not path.absolute().parent.is_dir():
             parser.error(f"there is no directory {path.absolute().parent}")
     if options.goals:
-        from mioloop.compare import markdown
+        from mioloop.compare.report import markdown
 
         try:
             markdown.check(options.goals)
@@ -314,7 +305,7 @@ def main(arguments: Sequence[str]) -> int:
     bench = contestants.Bench(measuring, options.path or "/")
     Chosen = tuple[list[str], contestants.Makers]
     if options.app or command:
-        from mioloop.compare import program
+        from mioloop.compare.measure import program
 
         try:
             cells, makers = program.prepare(options, command, chosen, measuring, bench)
@@ -379,18 +370,18 @@ def write(
     if options.json:
         options.json.write_text(summary.dump(everything))
     if options.plot:
-        from mioloop.compare import chart
+        from mioloop.compare.report import chart
 
         chart.write(options.plot, summaries, base, everything["environment"], (".svg", ".png"))
     if options.html:
-        from mioloop.compare import page
+        from mioloop.compare.report import page
 
         options.html.write_text(page.render(everything), encoding="utf-8")
     if options.report:
-        from mioloop.compare import markdown
+        from mioloop.compare.report import markdown
 
         markdown.write_report(options.report, everything, summaries, base)
     if options.goals:
-        from mioloop.compare import markdown
+        from mioloop.compare.report import markdown
 
         markdown.fill_goals(options.goals, everything)

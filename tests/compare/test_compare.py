@@ -40,7 +40,7 @@ def everything(compare_once: Compare) -> tuple[str, Compare]:
 
 
 def test_every_workload_runs(everything: tuple[str, Compare]) -> None:
-    from mioloop.compare.workloads import BY_NAME
+    from mioloop.compare.measure.workloads import BY_NAME
 
     lines = everything[1].lines
     assert {workload for workload, _ in lines} == set(BY_NAME)
@@ -205,7 +205,7 @@ def test_without_linux_the_processor_time_is_left_out_and_said_to_be(compare: Co
     (compare.directory / "sitecustomize.py").write_text(
         "import os\n"
         "del os.sched_getaffinity, os.sched_setaffinity\n"
-        "from mioloop.compare import cpu\n"
+        "from mioloop.compare.measure import cpu\n"
         "cpu.LINUX = False\n"
     )
     done = compare.small(

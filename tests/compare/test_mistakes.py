@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mioloop.compare import cli, cpu, worker
-from mioloop.compare.loops import Loop
-from mioloop.compare.workloads import BY_NAME
+from mioloop.compare import cli
+from mioloop.compare.measure import cpu, worker
+from mioloop.compare.measure.loops import Loop
+from mioloop.compare.measure.workloads import BY_NAME
 
 pytest.importorskip("matplotlib")
 
@@ -147,6 +148,6 @@ def test_unknown_loop_is_refused_with_the_ones_there_are(name: str) -> None:
 
 
 def test_marker_lines_of_the_goals_stand_in_our_own_document() -> None:
-    from mioloop.compare import markdown
+    from mioloop.compare.report import markdown
 
     markdown.check(Path(__file__).parents[2] / "docs" / "performance.md")

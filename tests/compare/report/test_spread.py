@@ -7,10 +7,10 @@ from statistics import median
 
 import pytest
 
-from mioloop.compare.runner import CellResult, Result
-from mioloop.compare.spread import ratios, spread
-from mioloop.compare.summary import standings, summarize
-from mioloop.compare.workloads import BY_NAME, Cell
+from mioloop.compare.measure.runner import CellResult, Result
+from mioloop.compare.measure.workloads import BY_NAME, Cell
+from mioloop.compare.report.spread import ratios, spread
+from mioloop.compare.report.summary import standings, summarize
 
 
 @pytest.mark.parametrize(

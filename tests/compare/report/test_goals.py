@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mioloop.compare import goals
-from mioloop.compare.loops import FLOOR
-from mioloop.compare.runner import CellResult, Result
-from mioloop.compare.summary import CellSummary, summarize
-from mioloop.compare.workloads import BY_NAME, KIB, Cell, cells_of
+from mioloop.compare.measure.loops import FLOOR
+from mioloop.compare.measure.runner import CellResult, Result
+from mioloop.compare.measure.workloads import BY_NAME, KIB, Cell, cells_of
+from mioloop.compare.report import goals
+from mioloop.compare.report.summary import CellSummary, summarize
 
 ROUNDS = 7
 

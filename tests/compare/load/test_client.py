@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from mioloop.compare import client
-from mioloop.compare.network import HTTP_REQUEST, HTTP_RESPONSE
+from mioloop.compare.load import client
+from mioloop.compare.measure.network import HTTP_REQUEST, HTTP_RESPONSE
 
 FLOOR = """\
 import json, sys
-from mioloop.compare import client
+from mioloop.compare.load import client
 options = json.loads(sys.argv[1])
 options["response"] = options.pop("response", "").encode()
 client.die_with_parent()

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from mioloop.compare import cpu, syscalls
-from mioloop.compare.loops import FLOOR, Loop
-from mioloop.compare.network import HTTP_REQUEST
-from mioloop.compare.processes import Failure, Worker
-from mioloop.compare.workloads import Cell, Workload
+from mioloop.compare.measure import cpu, syscalls
+from mioloop.compare.measure.loops import FLOOR, Loop
+from mioloop.compare.measure.network import HTTP_REQUEST
+from mioloop.compare.measure.processes import Failure, Worker
+from mioloop.compare.measure.workloads import Cell, Workload
 
 START_S = 30.0
 GRACE_S = 30.0          # for an answer, beyond the time that was asked for
@@ -346,7 +346,7 @@ class Bench:
 
     def certificate(self) -> str:
         if not self._certificate:
-            from mioloop.compare import client
+            from mioloop.compare.load import client
 
             path = str(Path(self._directory.name) / "localhost.pem")
             try:

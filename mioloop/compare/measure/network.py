@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mioloop.compare.workloads import SPLIT_HEAD
+from mioloop.compare.measure.workloads import SPLIT_HEAD
 
 CHUNK = 64 * 1024
 BACKLOG = 1024         # the load generator connects faster than any server accepts

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mioloop.compare.loops import FLOOR
-from mioloop.compare.summary import CellSummary, Line
-from mioloop.compare.workloads import BY_NAME, SCALING
+from mioloop.compare.measure.loops import FLOOR
+from mioloop.compare.measure.workloads import BY_NAME, SCALING
+from mioloop.compare.report.summary import CellSummary, Line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,7 +167,7 @@ def _bars(all_cells: Sequence[CellSummary], base: str, where: dict[str, Any]) ->
 def _lines(found: Sequence[Panel], where: dict[str, Any]) -> Figure:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    from mioloop.compare.report import seconds
+    from mioloop.compare.report.report import seconds
 
     figure = _new_figure(5 * len(found), 3.8)
     loops = list(dict.fromkeys(loop for panel in found for loop in panel.points))

@@ -21,11 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mioloop.compare import contestants, cpu, network
-from mioloop.compare.contestants import Bench, Options, Sample
-from mioloop.compare.loops import Loop
-from mioloop.compare.processes import Failure, Worker
-from mioloop.compare.workloads import Cell, Workload, cells_of
+from mioloop.compare.measure import contestants, cpu, network
+from mioloop.compare.measure.contestants import Bench, Options, Sample
+from mioloop.compare.measure.loops import Loop
+from mioloop.compare.measure.processes import Failure, Worker
+from mioloop.compare.measure.workloads import Cell, Workload, cells_of
 
 HOOK = Path(__file__).parent / "hook"
 STOP_S = 5.0

@@ -8,9 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mioloop.compare import chart, page, report, summary
-from mioloop.compare.summary import CellSummary
-from mioloop.compare.workloads import SCALING, SPIN
+from mioloop.compare.measure.workloads import SCALING, SPIN
+from mioloop.compare.report import chart, page, report, summary
+from mioloop.compare.report.summary import CellSummary
 
 BEGIN, END = "<!-- goals: filled in by `make bench` -->", "<!-- end of goals -->"
 

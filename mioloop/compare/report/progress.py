@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from mioloop.compare.contestants import Options
-from mioloop.compare.runner import expected_s, turns_of
-from mioloop.compare.workloads import Cell
+from mioloop.compare.measure.contestants import Options
+from mioloop.compare.measure.runner import expected_s, turns_of
+from mioloop.compare.measure.workloads import Cell
 
 
 class Progress:

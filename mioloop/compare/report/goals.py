@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mioloop.compare.report import seconds, times
-from mioloop.compare.spread import Spread
-from mioloop.compare.summary import CellSummary, Line
-from mioloop.compare.workloads import KIB
+from mioloop.compare.measure.workloads import KIB
+from mioloop.compare.report.report import seconds, times
+from mioloop.compare.report.spread import Spread
+from mioloop.compare.report.summary import CellSummary, Line
 
 OURS, BASE = "mioloop", "uvloop"
 NOT_MEASURED = "not measured"

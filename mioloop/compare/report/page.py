@@ -8,10 +8,10 @@ from html import escape
 from math import ceil, floor, log2, log10
 from typing import Any
 
-from mioloop.compare.chart import COLOURS, FLOOR_COLOUR
-from mioloop.compare.loops import FLOOR
-from mioloop.compare.report import GOAL_HEADINGS, LEGEND, number, seconds
-from mioloop.compare.workloads import SCALING
+from mioloop.compare.measure.loops import FLOOR
+from mioloop.compare.measure.workloads import SCALING
+from mioloop.compare.report.chart import COLOURS, FLOOR_COLOUR
+from mioloop.compare.report.report import GOAL_HEADINGS, LEGEND, number, seconds
 
 STYLE = """
 :root { color-scheme: light dark; }

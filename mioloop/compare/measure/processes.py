@@ -25,7 +25,7 @@ class Worker:
         self._stderr = tempfile.TemporaryFile()
         self._unread = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mioloop.compare.worker", role, json.dumps(config)],
+            [sys.executable, "-m", "mioloop.compare.measure.worker", role, json.dumps(config)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

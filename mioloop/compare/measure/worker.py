@@ -1,4 +1,4 @@
-"""The child processes of a comparison: ``python -m mioloop.compare.worker ROLE JSON``.
+"""The child processes of a comparison: ``python -m mioloop.compare.measure.worker ROLE JSON``.
 
 A server says on which port it listens and serves until it is killed. The others answer each
 line of JSON on their standard input by one on their standard output, which nobody else writes
@@ -19,9 +19,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from mioloop.compare import client, cpu, local, network, syscalls
-from mioloop.compare.loops import FLOOR, Loop
-from mioloop.compare.workloads import BY_NAME
+from mioloop.compare.load import client
+from mioloop.compare.measure import cpu, local, network, syscalls
+from mioloop.compare.measure.loops import FLOOR, Loop
+from mioloop.compare.measure.workloads import BY_NAME
 
 Job = dict[str, Any]
 
@@ -70,7 +71,7 @@ def serve(wire: Wire, config: Job) -> None:
     loop = Loop(config["loop"]).factory()()
     asyncio.set_event_loop(loop)
     if "app" in config:
-        from mioloop.compare import program
+        from mioloop.compare.measure import program
 
         starting = program.serve_app(config["app"])
     else:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mioloop.compare.contestants import Contestant, Makers, Options, Sample
-from mioloop.compare.processes import Failure
-from mioloop.compare.workloads import Cell, Workload
+from mioloop.compare.measure.contestants import Contestant, Makers, Options, Sample
+from mioloop.compare.measure.processes import Failure
+from mioloop.compare.measure.workloads import Cell, Workload
 
 
 @dataclass

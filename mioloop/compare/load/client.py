@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mioloop.compare._load import ffi, lib
+from mioloop.compare.load._load import ffi, lib
 
 TRANSPORTS = {"tcp": lib.MIO_LOAD_TCP, "unix": lib.MIO_LOAD_UNIX, "udp": lib.MIO_LOAD_UDP}
 PROTOCOLS = {"echo": lib.MIO_LOAD_ECHO, "http": lib.MIO_LOAD_HTTP}

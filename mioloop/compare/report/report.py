@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mioloop.compare.spread import Spread
-from mioloop.compare.summary import OUTCOMES, CellSummary, Line, Standing
+from mioloop.compare.report.spread import Spread
+from mioloop.compare.report.summary import OUTCOMES, CellSummary, Line, Standing
 
 if TYPE_CHECKING:
-    from mioloop.compare.goals import Outcome
+    from mioloop.compare.report.goals import Outcome
 
 STYLES = {
     "faster": "green", "slower": "red", "less CPU": "green", "more CPU": "red",

@@ -25,7 +25,7 @@ def _install(name: str, seen: str) -> None:
     import warnings
     from asyncio import events
 
-    from mioloop.compare.loops import Loop
+    from mioloop.compare.measure.loops import Loop
     from mioloop.factory import replace_default
     from mioloop.stdlib import HAS_POLICIES
 

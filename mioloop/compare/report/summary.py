@@ -9,10 +9,10 @@ from math import exp, log
 from statistics import median
 from typing import Any
 
-from mioloop.compare.contestants import Sample
-from mioloop.compare.loops import FLOOR
-from mioloop.compare.runner import CellResult, Result
-from mioloop.compare.spread import Spread, ratios, spread
+from mioloop.compare.measure.contestants import Sample
+from mioloop.compare.measure.loops import FLOOR
+from mioloop.compare.measure.runner import CellResult, Result
+from mioloop.compare.report.spread import Spread, ratios, spread
 
 LATENCIES = ("p50_s", "p99_s", "p999_s", "max_s")
 OUTCOMES = ("faster", "even", "slower", "undecided", "failed")

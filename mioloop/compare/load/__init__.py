@@ -1,0 +1,1 @@
+"""The C load generator and the plain C server, and their Python face."""

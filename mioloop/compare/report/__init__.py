@@ -1,0 +1,1 @@
+"""From samples to figures, and the forms in which they are shown."""
