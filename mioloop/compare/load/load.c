@@ -11,13 +11,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <signal.h>
-#include <sys/prctl.h>
-#endif
 
 #include "channel.h"
 #include "http.h"
+#include "latencies.h"
 #include "mio.h"
 
 #define EVENTS 256
@@ -25,11 +22,6 @@
 #define OPENING_MAX 64              /* below the backlog of any server */
 #define TICK_NS 100000000LL         /* how late a request that is overdue may be found */
 #define STAMP_SIZE 16               /* connection and sequence, first in every echo request */
-
-#define PRECISION_BITS 7
-#define STEPS (1 << PRECISION_BITS)
-#define LATENCY_BITS 42             /* over an hour; longer ones count as that */
-#define BUCKETS ((LATENCY_BITS - PRECISION_BITS + 1) * STEPS)
 
 enum state { CLOSED, CONNECTING, HANDSHAKE, IDLE, WAITING };
 
@@ -63,46 +55,9 @@ struct mio_load {
     uint64_t opened;
     uint64_t requests;
     uint64_t failures;
-    int64_t max_ns;
-    uint64_t latencies[BUCKETS];
+    mio_latencies latencies;
     char message[256];
 };
-
-/* -- latencies ------------------------------------------------------------------- */
-
-static size_t bucket_of(int64_t ns)
-{
-    uint64_t value = ns < 0 ? 0 : (uint64_t)ns;
-    int top;
-
-    if (value < STEPS) return (size_t)value;
-    if (value >> LATENCY_BITS) return BUCKETS - 1;
-    top = 63 - __builtin_clzll(value);
-    return (size_t)(top - PRECISION_BITS + 1) * STEPS
-           + ((value >> (top - PRECISION_BITS)) & (STEPS - 1));
-}
-
-static int64_t bucket_end(size_t bucket)
-{
-    int shift = (int)(bucket / STEPS) - 1;
-
-    if (shift < 0) return (int64_t)bucket;
-    return ((int64_t)(STEPS + bucket % STEPS + 1) << shift) - 1;
-}
-
-static int64_t percentile(const mio_load *load, uint64_t per_mille)
-{
-    uint64_t rank = (load->requests * per_mille + 999) / 1000;
-    uint64_t seen = 0;
-    size_t i;
-
-    for (i = 0; i < BUCKETS; i++) {
-        seen += load->latencies[i];
-        if (seen >= rank && seen > 0)
-            return bucket_end(i) < load->max_ns ? bucket_end(i) : load->max_ns;
-    }
-    return 0;
-}
 
 /* -- connections ------------------------------------------------------------------ */
 
@@ -330,8 +285,7 @@ static void on_answer(mio_load *load, connection *conn)
     int again = load->options.reconnect;
 
     load->requests++;
-    load->latencies[bucket_of(latency)]++;
-    if (latency > load->max_ns) load->max_ns = latency;
+    mio_latencies_add(&load->latencies, latency);
     set_busy(load, conn, 0);
     conn->state = IDLE;
     if (load->options.protocol == MIO_LOAD_HTTP && conn->http.close) again = 1;
@@ -545,9 +499,8 @@ int mio_load_run(mio_load *load, int64_t duration_ns, mio_load_result *result)
     int64_t left_ns, wait_ns, due_ns;
     int i, begun = 0, err = 0;
 
-    memset(load->latencies, 0, sizeof load->latencies);
+    memset(&load->latencies, 0, sizeof load->latencies);
     load->requests = 0;
-    load->max_ns = 0;
     load->running = 1;
     for (i = 0; i < load->options.connections && begun < load->options.active; i++) {
         if (load->lost > 0 && load->connections[i].state != IDLE) continue;
@@ -575,10 +528,10 @@ int mio_load_run(mio_load *load, int64_t duration_ns, mio_load_result *result)
         .requests = load->requests,
         .failures = load->failures,
         .elapsed_ns = now - started_ns,
-        .p50_ns = percentile(load, 500),
-        .p99_ns = percentile(load, 990),
-        .p999_ns = percentile(load, 999),
-        .max_ns = load->max_ns,
+        .p50_ns = mio_latencies_percentile(&load->latencies, 500),
+        .p99_ns = mio_latencies_percentile(&load->latencies, 990),
+        .p999_ns = mio_latencies_percentile(&load->latencies, 999),
+        .max_ns = load->latencies.max_ns,
     };
     return err;
 }
@@ -601,13 +554,4 @@ void mio_load_close(mio_load *load)
     free(load->request);
     free(load->received);
     free(load);
-}
-
-int mio_die_with_parent(void)
-{
-#ifdef __linux__
-    return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
-#else
-    return -ENOSYS;
-#endif
 }
