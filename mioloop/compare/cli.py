@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from mioloop.arguments import Parser
-from mioloop.compare.measure import contestants, cpu, environment, loops, runner, workloads
-from mioloop.compare.measure.loops import FLOOR, Loop
-from mioloop.compare.report import goals, report, summary
+from mioloop.compare.measure import cpu, environment, loops, runner, samplers, workloads
+from mioloop.compare.measure.loops import BASELINE, Loop
+from mioloop.compare.report import goals, summary, terminal
 from mioloop.compare.report.progress import Progress
 
-QUICK_S = 95.0         # after which --quick begins no cell; none takes long
+QUICK_S = 95.0         # after which --quick begins no case; none takes long
 OTHER_FILES = 250       # besides the connections, at most
 DEFAULT_LOOPS = "asyncio,uvloop,mioloop"
 
 DESCRIPTION = """\
 Measure which event loop is faster. The same work is done on each loop, in processes of their
 own, under a load generator in C; rounds go loop by loop, and each ratio is taken within a
-round. "C floor" is a plain C server doing the same work: what no loop can do without."""
+round. "C baseline" is a plain C server doing the same work: what no loop can do without."""
 
 EPILOG = f"""\
 loops: {', '.join(loops.NAMES)}
@@ -95,7 +95,9 @@ def make_parser() -> Parser:
         "--triggers", action="store_true", help="mioloop with each trigger, as well"
     )
     what.add_argument("--base", help="what the others are compared to; default: uvloop")
-    what.add_argument("--no-floor", action="store_true", help="without the plain C server")
+    what.add_argument(
+        "--no-baseline", "--no-floor", action="store_true", help="without the plain C server"
+    )
     what.add_argument("--sizes", type=_sizes, default=[], help="e.g. 1k,100k")
     what.add_argument("--connections", type=_counts, default=[], help="e.g. 1,64,512")
     what.add_argument("--timers", type=_counts, default=[], help="of scale-*, e.g. 1,1000")
@@ -173,10 +175,10 @@ def chosen_spin(options: argparse.Namespace, parser: Parser) -> list[Loop]:
     return [loop]
 
 
-def chosen_cells(
+def chosen_cases(
     options: argparse.Namespace, parser: Parser
-) -> tuple[list[workloads.Cell], list[str]]:
-    """The cells that can be measured, and warnings about those that cannot."""
+) -> tuple[list[workloads.Case], list[str]]:
+    """The cases that can be measured, and warnings about those that cannot."""
     try:
         selected = workloads.select(options.workload, families_of(options))
     except ValueError as exc:
@@ -184,7 +186,7 @@ def chosen_cells(
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if files == resource.RLIM_INFINITY:
         files = sys.maxsize
-    cells, warnings = [], []
+    cases, warnings = [], []
     for workload in selected:
         if workload.missing:
             missing = ", ".join(workload.missing)
@@ -193,18 +195,18 @@ def chosen_cells(
         if workload.side in ("idle", "quiet") and not cpu.LINUX:
             warnings.append(f"{workload.name} is left out: it can be measured on Linux only")
             continue
-        for cell in workloads.cells_of(
+        for case in workloads.cases_of(
             workload, options.quick, options.sizes, options.connections, options.timers
         ):
-            if cell.connections + OTHER_FILES > files:
+            if case.connections + OTHER_FILES > files:
                 warnings.append(
-                    f"{cell.name} is left out: a process may open {files:,} files here (ulimit -n)"
+                    f"{case.name} is left out: a process may open {files:,} files here (ulimit -n)"
                 )
             else:
-                cells.append(cell)
-    if options.workload and not cells:
+                cases.append(case)
+    if options.workload and not cases:
         parser.error("; ".join(warnings) or "--quick has none of these workloads")
-    return cells, warnings
+    return cases, warnings
 
 
 def families_of(options: argparse.Namespace) -> list[str]:
@@ -265,8 +267,8 @@ def check(options: argparse.Namespace, command: list[str], parser: Parser) -> No
             parser.error(f"--goals: {exc}")
 
 
-def how_to_measure(options: argparse.Namespace) -> contestants.Options:
-    measuring = contestants.Options(
+def how_to_measure(options: argparse.Namespace) -> samplers.Options:
+    measuring = samplers.Options(
         seconds=options.seconds or (0.08 if options.quick else None),
         rounds=options.rounds or (6 if options.quick else None),
         warm_s=0.03 if options.quick else min(0.1, options.seconds or 0.1),
@@ -282,7 +284,7 @@ def how_to_measure(options: argparse.Namespace) -> contestants.Options:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0: all figures were taken; 1: a cell failed; 2: the arguments make no sense."""
+    """0: all figures were taken; 1: a case failed; 2: the arguments make no sense."""
     parser = make_parser()
     own, command = split_command(arguments)
     options = parser.parse(own)
@@ -302,37 +304,37 @@ def main(arguments: Sequence[str]) -> int:
     where["server_cpu"], where["client_cpu"] = measuring.server_cpu, measuring.client_cpu
     warnings += environment.warnings_of(where, measuring.server_cpu is not None)
 
-    bench = contestants.Bench(measuring, options.path or "/")
-    Chosen = tuple[list[str], contestants.Makers]
+    bench = samplers.Bench(measuring, options.path or "/")
+    Chosen = tuple[list[str], samplers.Makers]
     if options.app or command:
-        from mioloop.compare.measure import program
+        from mioloop.compare.measure import user_program
 
         try:
-            cells, makers = program.prepare(options, command, chosen, measuring, bench)
+            cases, makers = user_program.prepare(options, command, chosen, measuring, bench)
         except ValueError as exc:
             bench.close()
             parser.error(str(exc))
 
-        def contestants_of(workload: workloads.Workload) -> Chosen:
+        def samplers_of(workload: workloads.Workload) -> Chosen:
             return [loop.name for loop in chosen], makers
     else:
-        cells, more = chosen_cells(options, parser)
+        cases, more = chosen_cases(options, parser)
         warnings += more
 
-        def contestants_of(workload: workloads.Workload) -> Chosen:
+        def samplers_of(workload: workloads.Workload) -> Chosen:
             extra = spinning if workload.family == workloads.SPIN else []
             loops_here = list(dict.fromkeys([*chosen, *extra]))
-            made = contestants.contestants_of(
-                workload, loops_here, not options.no_floor, measuring, bench
+            made = samplers.samplers_of(
+                workload, loops_here, not options.no_baseline, measuring, bench
             )
             names = [loop.name for loop in loops_here]
-            return names + [FLOOR] * (len(made) - len(names)), made
+            return names + [BASELINE] * (len(made) - len(names)), made
 
     console = console_or_none()
-    counted = [(cell, len(contestants_of(cell.workload)[0])) for cell in cells]
+    counted = [(case, len(samplers_of(case.workload)[0])) for case in cases]
     try:
         with Progress(console, counted, measuring) as progress:
-            found = runner.run(cells, contestants_of, measuring, progress.step)
+            found = runner.run(cases, samplers_of, measuring, progress.step)
     except KeyboardInterrupt:
         print("mioloop compare: interrupted, nothing was written", file=sys.stderr)
         return 130
@@ -345,7 +347,7 @@ def main(arguments: Sequence[str]) -> int:
     is_full = not (options.workload or options.quick or options.app or command)
     if not (is_full or options.goals):
         outcomes = [each for each in outcomes if each.verdict != goals.NOT_MEASURED]
-    report.show(
+    terminal.show(
         console, sys.stdout, summaries, standing, warnings, base, outcomes if is_full else []
     )
     everything = summary.as_json(
@@ -357,13 +359,13 @@ def main(arguments: Sequence[str]) -> int:
         list(zip(found, summaries)), standing, warnings, outcomes,
     )
     write(options, everything, summaries, base)
-    return int(any(line.failed for cell in summaries for line in cell.lines))
+    return int(any(line.failed for case in summaries for line in case.lines))
 
 
 def write(
     options: argparse.Namespace,
     everything: dict[str, Any],
-    summaries: Sequence[summary.CellSummary],
+    summaries: Sequence[summary.CaseSummary],
     base: str,
 ) -> None:
     """The files that were asked for."""
@@ -374,9 +376,9 @@ def write(
 
         chart.write(options.plot, summaries, base, everything["environment"], (".svg", ".png"))
     if options.html:
-        from mioloop.compare.report import page
+        from mioloop.compare.report import html
 
-        options.html.write_text(page.render(everything), encoding="utf-8")
+        options.html.write_text(html.render(everything), encoding="utf-8")
     if options.report:
         from mioloop.compare.report import markdown
 

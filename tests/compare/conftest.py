@@ -45,9 +45,9 @@ class Compare:
     def lines(self) -> dict[tuple[str, str], dict[str, Any]]:
         """By workload and loop."""
         return {
-            (cell["workload"], line["loop"]): line
-            for cell in self.figures["cells"]
-            for line in cell["lines"]
+            (case["workload"], line["loop"]): line
+            for case in self.figures["cases"]
+            for line in case["lines"]
         }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytest.importorskip("matplotlib")
 pytest.importorskip("rich")
 
-ONE_CELL = ("echo-protocol", "--sizes", "1k", "--connections", "2")
+ONE_CASE = ("echo-protocol", "--sizes", "1k", "--connections", "2")
 
 
 # -- all workloads ------------------------------------------------------------------------
@@ -51,12 +51,12 @@ def test_every_workload_runs(everything: tuple[str, Compare]) -> None:
         assert line[figure] is not None
 
 
-def test_floor_stands_beside_servers_and_clients(everything: tuple[str, Compare]) -> None:
-    with_floor = {workload for workload, loop in everything[1].lines if loop == "C floor"}
+def test_baseline_stands_beside_servers_and_clients(everything: tuple[str, Compare]) -> None:
+    with_baseline = {workload for workload, loop in everything[1].lines if loop == "C baseline"}
 
-    assert {"echo-protocol", "unix", "udp", "tls", "http", "aiohttp-client", "idle"} <= with_floor
-    assert {"quiet", "trickle", "scale-connections"} <= with_floor
-    assert not {"call-soon-chain", "import", "scale-timers"} & with_floor
+    assert {"echo-protocol", "unix", "udp", "tls", "http", "aiohttp-client"} <= with_baseline
+    assert {"idle", "quiet", "trickle", "scale-connections"} <= with_baseline
+    assert not {"call-soon-chain", "import", "scale-timers"} & with_baseline
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processor time is Linux only")
@@ -64,7 +64,7 @@ def test_requests_have_latencies_and_processor_time(everything: tuple[str, Compa
     for loop in ("uvloop", "mioloop"):
         line = everything[1].lines["echo-protocol", loop]
         assert line["cpu_s"] > 0
-        assert line["over_floor"]["median"] > 0
+        assert line["over_baseline"]["median"] > 0
         assert set(line["latencies_s"]) == {"p50_s", "p99_s", "p999_s", "max_s"}
         assert {"requests", "elapsed_s", "rate", "client_busy", "waited", "client_waited"} <= set(
             line["samples"][0]
@@ -124,8 +124,8 @@ def test_goals_stand_beside_what_was_measured(everything: tuple[str, Compare]) -
 
 def test_table_names_every_cell_and_the_base(everything: tuple[str, Compare]) -> None:
     output, run = everything
-    for cell in run.figures["cells"]:
-        assert cell["name"] in output
+    for case in run.figures["cases"]:
+        assert case["name"] in output
     assert "against uvloop" in output
     assert "fewer than 6 rounds decide nothing" in output
 
@@ -135,10 +135,10 @@ def test_table_names_every_cell_and_the_base(everything: tuple[str, Compare]) ->
 
 def test_every_trigger_and_selector_can_be_compared(compare: Compare) -> None:
     names = ["mioloop", "mioloop:edge:poll", "mioloop:edge", "mioloop:level", "mioloop:oneshot"]
-    done = compare.small(*ONE_CELL, "--triggers", "--loops", "mioloop,mioloop:edge:poll")
+    done = compare.small(*ONE_CASE, "--triggers", "--loops", "mioloop,mioloop:edge:poll")
 
     assert done.returncode == 0, done.stdout
-    assert [loop for _, loop in compare.lines] == [*names, "C floor"]
+    assert [loop for _, loop in compare.lines] == [*names, "C baseline"]
 
 
 def test_loop_of_any_module_can_be_compared(compare: Compare) -> None:
@@ -163,7 +163,7 @@ def test_failed_request_fails_the_cell_and_the_run(compare: Compare) -> None:
         " server=None):\n"
         "        return Lossy(self, sock, protocol, waiter, extra, server)\n"
     )
-    done = compare.small(*ONE_CELL, "--loops", "asyncio,lossy:Loop")
+    done = compare.small(*ONE_CASE, "--loops", "asyncio,lossy:Loop")
 
     assert done.returncode == 1, done.stdout
     lines = compare.lines
@@ -173,11 +173,11 @@ def test_failed_request_fails_the_cell_and_the_run(compare: Compare) -> None:
 
 
 def test_system_calls_are_counted_or_said_not_to_be(compare: Compare) -> None:
-    done = compare.small(*ONE_CELL, "sleep-0", "--loops", "mioloop", "--syscalls")
+    done = compare.small(*ONE_CASE, "sleep-0", "--loops", "mioloop", "--syscalls")
 
     assert done.returncode == 0, done.stdout
     lines = compare.lines
-    for loop in ("mioloop", "C floor"):
+    for loop in ("mioloop", "C baseline"):
         line = lines["echo-protocol", loop]
         if line["syscalls"] is None:
             assert "system calls are not counted" in done.stdout
@@ -209,7 +209,7 @@ def test_without_linux_the_processor_time_is_left_out_and_said_to_be(compare: Co
         "cpu.LINUX = False\n"
     )
     done = compare.small(
-        *ONE_CELL, "sleep-0", "idle", "quiet", "--loops", "asyncio,mioloop",
+        *ONE_CASE, "sleep-0", "idle", "quiet", "--loops", "asyncio,mioloop",
         PYTHONPATH=str(compare.directory),
     )
 

@@ -72,8 +72,8 @@ def test_mistake_is_answered_with_what_would_be_right(
 
 def chosen(*arguments: str) -> tuple[list[str], str]:
     parser = cli.make_parser()
-    cells, warnings = cli.chosen_cells(parser.parse(arguments), parser)
-    return [cell.workload.name for cell in cells], "; ".join(warnings)
+    cases, warnings = cli.chosen_cases(parser.parse(arguments), parser)
+    return [case.workload.name for case in cases], "; ".join(warnings)
 
 
 def test_all_workloads_are_those_of_no_family_and_of_the_families_asked_for() -> None:

@@ -1,6 +1,6 @@
 /* TLS is libssl's, but neither its headers nor a link to it are needed: the
  * functions are looked up in the libssl that Python's own ssl module uses, so
- * that client, floor and Python servers run one library. The prototypes below
+ * that client, baseline and Python servers run one library. The prototypes below
  * are those of 1.1.1 and 3.x, where they are the same. */
 #include "channel.h"
 

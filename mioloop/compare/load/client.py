@@ -1,4 +1,4 @@
-"""The C load generator and the C floor server, as Python objects."""
+"""The C load generator and the C baseline server, as Python objects."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Load:
         }
 
 
-def serve_floor(
+def serve_baseline(
     announce: Any,
     *,
     transport: str,
@@ -161,7 +161,7 @@ def serve_floor(
     head_size: int = 0,
     response: bytes = b"",
 ) -> None:
-    """Be the floor server until the process is killed; `announce(port)` when it listens."""
+    """Be the baseline server until the process is killed; `announce(port)` when it listens."""
     text, data = ffi.new("char[]", address.encode()), ffi.from_buffer(response)
     options: dict[str, Any] = {
         "transport": TRANSPORTS[transport],
@@ -179,13 +179,14 @@ def serve_floor(
 
 
 def _serve(options: dict[str, Any], announce: Any) -> None:
-    out = ffi.new("mio_floor **")
-    _check(lib.mio_floor_open(ffi.new("mio_floor_options *", options), out), "floor server")
+    out = ffi.new("mio_baseline **")
+    given = ffi.new("mio_baseline_options *", options)
+    _check(lib.mio_baseline_open(given, out), "baseline server")
     try:
-        announce(lib.mio_floor_port(out[0]))
-        _check(lib.mio_floor_serve(out[0]), "floor server")
+        announce(lib.mio_baseline_port(out[0]))
+        _check(lib.mio_baseline_serve(out[0]), "baseline server")
     finally:
-        lib.mio_floor_close(out[0])
+        lib.mio_baseline_close(out[0])
 
 
 def die_with_parent() -> None:

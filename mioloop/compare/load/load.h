@@ -1,5 +1,5 @@
 /* load.h -- the two C programs of `python -m mioloop compare`: a load generator
- * and the plain server that is its floor, both on the Poll core.
+ * and the plain server that is its baseline, both on the Poll core.
  *
  * The generator is a closed loop: every connection has one request under way
  * and sends the next when the answer has come back whole and right. With
@@ -10,7 +10,7 @@
  *
  * Results  0 or a count on success, -errno on failure.
  * Time     int64_t nanoseconds, CLOCK_MONOTONIC.
- * Threads  a load and a floor belong to one thread; mio_floor_stop() may be
+ * Threads  a load and a baseline belong to one thread; mio_baseline_stop() may be
  *          called from any.
  * Memory   strings and buffers given in options are copied.
  */
@@ -23,7 +23,7 @@
 /* cdef-begin: the cffi binding reads these lines, so they stay plain C. */
 
 typedef struct mio_load mio_load;
-typedef struct mio_floor mio_floor;
+typedef struct mio_baseline mio_baseline;
 typedef struct mio_tls mio_tls;
 
 /* What the sockets are. */
@@ -89,7 +89,7 @@ int mio_load_run(mio_load *load, int64_t duration_ns, mio_load_result *result);
 const char *mio_load_message(const mio_load *load);     /* the first failure; "" if none */
 void mio_load_close(mio_load *load);                    /* NULL is fine */
 
-/* -- floor --------------------------------------------------------------------- */
+/* -- baseline --------------------------------------------------------------------- */
 
 typedef struct {
     int transport;
@@ -99,13 +99,13 @@ typedef struct {
     size_t response_size;
     size_t head_size;           /* ECHO: bytes 'h' before the echoed ones */
     mio_tls *tls;
-} mio_floor_options;
+} mio_baseline_options;
 
-int mio_floor_open(const mio_floor_options *options, mio_floor **out);
-int mio_floor_port(const mio_floor *server);
-int mio_floor_serve(mio_floor *server);         /* until mio_floor_stop() */
-void mio_floor_stop(mio_floor *server);
-void mio_floor_close(mio_floor *server);
+int mio_baseline_open(const mio_baseline_options *options, mio_baseline **out);
+int mio_baseline_port(const mio_baseline *server);
+int mio_baseline_serve(mio_baseline *server);         /* until mio_baseline_stop() */
+void mio_baseline_stop(mio_baseline *server);
+void mio_baseline_close(mio_baseline *server);
 
 /* -- the processes that run them ------------------------------------------------ */
 

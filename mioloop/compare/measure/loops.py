@@ -13,7 +13,7 @@ from mioloop.arguments import unknown
 
 TRIGGERS = ("edge", "level", "oneshot")
 SELECTORS = ("epoll", "kqueue", "poll")
-FLOOR = "C floor"       # not a loop: the plain C server that does the same work
+BASELINE = "C baseline"       # not a loop: the plain C server that does the same work
 
 SWITCH = {"on": True, "off": False}
 OPTIONS = (*TRIGGERS, *SELECTORS, "spin=SECONDS", "io_uring=on|off")

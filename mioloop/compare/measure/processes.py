@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Failure(Exception):
-    """A cell failed on a loop: a request, the server or the worker did."""
+    """A case failed on a loop: a request, the server or the worker did."""
 
 
 class Worker:

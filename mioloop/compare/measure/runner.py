@@ -1,4 +1,4 @@
-"""Runs the cells: starts the processes, interleaves the rounds, collects the samples.
+"""Runs the cases: starts the processes, interleaves the rounds, collects the samples.
 
 In each round every loop gets its turn, and every other round in the opposite order, so that a
 machine that slows down slows them all. What warms up is not counted.
@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mioloop.compare.measure.contestants import Contestant, Makers, Options, Sample
 from mioloop.compare.measure.processes import Failure
-from mioloop.compare.measure.workloads import Cell, Workload
+from mioloop.compare.measure.samplers import Makers, Options, Sample, Sampler
+from mioloop.compare.measure.workloads import Case, Workload
 
 
 @dataclass
 class Result:
-    """All that was seen of one loop in one cell."""
+    """All that was seen of one loop in one case."""
 
     loop: str
     samples: list[Sample] = field(default_factory=list)
@@ -30,17 +30,17 @@ class Result:
 
 
 @dataclass
-class CellResult:
-    cell: Cell
+class CaseResult:
+    case: Case
     results: list[Result] = field(default_factory=list)
 
 
 @contextlib.contextmanager
 def _started(
     makers: Makers, names: Sequence[str]
-) -> Iterator[dict[str, Contestant | Failure]]:
-    """The contestants by name; a Failure stands for one that could not start."""
-    made: dict[str, Contestant | Failure] = {}
+) -> Iterator[dict[str, Sampler | Failure]]:
+    """The samplers by name; a Failure stands for one that could not start."""
+    made: dict[str, Sampler | Failure] = {}
     try:
         for name, make in zip(names, makers):       # all at once ...
             try:
@@ -48,117 +48,118 @@ def _started(
             except Failure as exc:
                 made[name] = exc
         for name in names:                          # ... and then wait for each
-            contestant = made[name]
-            if isinstance(contestant, Failure):
+            sampler = made[name]
+            if isinstance(sampler, Failure):
                 continue
             try:
-                contestant.ready()
+                sampler.ready()
             except Failure as exc:
-                contestant.stop()
+                sampler.stop()
                 made[name] = exc
         yield made
     finally:
-        for contestant in made.values():
-            if not isinstance(contestant, Failure):
-                contestant.stop()
+        for sampler in made.values():
+            if not isinstance(sampler, Failure):
+                sampler.stop()
 
 
 def run(
-    cells: Sequence[Cell],
-    contestants: Callable[[Workload], tuple[list[str], Makers]],
+    cases: Sequence[Case],
+    samplers: Callable[[Workload], tuple[list[str], Makers]],
     options: Options,
     progress: Callable[[str, float], None],
-) -> list[CellResult]:
-    """All cells, those of one workload on the same processes. `progress` hears of each sample
+) -> list[CaseResult]:
+    """All cases, those of one workload on the same processes. `progress` hears of each sample
     and of how many seconds it is expected to take."""
-    found: list[CellResult] = []
-    groups: list[list[Cell]] = []
-    for cell in cells:
+    found: list[CaseResult] = []
+    groups: list[list[Case]] = []
+    for case in cases:
         shared = groups and (
-            groups[-1][0].workload.name == cell.workload.name
-            or _share_a_process(groups[-1][0].workload, cell.workload)
+            groups[-1][0].workload.name == case.workload.name
+            or _share_a_process(groups[-1][0].workload, case.workload)
         )
         if shared:
-            groups[-1].append(cell)
+            groups[-1].append(case)
         else:
-            groups.append([cell])
+            groups.append([case])
     for group in groups:
-        names, makers = contestants(group[0].workload)
+        names, makers = samplers(group[0].workload)
         if time.monotonic() > options.deadline:
-            found += [_skipped(cell, names) for cell in group]
+            found += [_skipped(case, names) for case in group]
             continue
         with _started(makers, names) as made:
-            for cell in group:
+            for case in group:
                 if time.monotonic() > options.deadline:
-                    found.append(_skipped(cell, names))
+                    found.append(_skipped(case, names))
                 else:
-                    found.append(measure(cell, made, options, progress))
+                    found.append(measure(case, made, options, progress))
     return found
 
 
 def _share_a_process(one: Workload, other: Workload) -> bool:
-    """Local workloads leave nothing behind: one process of each loop does them all. Except a
-    million timers: what the allocator keeps of them would be the next one's."""
-    return one.side == other.side == "local" and one.family == other.family == ""
+    """In-process workloads leave nothing behind, so one process of each loop runs them all.
+
+    Except scaling: memory that the allocator keeps of a million timers would help the next."""
+    return one.side == other.side == "in_process" and one.family == other.family == ""
 
 
-def _skipped(cell: Cell, names: Sequence[str]) -> CellResult:
-    return CellResult(cell, [Result(name, skipped="no time was left") for name in names])
+def _skipped(case: Case, names: Sequence[str]) -> CaseResult:
+    return CaseResult(case, [Result(name, skipped="no time was left") for name in names])
 
 
-def turns_of(cell: Cell, options: Options) -> list[float]:
+def turns_of(case: Case, options: Options) -> list[float]:
     """How long each turn is: the warm-up where the load generator does none, then the rounds."""
-    rounds = [options.seconds_of(cell.workload)] * options.rounds_of(cell.workload)
-    return [options.warm_s, *rounds] if _warms_up(cell.workload) else rounds
+    rounds = [options.seconds_of(case.workload)] * options.rounds_of(case.workload)
+    return [options.warm_s, *rounds] if _warms_up(case.workload) else rounds
 
 
 def _warms_up(workload: Workload) -> bool:
-    return workload.side in ("local", "client")
+    return workload.side in ("in_process", "client")
 
 
-def expected_s(cell: Cell, options: Options, seconds: float) -> float:
+def expected_s(case: Case, options: Options, seconds: float) -> float:
     """What a sample takes altogether, roughly: for the progress bar."""
-    side = cell.workload.side
+    side = case.workload.side
     if side == "idle":      # a server is started for each, and all the connections made
-        return 0.5 + cell.connections * (7e-4 if cell.workload.tls else 5e-5)
-    if side == "local":
-        return max(seconds, cell.timers * 3e-6)
-    return seconds + options.warm_s + cell.connections * 1e-4
+        return 0.5 + case.connections * (7e-4 if case.workload.tls else 5e-5)
+    if side == "in_process":
+        return max(seconds, case.timers * 3e-6)
+    return seconds + options.warm_s + case.connections * 1e-4
 
 
 def measure(
-    cell: Cell,
-    made: dict[str, Contestant | Failure],
+    case: Case,
+    made: dict[str, Sampler | Failure],
     options: Options,
     progress: Callable[[str, float], None],
-) -> CellResult:
-    """All rounds of one cell."""
+) -> CaseResult:
+    """All rounds of one case."""
     results = {
-        name: Result(name, failed=str(contestant) if isinstance(contestant, Failure) else "")
-        for name, contestant in made.items()
+        name: Result(name, failed=str(sampler) if isinstance(sampler, Failure) else "")
+        for name, sampler in made.items()
     }
-    first_counted = int(_warms_up(cell.workload))
-    for turn, seconds in enumerate(turns_of(cell, options)):
+    first_counted = int(_warms_up(case.workload))
+    for turn, seconds in enumerate(turns_of(case, options)):
         order = list(made) if turn % 2 == 0 else list(reversed(made))
         for name in order:
-            result, contestant = results[name], made[name]
-            progress(f"{cell.name}, {name}", expected_s(cell, options, seconds))
-            if isinstance(contestant, Failure) or result.failed:
+            result, sampler = results[name], made[name]
+            progress(f"{case.name}, {name}", expected_s(case, options, seconds))
+            if isinstance(sampler, Failure) or result.failed:
                 continue
             try:
-                sample = contestant.sample(cell, options, seconds)
+                sample = sampler.sample(case, options, seconds)
             except Failure as exc:
                 result.failed = str(exc)
                 continue
             if turn >= first_counted:
                 result.samples.append(_by_request(sample))
-    if options.syscalls and cell.workload.side not in ("idle", "quiet", "import"):
-        for name, contestant in made.items():
-            if isinstance(contestant, Failure) or results[name].failed:
+    if options.syscalls and case.workload.side not in ("idle", "quiet", "import"):
+        for name, sampler in made.items():
+            if isinstance(sampler, Failure) or results[name].failed:
                 continue
-            progress(f"{cell.name}, {name}, system calls", 0)
-            _count_system_calls(cell, contestant, results[name], options)
-    return CellResult(cell, list(results.values()))
+            progress(f"{case.name}, {name}, system calls", 0)
+            _count_system_calls(case, sampler, results[name], options)
+    return CaseResult(case, list(results.values()))
 
 
 def _by_request(sample: Sample) -> Sample:
@@ -176,11 +177,11 @@ def _by_request(sample: Sample) -> Sample:
 
 
 def _count_system_calls(
-    cell: Cell, contestant: Contestant, result: Result, options: Options
+    case: Case, sampler: Sampler, result: Result, options: Options
 ) -> None:
     """In a sample of its own: what is watched so closely is not fast."""
     try:
-        sample = contestant.sample(cell, options, options.seconds_of(cell.workload), count=True)
+        sample = sampler.sample(case, options, options.seconds_of(case.workload), count=True)
     except Failure as exc:
         result.notes.append(f"system calls are not counted: {exc}")
         return

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mioloop.compare.load import client
-from mioloop.compare.measure import cpu, local, network, syscalls
-from mioloop.compare.measure.loops import FLOOR, Loop
+from mioloop.compare.measure import cpu, in_process, servers, syscalls
+from mioloop.compare.measure.loops import BASELINE, Loop
 from mioloop.compare.measure.workloads import BY_NAME
 
 Job = dict[str, Any]
@@ -53,16 +53,16 @@ class Wire:
 # -- servers -----------------------------------------------------------------------------
 
 
-def serve_floor(wire: Wire, config: Job) -> None:
+def serve_baseline(wire: Wire, config: Job) -> None:
     workload = BY_NAME[config["workload"]]
-    client.serve_floor(
-        lambda port: wire.say(port=port, loop=FLOOR),
+    client.serve_baseline(
+        lambda port: wire.say(port=port, loop=BASELINE),
         transport=workload.transport,
         protocol=workload.protocol,
         address=config["path"] or "127.0.0.1",
         certificate=config["certificate"] if workload.tls else None,
         head_size=workload.head_size,
-        response=network.HTTP_RESPONSE,
+        response=servers.HTTP_RESPONSE,
     )
 
 
@@ -71,15 +71,15 @@ def serve(wire: Wire, config: Job) -> None:
     loop = Loop(config["loop"]).factory()()
     asyncio.set_event_loop(loop)
     if "app" in config:
-        from mioloop.compare.measure import program
+        from mioloop.compare.measure import user_program
 
-        starting = program.serve_app(config["app"])
+        starting = user_program.serve_app(config["app"])
     else:
         tls = None
         if BY_NAME[config["workload"]].tls:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(config["certificate"])
-        starting = network.serve(config["workload"], network.Place(config["path"], tls))
+        starting = servers.serve(config["workload"], servers.ListenAddress(config["path"], tls))
     port = loop.run_until_complete(starting)
     wire.say(port=port, loop=class_of(loop))
     loop.run_forever()
@@ -202,7 +202,7 @@ def _check_memory(used: int, made: int, connections: int) -> None:
 
 
 def work(wire: Wire, config: Job) -> None:
-    """Jobs name a local workload or the aiohttp client, and say for how long."""
+    """Jobs name an in-process workload or the aiohttp client, and say for how long."""
     factory = Loop(config["loop"]).factory()
     loop = factory()
     asyncio.set_event_loop(loop)
@@ -211,23 +211,23 @@ def work(wire: Wire, config: Job) -> None:
         meter, machine = cpu.Meter(os.getpid()), cpu.Stolen(cpu.pinned_to())
         try:
             if job["workload"] == "loop-creation":
-                found = local.make_loops(factory, job["seconds"])
+                found = in_process.make_loops(factory, job["seconds"])
             elif job["workload"] == "aiohttp-client":
-                found = local.run_aiohttp_client(
-                    loop, job["port"], job["connections"], job["seconds"], network.BODY
+                found = in_process.run_aiohttp_client(
+                    loop, job["port"], job["connections"], job["seconds"], servers.BODY
                 )
             else:
-                found = local.run(loop, job["workload"], job["seconds"], job["timers"])
+                found = in_process.run(loop, job["workload"], job["seconds"], job["timers"])
         except Exception as exc:
             wire.say(error=f"{type(exc).__name__}: {exc}")
         else:
-            if job["workload"] not in local.WAIT_FOR_THEMSELVES:
+            if job["workload"] not in in_process.WAIT_FOR_THEMSELVES:
                 found |= _disturbances(meter, found["elapsed_s"], "waited")
             wire.say(**found, stolen=machine.share(found["elapsed_s"]))
 
 
 ROLES = {
-    "floor": serve_floor,
+    "baseline": serve_baseline,
     "serve": serve,
     "execute": execute,
     "generate": generate,

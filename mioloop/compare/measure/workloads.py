@@ -1,4 +1,4 @@
-"""What is measured: the table of workloads, and the cells that a run consists of."""
+"""What is measured: the table of workloads, and the cases that a run consists of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Workload:
     """One thing that programs do with a loop.
 
     `side` says who is measured: "server" (under the C load generator), "client" (of the C
-    floor), "local" (nobody else), "idle" (memory of a server), "quiet" (processor time of a
+    baseline), "in_process" (nobody else), "idle" (memory of a server), "quiet" (processor time of a
     server that nobody asks for anything) or "import".
     """
 
@@ -53,7 +53,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Case:
     """A workload with its parameters: what gets one figure for each loop."""
 
     workload: Workload
@@ -77,8 +77,8 @@ _ECHO = {"sizes": _SIZES, "connections": _CONNECTIONS, "quick": (KIB, 64)}
 _TIMERS = tuple(10**power for power in range(7))
 
 
-def _local(name: str, text: str, unit: str, **more: object) -> Workload:
-    return Workload(name, text, side="local", unit=unit, **more)  # type: ignore[arg-type]
+def _in_process(name: str, text: str, unit: str, **more: object) -> Workload:
+    return Workload(name, text, side="in_process", unit=unit, **more)  # type: ignore[arg-type]
 
 
 WORKLOADS = (
@@ -123,24 +123,24 @@ WORKLOADS = (
         protocol="http", connections=(64,), quick=(0, 64), requires=("uvicorn",),
     ),
     Workload(
-        "aiohttp-client", "aiohttp.ClientSession against the C floor",
+        "aiohttp-client", "aiohttp.ClientSession against the C baseline",
         side="client", protocol="http", connections=(1, 64), quick=(0, 64), requires=("aiohttp",),
     ),
-    _local("call-soon-chain", "each callback schedules the next", "callback"),
-    _local("call-soon-batch", "1000 callbacks scheduled at once", "callback"),
-    _local("sleep-0", "await asyncio.sleep(0)", "sleep"),
-    _local("task-create", "100 tasks made and gathered", "task"),
-    _local("task-switch", "100 tasks that take turns by sleep(0)", "switch"),
-    _local("timers-cancelled", "call_later(60) and cancel()", "timer"),
-    _local("timers-fired", "1000 timers that are due at once", "timer"),
-    _local("timer-accuracy", "how far a timer of 100 us is off", "timer", judged_by="p50_s"),
-    _local("wait-for", "wait_for() a coroutine that yields once", "call"),
-    _local("queue", "put() and get() on asyncio.Queue", "item"),
-    _local("call-soon-threadsafe", "a thread wakes the loop and waits for it", "wake-up"),
-    _local("executor", "run_in_executor() of an empty function", "call"),
-    _local("socketpair", "1 KiB there and back by sock_sendall, sock_recv", "round trip"),
-    _local("subprocess", "a subprocess started and waited for", "process"),
-    _local("loop-creation", "a loop made and closed", "loop"),
+    _in_process("call-soon-chain", "each callback schedules the next", "callback"),
+    _in_process("call-soon-batch", "1000 callbacks scheduled at once", "callback"),
+    _in_process("sleep-0", "await asyncio.sleep(0)", "sleep"),
+    _in_process("task-create", "100 tasks made and gathered", "task"),
+    _in_process("task-switch", "100 tasks that take turns by sleep(0)", "switch"),
+    _in_process("timers-cancelled", "call_later(60) and cancel()", "timer"),
+    _in_process("timers-fired", "1000 timers that are due at once", "timer"),
+    _in_process("timer-accuracy", "how far a timer of 100 us is off", "timer", judged_by="p50_s"),
+    _in_process("wait-for", "wait_for() a coroutine that yields once", "call"),
+    _in_process("queue", "put() and get() on asyncio.Queue", "item"),
+    _in_process("call-soon-threadsafe", "a thread wakes the loop and waits for it", "wake-up"),
+    _in_process("executor", "run_in_executor() of an empty function", "call"),
+    _in_process("socketpair", "1 KiB there and back by sock_sendall, sock_recv", "round trip"),
+    _in_process("subprocess", "a subprocess started and waited for", "process"),
+    _in_process("loop-creation", "a loop made and closed", "loop"),
     Workload("import", "a new interpreter imports asyncio and the loop", side="import",
              unit="import"),
     Workload(
@@ -170,11 +170,11 @@ WORKLOADS = (
         sizes=(KIB,), connections=(1, 10, 100, 1000, 10_000), quick=None, rounds=6,
         family=SCALING,
     ),
-    _local(
+    _in_process(
         "scale-timers", "so many timers made, all due, and run", "timer", timers=_TIMERS,
         quick=None, rounds=6, family=SCALING,
     ),
-    _local(
+    _in_process(
         "scale-pending", "call_later() and cancel() while so many timers wait", "timer",
         timers=_TIMERS, quick=None, rounds=6, family=SCALING,
     ),
@@ -202,14 +202,14 @@ def select(patterns: Sequence[str], families: Sequence[str] = ()) -> list[Worklo
     ]
 
 
-def cells_of(
+def cases_of(
     workload: Workload,
     quick: bool = False,
     sizes: Sequence[int] = (),
     connections: Sequence[int] = (),
     timers: Sequence[int] = (),
-) -> list[Cell]:
-    """The cells of a workload; the sequences replace its own, where it has any."""
+) -> list[Case]:
+    """The cases of a workload; the sequences replace its own, where it has any."""
     own_sizes, own_connections = workload.sizes, workload.connections
     if quick:
         if workload.quick is None and not sizes and not connections:
@@ -222,7 +222,7 @@ def cells_of(
         own_connections = tuple(connections)
     own_timers = tuple(timers) if timers and workload.timers != (0,) else workload.timers
     return [
-        Cell(workload, size, count, waiting)
+        Case(workload, size, count, waiting)
         for size in own_sizes
         for count in own_connections
         for waiting in own_timers

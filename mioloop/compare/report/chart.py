@@ -8,26 +8,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mioloop.compare.measure.loops import FLOOR
+from mioloop.compare.measure.loops import BASELINE
 from mioloop.compare.measure.workloads import BY_NAME, SCALING
-from mioloop.compare.report.summary import CellSummary, Line
+from mioloop.compare.report.figures import seconds
+from mioloop.compare.report.summary import CaseSummary, Line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#65a30d")
-FLOOR_COLOUR = "#888888"
+BASELINE_COLOUR = "#888888"
 
 
-def compared(cells: Sequence[CellSummary], base: str) -> tuple[list[str], list[CellSummary]]:
-    """The loops that have a ratio to the base, and the cells in which one has."""
+def compared(cases: Sequence[CaseSummary], base: str) -> tuple[list[str], list[CaseSummary]]:
+    """The loops that have a ratio to the base, and the cases in which one has."""
     loops: dict[str, None] = {}
     found = []
-    for cell in cells:
-        with_ratio = [line.loop for line in cell.lines if line.ratio and line.loop != FLOOR]
-        if with_ratio and cell.family != SCALING:
+    for case in cases:
+        with_ratio = [line.loop for line in case.lines if line.ratio and line.loop != BASELINE]
+        if with_ratio and case.family != SCALING:
             loops.update(dict.fromkeys(with_ratio))
-            found.append(cell)
+            found.append(case)
     return [loop for loop in loops if loop != base], found
 
 
@@ -42,38 +43,38 @@ class Panel:
     points: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
-def panels(cells: Sequence[CellSummary]) -> list[Panel]:
+def panels(cases: Sequence[CaseSummary]) -> list[Panel]:
     """CPU seconds for each; where that is not known, the seconds that passed."""
     found: dict[str, Panel] = {}
-    for cell in cells:
-        if cell.family != SCALING:
+    for case in cases:
+        if case.family != SCALING:
             continue
-        counted = "timers" if cell.timers else "connections"
+        counted = "timers" if case.timers else "connections"
         panel = found.setdefault(
-            cell.workload, Panel(cell.workload, cell.text, counted, cell.unit)
+            case.workload, Panel(case.workload, case.text, counted, case.unit)
         )
-        for line in cell.lines:
+        for line in case.lines:
             cost_s = line.cpu_s or (1 / line.rate if line.rate else None)
             if cost_s:
                 points = panel.points.setdefault(line.loop, [])
-                points.append((cell.timers or cell.connections, cost_s))
+                points.append((case.timers or case.connections, cost_s))
     return list(found.values())
 
 
-def headline(cells: Sequence[CellSummary]) -> list[CellSummary]:
-    """One cell of each workload: that of --quick; the whole of a run is too much for a chart."""
-    def stands_for_all(cell: CellSummary) -> bool:
-        workload = BY_NAME.get(cell.workload)
-        if workload is None or workload.quick is None or cell.workload == "idle":
+def headline(cases: Sequence[CaseSummary]) -> list[CaseSummary]:
+    """One case of each workload: that of --quick; the whole of a run is too much for a chart."""
+    def stands_for_all(case: CaseSummary) -> bool:
+        workload = BY_NAME.get(case.workload)
+        if workload is None or workload.quick is None or case.workload == "idle":
             return True
-        return (cell.size, cell.connections) == workload.quick
+        return (case.size, case.connections) == workload.quick
 
-    return [cell for cell in cells if stands_for_all(cell)]
+    return [case for case in cases if stands_for_all(case)]
 
 
 def write(
     path: Path,
-    cells: Sequence[CellSummary],
+    cases: Sequence[CaseSummary],
     base: str,
     where: dict[str, Any],
     suffixes: Sequence[str],
@@ -82,11 +83,11 @@ def write(
     *path*-scaling. Returns what was written."""
     written = []
     with _savable():
-        if compared(cells, base)[1]:
-            written += _save(_bars(cells, base, where), path, suffixes)
-        if panels(cells):
+        if compared(cases, base)[1]:
+            written += _save(_bars(cases, base, where), path, suffixes)
+        if panels(cases):
             scaling = path.with_name(f"{path.stem}-scaling.svg")
-            written += _save(_lines(panels(cells), where), scaling, suffixes)
+            written += _save(_lines(panels(cases), where), scaling, suffixes)
     return written
 
 
@@ -120,18 +121,18 @@ def _place(where: dict[str, Any]) -> str:
     return f"{where['python']}, {where['system']}, {where['processor']}"
 
 
-def _bars(all_cells: Sequence[CellSummary], base: str, where: dict[str, Any]) -> Figure:
+def _bars(all_cases: Sequence[CaseSummary], base: str, where: dict[str, Any]) -> Figure:
     from matplotlib.ticker import FuncFormatter
 
-    loops, cells = compared(all_cells, base)
+    loops, cases = compared(all_cases, base)
     bar = 0.8 / max(1, len(loops))
-    figure = _new_figure(9, 1.6 + 0.22 * len(cells) * max(1, len(loops)) + 0.1 * len(cells))
+    figure = _new_figure(9, 1.6 + 0.22 * len(cases) * max(1, len(loops)) + 0.1 * len(cases))
     axes = figure.add_subplot()
     for index, loop in enumerate(loops):
         bars: list[tuple[float, Line]] = [
             (row + index * bar, line)
-            for row, cell in enumerate(cells)
-            for line in cell.lines
+            for row, case in enumerate(cases)
+            for line in case.lines
             if line.loop == loop and line.ratio is not None
         ]
         ratios = [line.ratio for _, line in bars if line.ratio is not None]
@@ -152,9 +153,9 @@ def _bars(all_cells: Sequence[CellSummary], base: str, where: dict[str, Any]) ->
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    axes.set_yticks([row + 0.4 - bar / 2 for row in range(len(cells))])
-    axes.set_yticklabels([cell.name for cell in cells], fontsize=8)
-    axes.set_ylim(len(cells) - 0.2 + bar / 2, -bar)
+    axes.set_yticks([row + 0.4 - bar / 2 for row in range(len(cases))])
+    axes.set_yticklabels([case.name for case in cases], fontsize=8)
+    axes.set_ylim(len(cases) - 0.2 + bar / 2, -bar)
     axes.set_xlabel(f"against {base}; longer to the right is better, the line is its 95 % interval")
     axes.set_title(_place(where), fontsize=8, color="#555555")
     axes.grid(axis="x", color="#dddddd", linewidth=0.5)
@@ -167,20 +168,19 @@ def _bars(all_cells: Sequence[CellSummary], base: str, where: dict[str, Any]) ->
 def _lines(found: Sequence[Panel], where: dict[str, Any]) -> Figure:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    from mioloop.compare.report.report import seconds
-
     figure = _new_figure(5 * len(found), 3.8)
     loops = list(dict.fromkeys(loop for panel in found for loop in panel.points))
     for index, panel in enumerate(found):
         axes = figure.add_subplot(1, len(found), index + 1)
         for loop, points in panel.points.items():
+            colour = COLOURS[loops.index(loop) % len(COLOURS)]
             axes.plot(
                 [count for count, _ in points],
                 [cost_s for _, cost_s in points],
                 marker="o",
                 markersize=3,
                 label=loop,
-                color=FLOOR_COLOUR if loop == FLOOR else COLOURS[loops.index(loop) % len(COLOURS)],
+                color=BASELINE_COLOUR if loop == BASELINE else colour,
             )
         axes.set_xscale("log")
         axes.set_yscale("log")

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mioloop.compare.measure.workloads import KIB
-from mioloop.compare.report.report import seconds, times
-from mioloop.compare.report.spread import Spread
-from mioloop.compare.report.summary import CellSummary, Line
+from mioloop.compare.report.figures import Outcome, seconds, times
+from mioloop.compare.report.statistics import Spread
+from mioloop.compare.report.summary import CaseSummary, Line
 
 OURS, BASE = "mioloop", "uvloop"
 NOT_MEASURED = "not measured"
@@ -20,10 +20,10 @@ LATE_S = 100e-6         # a sleep of 100 us takes under 200 us
 
 @dataclass(frozen=True)
 class Goal:
-    """One line of the table, for one cell.
+    """One line of the table, for one case.
 
     `ratio` is that to uvloop, by requests/s or by CPU for each, whichever is the steadier;
-    `over_floor` how much more CPU than the C floor it may take; `bytes` how many a connection may.
+    `over_baseline` how much more CPU than the C baseline it may take; `bytes` the most each may.
     `best` is what the best other loop reached where the goals were set: on a noisy machine with
     two processors.
     """
@@ -31,10 +31,10 @@ class Goal:
     text: str
     workload: str
     ratio: float | None = None
-    over_floor: float | None = None
+    over_baseline: float | None = None
     bytes: int | None = None
     on_time: bool = False
-    cell: tuple[int, int] = (0, 0)          # size and connections
+    case: tuple[int, int] = (0, 0)          # size and connections
     best: str = ""
 
     @property
@@ -42,8 +42,8 @@ class Goal:
         parts = []
         if self.ratio is not None:
             parts.append("at most uvloop's" if self.workload == "idle" else f"{self.ratio:.2f}x")
-        if self.over_floor is not None:
-            parts.append(f"CPU within {self.over_floor:.0%} of the floor")
+        if self.over_baseline is not None:
+            parts.append(f"CPU within {self.over_baseline:.0%} of the baseline")
         if self.bytes is not None:
             parts.append(f"at most {self.bytes / KIB:g} KiB")
         if self.on_time:
@@ -55,32 +55,32 @@ _ECHO = (KIB, 64)
 
 GOALS = (
     Goal(
-        "Protocol echo 1 KiB", "echo-protocol", 1.20, over_floor=0.05, cell=_ECHO,
-        best="zloop 1.45 in a noisy run; floor 1.47",
+        "Protocol echo 1 KiB", "echo-protocol", 1.20, over_baseline=0.05, case=_ECHO,
+        best="zloop 1.45 in a noisy run; baseline 1.47",
     ),
     Goal(
-        "Protocol echo 100 KiB", "echo-protocol", 1.90, over_floor=0.07, cell=(100 * KIB, 64),
-        best="zloop 1.89; floor 2.0",
+        "Protocol echo 100 KiB", "echo-protocol", 1.90, over_baseline=0.07, case=(100 * KIB, 64),
+        best="zloop 1.89; baseline 2.0",
     ),
-    Goal("BufferedProtocol echo", "echo-buffered", 1.25, cell=_ECHO),
-    Goal("streams echo", "echo-streams", 1.70, cell=_ECHO, best="blazio 1.56"),
-    Goal("`sock_*` echo", "echo-sock", 2.00, cell=_ECHO, best="rloop 1.84"),
-    Goal("UDP echo", "udp", 1.50, cell=_ECHO, best="rloop 1.38"),
+    Goal("BufferedProtocol echo", "echo-buffered", 1.25, case=_ECHO),
+    Goal("streams echo", "echo-streams", 1.70, case=_ECHO, best="blazio 1.56"),
+    Goal("`sock_*` echo", "echo-sock", 2.00, case=_ECHO, best="rloop 1.84"),
+    Goal("UDP echo", "udp", 1.50, case=_ECHO, best="rloop 1.38"),
     Goal(
-        "TLS echo", "tls", 3.00, cell=_ECHO,
+        "TLS echo", "tls", 3.00, case=_ECHO,
         best="aiofastnet over uvloop 2.83 (13 us CPU a message against 41), blazio 2.34",
     ),
     Goal(
-        "HTTP protocol, split writes", "http-split", 1.60, cell=(0, 64),
+        "HTTP protocol, split writes", "http-split", 1.60, case=(0, 64),
         best="blazio 1.58 (single write)",
     ),
     Goal(
-        "aiohttp server", "aiohttp-server", 1.40, cell=(0, 64),
+        "aiohttp server", "aiohttp-server", 1.40, case=(0, 64),
         best="CPU a request: blazio 20.5 us, zuvloop 21.6, uvloop 29.2, asyncio 31.5;"
-        " without client and framework the floor is 4.7",
+        " without client and framework the baseline is 4.7",
     ),
     Goal(
-        "connect-echo-close", "connect", 1.30, cell=_ECHO,
+        "connect-echo-close", "connect", 1.30, case=_ECHO,
         best="blazio 1.25, zuvloop 1.19 (CPython 3.14)",
     ),
     Goal("`call_soon` chain", "call-soon-chain", 4.50, best="blazio 4.27"),
@@ -93,10 +93,10 @@ GOALS = (
     Goal("`wait_for`", "wait-for", 1.60, best="blazio 1.52"),
     Goal("`call_soon_threadsafe`", "call-soon-threadsafe", 2.20, best="rloop 1.90"),
     Goal("socketpair by `sock_*`", "socketpair", 2.20, best="blazio 1.98"),
-    Goal("memory per idle connection", "idle", 1.00, cell=(KIB, 10_000)),
+    Goal("memory per idle connection", "idle", 1.00, case=(KIB, 10_000)),
     Goal(
         "memory per idle TLS connection", "idle-tls", bytes=25 * KIB,
-        cell=(KIB, 10_000),
+        case=(KIB, 10_000),
         best="uvloop 25 KiB, aiofastnet over uvloop 50, asyncio and the rest 280",
     ),
     Goal(
@@ -104,17 +104,6 @@ GOALS = (
         best="loopmini 130 us, uvloop 0 (early)",
     ),
 )
-
-
-@dataclass
-class Outcome:
-    """A goal beside what was measured."""
-
-    text: str
-    wanted: str
-    measured: str
-    verdict: str        # reached, missed, failed or NOT_MEASURED
-    best: str
 
 
 def _steadier(line: Line) -> Spread | None:
@@ -134,13 +123,13 @@ def _judge(goal: Goal, line: Line) -> tuple[str, bool]:
             parts.append(f"{line.bytes / KIB:.1f} KiB, {times(line.ratio)}")
         else:
             parts.append(f"{times(line.ratio)} by rate, {times(line.cpu_ratio) or '-'} by CPU")
-    if goal.over_floor is not None:
-        if line.over_floor is None:
-            parts.append("no floor")
+    if goal.over_baseline is not None:
+        if line.over_baseline is None:
+            parts.append("no baseline")
             reached.append(False)
         else:
-            parts.append(f"CPU {line.over_floor.median - 1:+.0%} against the floor")
-            reached.append(line.over_floor.median <= 1 + goal.over_floor)
+            parts.append(f"CPU {line.over_baseline.median - 1:+.0%} against the baseline")
+            reached.append(line.over_baseline.median <= 1 + goal.over_baseline)
     if goal.bytes is not None and line.bytes is not None:
         parts.append(f"{line.bytes / KIB:.1f} KiB")
         reached.append(line.bytes <= goal.bytes)
@@ -151,15 +140,15 @@ def _judge(goal: Goal, line: Line) -> tuple[str, bool]:
     return "; ".join(parts), all(reached)
 
 
-def compare(cells: Iterable[CellSummary]) -> list[Outcome]:
+def compare(cases: Iterable[CaseSummary]) -> list[Outcome]:
     """Every goal, and what was measured of it against uvloop as the base."""
     lines = {
-        (cell.workload, cell.size, cell.connections): {line.loop: line for line in cell.lines}
-        for cell in cells
+        (case.workload, case.size, case.connections): {line.loop: line for line in case.lines}
+        for case in cases
     }
     found = []
     for goal in GOALS:
-        line = lines.get((goal.workload, *goal.cell), {}).get(OURS)
+        line = lines.get((goal.workload, *goal.case), {}).get(OURS)
         if line is None or line.skipped or not (line.rounds or line.failed):
             measured, verdict = "", NOT_MEASURED
         elif line.failed:
@@ -171,6 +160,6 @@ def compare(cells: Iterable[CellSummary]) -> list[Outcome]:
     return found
 
 
-def are_comparable(base: str, cells: Iterable[CellSummary]) -> bool:
+def are_comparable(base: str, cases: Iterable[CaseSummary]) -> bool:
     """Whether there is anything to say: mioloop was measured, against uvloop."""
-    return base == BASE and any(line.loop == OURS for cell in cells for line in cell.lines)
+    return base == BASE and any(line.loop == OURS for case in cases for line in case.lines)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mioloop.compare.measure.workloads import SCALING, SPIN
-from mioloop.compare.report import chart, page, report, summary
-from mioloop.compare.report.summary import CellSummary
+from mioloop.compare.report import chart, figures, html, summary
+from mioloop.compare.report.summary import CaseSummary
 
 BEGIN, END = "<!-- goals: filled in by `make bench` -->", "<!-- end of goals -->"
 
@@ -33,19 +33,19 @@ def fill_goals(path: Path, everything: dict[str, Any]) -> None:
 
 
 def write_report(
-    directory: Path, everything: dict[str, Any], cells: Sequence[CellSummary], base: str
+    directory: Path, everything: dict[str, Any], cases: Sequence[CaseSummary], base: str
 ) -> None:
     """README.md, the charts that it shows, the page and the figures, in a directory."""
     directory.mkdir(exist_ok=True)
     for old in directory.glob("chart*.svg"):
         old.unlink()
     charts = chart.write(
-        directory / "chart", chart.headline(cells), base, everything["environment"], (".svg",)
+        directory / "chart", chart.headline(cases), base, everything["environment"], (".svg",)
     )
     (directory / "figures.json").write_text(summary.dump(everything), encoding="utf-8")
-    (directory / "index.html").write_text(page.render(everything), encoding="utf-8")
+    (directory / "index.html").write_text(html.render(everything), encoding="utf-8")
     (directory / "README.md").write_text(
-        "\n".join(_readme(everything, cells, base, [each.name for each in charts])),
+        "\n".join(_readme(everything, cases, base, [each.name for each in charts])),
         encoding="utf-8",
     )
 
@@ -72,7 +72,7 @@ def _goals(everything: dict[str, Any]) -> list[str]:
         [each[name] for name in ("text", "wanted", "measured", "verdict", "best")]
         for each in everything["goals"]
     ]
-    return table(report.GOAL_HEADINGS, rows, left=len(report.GOAL_HEADINGS))
+    return table(figures.GOAL_HEADINGS, rows, left=len(figures.GOAL_HEADINGS))
 
 
 def _environment(where: dict[str, Any]) -> list[str]:
@@ -85,28 +85,28 @@ def _environment(where: dict[str, Any]) -> list[str]:
     return table(["", ""], [*entries, ("packages", packages)], left=2)
 
 
-def _cells(cells: Sequence[CellSummary], base: str, syscalls: bool) -> list[str]:
+def _cases(cases: Sequence[CaseSummary], base: str, syscalls: bool) -> list[str]:
     """A table for each workload."""
     found = []
-    for name, group in groupby(cells, key=lambda cell: cell.workload):
+    for name, group in groupby(cases, key=lambda case: case.workload):
         rows = []
-        for cell in group:
-            text = cell.text
-            rows.append([f"**{cell.name}**", *[""] * (len(report.headings(base, syscalls)) - 1)])
-            rows += [report.row(line, base, syscalls) for line in cell.lines]
+        for case in group:
+            text = case.text
+            rows.append([f"**{case.name}**", *[""] * (len(figures.headings(base, syscalls)) - 1)])
+            rows += [figures.row(line, base, syscalls) for line in case.lines]
         found += [f"### {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
-        found += [*table(report.headings(base, syscalls), rows), ""]
+        found += [*table(figures.headings(base, syscalls), rows), ""]
     return found
 
 
 def _readme(
-    everything: dict[str, Any], cells: Sequence[CellSummary], base: str, charts: Sequence[str]
+    everything: dict[str, Any], cases: Sequence[CaseSummary], base: str, charts: Sequence[str]
 ) -> list[str]:
     where = everything["environment"]
-    syscalls = any(line.syscalls is not None for cell in cells for line in cell.lines)
-    plain = [cell for cell in cells if not cell.family]
-    spin = [cell for cell in cells if cell.family == SPIN]
-    scaling = [cell for cell in cells if cell.family == SCALING]
+    syscalls = any(line.syscalls is not None for case in cases for line in case.lines)
+    plain = [case for case in cases if not case.family]
+    spin = [case for case in cases if case.family == SPIN]
+    scaling = [case for case in cases if case.family == SCALING]
     lines = [
         "# Benchmarks",
         "",
@@ -122,19 +122,19 @@ def _readme(
         "",
     ]
     lines += [f"- **{text}**" for text in everything["warnings"]]
-    lines += ["", report.LEGEND, ""]
+    lines += ["", figures.LEGEND, ""]
     if everything["goals"]:
         lines += ["## Goals", "", *_goals(everything), ""]
     lines += ["## On the whole", ""]
-    standings = summary.standings(cells, base)
-    lines += [f"- {report.standing_text(each, base)}" for each in standings] + [""]
+    standings = summary.standings(cases, base)
+    lines += [f"- {figures.standing_text(each, base)}" for each in standings] + [""]
     lines += [f"![ratios to {base}]({name})" for name in charts if "scaling" not in name]
-    lines += ["", "## Workloads", "", *_cells(plain, base, syscalls)]
+    lines += ["", "## Workloads", "", *_cases(plain, base, syscalls)]
     if spin:
-        lines += ["## Latency, and what `spin` does to it", "", *_cells(spin, base, syscalls)]
+        lines += ["## Latency, and what `spin` does to it", "", *_cases(spin, base, syscalls)]
     if scaling:
         lines += ["## Scaling", ""]
         lines += [f"![cost of one among many]({name})" for name in charts if "scaling" in name]
-        lines += ["", *_cells(scaling, base, syscalls)]
-    lines += ["## Notes", "", *(f"- {text}" for text in report.remarks(cells)), ""]
+        lines += ["", *_cases(scaling, base, syscalls)]
+    lines += ["## Notes", "", *(f"- {text}" for text in figures.remarks(cases)), ""]
     return lines

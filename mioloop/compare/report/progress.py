@@ -6,23 +6,23 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from mioloop.compare.measure.contestants import Options
 from mioloop.compare.measure.runner import expected_s, turns_of
-from mioloop.compare.measure.workloads import Cell
+from mioloop.compare.measure.samplers import Options
+from mioloop.compare.measure.workloads import Case
 
 
 class Progress:
     """A bar on standard error, drawn between the samples and never during one: the terminal
     would take time from what is measured. Without rich, or a terminal, nothing is drawn."""
 
-    def __init__(self, console: Any, cells: Iterable[tuple[Cell, int]], options: Options) -> None:
-        """*cells*: each with how many contestants it has."""
+    def __init__(self, console: Any, cases: Iterable[tuple[Case, int]], options: Options) -> None:
+        """*cases*: each with how many samplers it has."""
         self._bar: Any = None
         self._task: Any = None
         self._total_s = sum(
-            contestants * expected_s(cell, options, seconds)
-            for cell, contestants in cells
-            for seconds in turns_of(cell, options)
+            samplers * expected_s(case, options, seconds)
+            for case, samplers in cases
+            for seconds in turns_of(case, options)
         )
         if console is None or not sys.stderr.isatty():
             return

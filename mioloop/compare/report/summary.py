@@ -9,10 +9,10 @@ from math import exp, log
 from statistics import median
 from typing import Any
 
-from mioloop.compare.measure.contestants import Sample
-from mioloop.compare.measure.loops import FLOOR
-from mioloop.compare.measure.runner import CellResult, Result
-from mioloop.compare.report.spread import Spread, ratios, spread
+from mioloop.compare.measure.loops import BASELINE
+from mioloop.compare.measure.runner import CaseResult, Result
+from mioloop.compare.measure.samplers import Sample
+from mioloop.compare.report.statistics import Spread, ratios, spread
 
 LATENCIES = ("p50_s", "p99_s", "p999_s", "max_s")
 OUTCOMES = ("faster", "even", "slower", "undecided", "failed")
@@ -32,7 +32,7 @@ class Note:
 
 @dataclass
 class Line:
-    """One loop in one cell. A ratio above 1 is better than the base."""
+    """One loop in one case. A ratio above 1 is better than the base."""
 
     loop: str
     rounds: int = 0
@@ -45,9 +45,9 @@ class Line:
     syscalls: float | None = None           # for each request
     ratio: Spread | None = None             # of what the workload is judged by
     cpu_ratio: Spread | None = None
-    over_floor: Spread | None = None        # CPU for each, by that of the C floor
+    over_baseline: Spread | None = None        # CPU for each, by that of the C baseline
     early: float | None = None              # of timers, the share
-    verdict: str = ""           # faster, slower, even, undecided, base, floor, failed, skipped
+    verdict: str = ""           # faster, slower, even, undecided, base, baseline, failed, skipped
     cpu_verdict: str = ""                   # less, more, even, undecided
     failed: str = ""
     skipped: str = ""
@@ -55,7 +55,7 @@ class Line:
 
 
 @dataclass
-class CellSummary:
+class CaseSummary:
     name: str
     workload: str
     text: str
@@ -100,11 +100,11 @@ def _find(results: Sequence[Result], loop: str) -> Result | None:
     return next((each for each in results if each.loop == loop and not each.failed), None)
 
 
-def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
-    """The figures of a cell. *max_spread* is how wide the interval of a ratio may be, as
+def summarize(found: CaseResult, base: str, max_spread: float) -> CaseSummary:
+    """The figures of a case. *max_spread* is how wide the interval of a ratio may be, as
     a share of it, before it is said to be too wide."""
-    workload = found.cell.workload
-    base_result, floor = _find(found.results, base), _find(found.results, FLOOR)
+    workload = found.case.workload
+    base_result, baseline = _find(found.results, base), _find(found.results, BASELINE)
     lines = []
     for result in found.results:
         line = Line(
@@ -133,17 +133,17 @@ def summarize(found: CellResult, base: str, max_spread: float) -> CellSummary:
             line.ratio = _ratio(result, base_result, workload.judged_by)
             if workload.judged_by == "rate":
                 line.cpu_ratio = _ratio(result, base_result, "cpu_s")
-        if floor is not None and result is not floor:
-            line.over_floor = _ratio(floor, result, "cpu_s")
-        if result.loop in (base, FLOOR):
-            line.verdict = "base" if result.loop == base else "floor"
+        if baseline is not None and result is not baseline:
+            line.over_baseline = _ratio(baseline, result, "cpu_s")
+        if result.loop in (base, BASELINE):
+            line.verdict = "base" if result.loop == base else "baseline"
         else:
             line.verdict = _verdict(line.ratio, line.rounds, max_spread, "faster", "slower")
             line.cpu_verdict = _verdict(line.cpu_ratio, line.rounds, max_spread, "less", "more")
         line.notes += _notes(line, samples, max_spread)
-    return CellSummary(
-        found.cell.name, workload.name, workload.text, found.cell.size, found.cell.connections,
-        found.cell.timers, workload.family, workload.unit, workload.judged_by, lines,
+    return CaseSummary(
+        found.case.name, workload.name, workload.text, found.case.size, found.case.connections,
+        found.case.timers, workload.family, workload.unit, workload.judged_by, lines,
     )
 
 
@@ -162,7 +162,7 @@ def _verdict(ratio: Spread | None, rounds: int, max_spread: float, better: str, 
 
 def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Note]:
     notes = []
-    if line.ratio is not None and line.verdict not in ("base", "floor"):
+    if line.ratio is not None and line.verdict not in ("base", "baseline"):
         if line.rounds < ENOUGH_ROUNDS:
             notes.append(Note(f"fewer than {ENOUGH_ROUNDS} rounds decide nothing"))
         if line.ratio.width > max_spread:
@@ -188,7 +188,7 @@ def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Not
 
 @dataclass
 class Standing:
-    """One loop over all cells."""
+    """One loop over all cases."""
 
     loop: str
     faster: int = 0
@@ -202,15 +202,15 @@ class Standing:
     mean_cpu_ratio: float | None = None
 
 
-def standings(cells: Iterable[CellSummary], base: str) -> list[Standing]:
+def standings(cases: Iterable[CaseSummary], base: str) -> list[Standing]:
     """How often each loop is better than the base, and by how much on the whole. What is about
     scaling or latency is left out: it asks something else."""
     found: dict[str, Standing] = {}
     rates: dict[str, list[float]] = {}
     cpus: dict[str, list[float]] = {}
-    for cell in cells:
-        for line in cell.lines if not cell.family else ():
-            if line.loop in (base, FLOOR):
+    for case in cases:
+        for line in case.lines if not case.family else ():
+            if line.loop in (base, BASELINE):
                 continue
             standing = found.setdefault(line.loop, Standing(line.loop))
             if line.verdict in OUTCOMES:
@@ -242,24 +242,24 @@ def _rounded(value: Any) -> Any:
 def as_json(
     environment: dict[str, Any],
     options: dict[str, Any],
-    cells: Sequence[tuple[CellResult, CellSummary]],
+    cases: Sequence[tuple[CaseResult, CaseSummary]],
     standing: Sequence[Standing],
     warnings: Sequence[str],
     goals: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """All of it: figures, and the samples they were made from."""
     made = []
-    for found, summary in cells:
-        cell = _rounded(asdict(summary))
-        for line, result in zip(cell["lines"], found.results):
+    for found, summary in cases:
+        case = _rounded(asdict(summary))
+        for line, result in zip(case["lines"], found.results):
             line["samples"] = _rounded(result.samples)
             line["syscall_counts"] = _rounded(result.syscall_counts)
-        made.append(cell)
+        made.append(case)
     return {
-        "version": 1,
+        "version": 2,
         "environment": environment,
         "options": options,
-        "cells": made,
+        "cases": made,
         "standings": [_rounded(asdict(each)) for each in standing],
         "goals": [asdict(each) for each in goals],
         "warnings": list(warnings),
@@ -267,12 +267,12 @@ def as_json(
 
 
 def dump(everything: dict[str, Any]) -> str:
-    """As text: a line for each loop of a cell, with its samples, so that a diff says something."""
-    cells = []
-    for cell in everything["cells"]:
-        head = json.dumps({name: value for name, value in cell.items() if name != "lines"})
-        lines = ",\n   ".join(map(json.dumps, cell["lines"]))
-        cells.append(f'{head[:-1]}, "lines": [\n   {lines}\n  ]}}')
-    rest = {name: value for name, value in everything.items() if name != "cells"}
-    text = ",\n  ".join(cells)
-    return f'{json.dumps(rest, indent=1)[:-2]},\n "cells": [\n  {text}\n ]\n}}\n'
+    """As text: a line for each loop of a case, with its samples, so that a diff says something."""
+    cases = []
+    for case in everything["cases"]:
+        head = json.dumps({name: value for name, value in case.items() if name != "lines"})
+        lines = ",\n   ".join(map(json.dumps, case["lines"]))
+        cases.append(f'{head[:-1]}, "lines": [\n   {lines}\n  ]}}')
+    rest = {name: value for name, value in everything.items() if name != "cases"}
+    text = ",\n  ".join(cases)
+    return f'{json.dumps(rest, indent=1)[:-2]},\n "cases": [\n  {text}\n ]\n}}\n'

@@ -14,25 +14,25 @@ from pathlib import Path
 import pytest
 
 from mioloop.compare.load import client
-from mioloop.compare.measure.network import HTTP_REQUEST, HTTP_RESPONSE
+from mioloop.compare.measure.servers import HTTP_REQUEST, HTTP_RESPONSE
 
-FLOOR = """\
+BASELINE = """\
 import json, sys
 from mioloop.compare.load import client
 options = json.loads(sys.argv[1])
 options["response"] = options.pop("response", "").encode()
 client.die_with_parent()
-client.serve_floor(lambda port: print(port, flush=True), **options)
+client.serve_baseline(lambda port: print(port, flush=True), **options)
 """
 
 
 @contextlib.contextmanager
-def floor(**options: object) -> Iterator[int]:
-    """A floor server in a process of its own, as a comparison has it."""
+def baseline(**options: object) -> Iterator[int]:
+    """A baseline server in a process of its own, as a comparison has it."""
     import json
 
     with subprocess.Popen(
-        [sys.executable, "-c", FLOOR, json.dumps(options)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", BASELINE, json.dumps(options)], stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -48,7 +48,7 @@ def test_answers_of_every_size_come_back_whole(
     kind: str, size: int, connections: int, tmp_path: Path
 ) -> None:
     if kind == "head" and size > 1024:
-        pytest.skip("the floor puts a head before each read: of what fits in one")
+        pytest.skip("the baseline puts a head before each read: of what fits in one")
     shared: dict = {
         "transport": "unix" if kind == "unix" else "tcp",
         "protocol": "echo",
@@ -60,7 +60,7 @@ def test_answers_of_every_size_come_back_whole(
         certificate = str(tmp_path / "pem")
         client.make_certificate(certificate)
     with (
-        floor(**shared, certificate=certificate) as port,
+        baseline(**shared, certificate=certificate) as port,
         client.open_load(
             **shared, port=port, size=size, connections=connections, tls=kind == "tls",
             reconnect=kind == "reconnect",
@@ -77,7 +77,7 @@ def test_answers_of_every_size_come_back_whole(
 
 def test_datagrams_come_back() -> None:
     shared = {"transport": "udp", "protocol": "echo", "address": "127.0.0.1"}
-    with floor(**shared) as port, client.open_load(
+    with baseline(**shared) as port, client.open_load(
         **shared, port=port, size=1024, connections=4
     ) as load:
         assert load.run(0.02)["requests"] >= 4
@@ -85,7 +85,7 @@ def test_datagrams_come_back() -> None:
 
 def test_http_answers_are_read_to_their_end() -> None:
     shared = {"transport": "tcp", "protocol": "http", "address": "127.0.0.1"}
-    with floor(**shared, response=HTTP_RESPONSE.decode()) as port, client.open_load(
+    with baseline(**shared, response=HTTP_RESPONSE.decode()) as port, client.open_load(
         **shared, port=port, request=HTTP_REQUEST % b"/", connections=4
     ) as load:
         assert load.run(0.02)["requests"] >= 4
@@ -138,7 +138,7 @@ def test_active_connections_take_turns() -> None:
 
 def test_interval_keeps_requests_of_a_connection_apart() -> None:
     shared = {"transport": "tcp", "protocol": "echo", "address": "127.0.0.1"}
-    with floor(**shared) as port, client.open_load(
+    with baseline(**shared) as port, client.open_load(
         **shared, port=port, size=1024, connections=2, interval_s=0.05
     ) as load:
         found = load.run(0.12)

@@ -3,7 +3,7 @@
 A command is switched by the environment alone: MIOLOOP_BACKEND and its kin for a program that
 uses mioloop, and a ``sitecustomize`` first on PYTHONPATH (see ``hook/``) that sets the event
 loop policy for one that does not. The same hook reports which loop the program really ran; if
-that is another one than was asked for, the cell fails.
+that is another one than was asked for, the case fails.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mioloop.compare.measure import contestants, cpu, network
-from mioloop.compare.measure.contestants import Bench, Options, Sample
+from mioloop.compare.measure import cpu, samplers, servers
 from mioloop.compare.measure.loops import Loop
 from mioloop.compare.measure.processes import Failure, Worker
-from mioloop.compare.measure.workloads import Cell, Workload, cells_of
+from mioloop.compare.measure.samplers import Bench, Options, Sample
+from mioloop.compare.measure.workloads import Case, Workload, cases_of
 
 HOOK = Path(__file__).parent / "hook"
 STOP_S = 5.0
@@ -72,12 +72,12 @@ async def serve_app(name: str) -> int:
 
 async def _serve_object(name: str, app: Any, may_call: bool) -> int:
     if hasattr(app, "sockets") and hasattr(app, "start_serving"):   # uvloop's is no subclass
-        return network.port_of(app)
+        return servers.port_of(app)
     if f"{type(app).__module__}.{type(app).__name__}" == "aiohttp.web_app.Application":
-        return await network.serve_aiohttp(app)
+        return await servers.serve_aiohttp(app)
     takes = _parameters(app)
     if takes == 3:
-        return await network.serve_asgi(app)
+        return await servers.serve_asgi(app)
     if takes in (0, 2) and may_call:
         made = app() if takes == 0 else app("127.0.0.1", 0)
         if inspect.isawaitable(made):
@@ -89,7 +89,7 @@ async def _serve_object(name: str, app: Any, may_call: bool) -> int:
 # -- a command ------------------------------------------------------------------------------
 
 
-class Program:
+class CommandSampler:
     """The user's command on one loop."""
 
     def __init__(
@@ -124,14 +124,14 @@ class Program:
 
     def _wait(self) -> None:
         assert self._worker is not None
-        deadline = time.monotonic() + contestants.START_S
+        deadline = time.monotonic() + samplers.START_S
         while not self._answers():
             if self._worker.process.poll() is not None:
                 code = self._worker.process.returncode
                 raise Failure(self._worker.complaint() or f"it ended with exit code {code}")
             if time.monotonic() > deadline:
                 raise Failure(
-                    f"nothing listens on port {self._port} after {contestants.START_S:g} s"
+                    f"nothing listens on port {self._port} after {samplers.START_S:g} s"
                 )
             time.sleep(0.05)
 
@@ -148,29 +148,29 @@ class Program:
         return self._worker.pid if self._worker is not None else 0
 
     def sample(
-        self, cell: Cell, options: Options, seconds: float, count: bool = False
+        self, case: Case, options: Options, seconds: float, count: bool = False
     ) -> Sample:
         if self._fixed_port is not None:
             self._start()
             self.ready()
         try:
-            return self._sample(cell, options, seconds, count)
+            return self._sample(case, options, seconds, count)
         finally:
             if self._fixed_port is not None:
                 self.stop()
 
-    def _sample(self, cell: Cell, options: Options, seconds: float, count: bool) -> Sample:
+    def _sample(self, case: Case, options: Options, seconds: float, count: bool) -> Sample:
         assert self._worker is not None
-        job = contestants.load_job(
-            cell.workload, cell, options, seconds, self._address, self._port, self._bench.path
+        job = samplers.load_job(
+            case.workload, case, options, seconds, self._address, self._port, self._bench.path
         )
         try:
             sample = self._bench.generator.ask(
                 {**job, "pid": self.pid, "purpose": "server", "count": count},
-                seconds + options.timeout_s * 2 + contestants.GRACE_S,
+                seconds + options.timeout_s * 2 + samplers.GRACE_S,
             )
         except Failure as exc:
-            raise Failure(contestants.explain(str(exc), self._worker)) from None
+            raise Failure(samplers.explain(str(exc), self._worker)) from None
         self._check_loop()
         return sample
 
@@ -219,8 +219,8 @@ def prepare(
     loops: Sequence[Loop],
     measuring: Options,
     bench: Bench,
-) -> tuple[list[Cell], contestants.Makers]:
-    """The cells and contestants of the user's own program.
+) -> tuple[list[Case], samplers.Makers]:
+    """The cases and samplers of the user's own program.
 
     Raises ValueError if it cannot be one.
     """
@@ -230,13 +230,13 @@ def prepare(
     )
     if not options.path.startswith("/"):
         raise ValueError(f"--path {options.path!r} does not begin with /")
-    cells = cells_of(workload, options.quick, (), options.connections)
+    cases = cases_of(workload, options.quick, (), options.connections)
     if options.app:
         module, _, attribute = options.app.partition(":")
         if not module or not attribute:
             raise ValueError(f"--app {options.app!r} is not MODULE:NAME")
-        return cells, [
-            partial(contestants.Server, loop, workload, measuring, bench, options.app)
+        return cases, [
+            partial(samplers.ServerSampler, loop, workload, measuring, bench, options.app)
             for loop in loops
         ]
     if shutil.which(command[0]) is None:
@@ -246,8 +246,6 @@ def prepare(
             "the command names no {port}: write it where the port belongs, or say which port it"
             " listens on by --port"
         )
-    return cells, [
-        partial(Program, loop, command, options.port, measuring, bench) for loop in loops
+    return cases, [
+        partial(CommandSampler, loop, command, options.port, measuring, bench) for loop in loops
     ]
-
-

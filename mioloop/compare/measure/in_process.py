@@ -1,4 +1,4 @@
-"""The workloads of side "local" and "client": what a program does inside its own process.
+"""The workloads of side "in_process" and "client": what a program does inside its own process.
 
 Each is a coroutine function that does its thing *count* times and returns nothing, or the
 seconds that each of them took.
@@ -189,7 +189,7 @@ async def subprocess(count: int) -> Latencies:
 
 Batch = Callable[[int], Coroutine[Any, Any, "Latencies | None"]]
 
-# Each with a count that takes a few milliseconds; 0: the cell says how many.
+# Each with a count that takes a few milliseconds; 0: the case says how many.
 BATCHES: dict[str, tuple[Batch, int]] = {
     "call-soon-chain": (call_soon_chain, 5000),
     "call-soon-batch": (call_soon_batch, 1000),

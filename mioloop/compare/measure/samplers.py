@@ -1,4 +1,4 @@
-"""What takes samples: one loop, or the floor, in a workload."""
+"""What takes samples: one loop, or the baseline, in a workload."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mioloop.compare.measure import cpu, syscalls
-from mioloop.compare.measure.loops import FLOOR, Loop
-from mioloop.compare.measure.network import HTTP_REQUEST
+from mioloop.compare.measure.loops import BASELINE, Loop
 from mioloop.compare.measure.processes import Failure, Worker
-from mioloop.compare.measure.workloads import Cell, Workload
+from mioloop.compare.measure.servers import HTTP_REQUEST
+from mioloop.compare.measure.workloads import Case, Workload
 
 START_S = 30.0
 GRACE_S = 30.0          # for an answer, beyond the time that was asked for
@@ -36,7 +36,7 @@ class Options:
     syscalls: bool = False
     server_cpu: int | None = None
     client_cpu: int | None = None
-    deadline: float = float("inf")          # time.monotonic() after which no cell begins
+    deadline: float = float("inf")          # time.monotonic() after which no case begins
 
     def seconds_of(self, workload: Workload) -> float:
         return self.seconds or workload.seconds
@@ -45,7 +45,7 @@ class Options:
         return self.rounds or workload.rounds
 
 
-class Contestant(Protocol):
+class Sampler(Protocol):
     """Takes samples of one loop. `pid` is of the process that is measured; 0: none lives on."""
 
     @property
@@ -55,19 +55,19 @@ class Contestant(Protocol):
         """Wait until samples can be taken; raises Failure if they cannot."""
 
     def sample(
-        self, cell: Cell, options: Options, seconds: float, count: bool = False
+        self, case: Case, options: Options, seconds: float, count: bool = False
     ) -> Sample:
         """One sample; *count*: with the system calls in it, or why they could not be counted."""
 
     def stop(self) -> None: ...
 
 
-Makers = list[Callable[[], Contestant]]
+Makers = list[Callable[[], Sampler]]
 
 
 def load_job(
     workload: Workload,
-    cell: Cell,
+    case: Case,
     options: Options,
     seconds: float,
     address: str,
@@ -81,9 +81,9 @@ def load_job(
         "address": address,
         "port": port,
         "tls": workload.tls,
-        "size": cell.size,
+        "size": case.size,
         "head_size": workload.head_size,
-        "connections": cell.connections,
+        "connections": case.connections,
         "active": workload.active,
         "interval_s": workload.interval_s,
         "reconnect": workload.reconnect,
@@ -95,13 +95,13 @@ def load_job(
     }
 
 
-class Server:
+class ServerSampler:
     """A server of one workload on one loop, under load from the generator."""
 
     def __init__(
         self, loop: Loop | None, workload: Workload, options: Options, bench: Bench, app: str = ""
     ) -> None:
-        self.name = FLOOR if loop is None else loop.name
+        self.name = BASELINE if loop is None else loop.name
         self._loop, self._workload, self._bench = loop, workload, bench
         path = bench.new_path() if workload.transport == "unix" else ""
         config: dict[str, Any] = {
@@ -113,7 +113,7 @@ class Server:
             config["loop"] = loop.name
         if app:
             config["app"] = app
-        role = "floor" if loop is None else "serve"
+        role = "baseline" if loop is None else "serve"
         self._address, self._port = path or "127.0.0.1", 0
         self._worker = Worker(role, config, options.server_cpu)
 
@@ -129,10 +129,10 @@ class Server:
         return self._worker.pid
 
     def sample(
-        self, cell: Cell, options: Options, seconds: float, count: bool = False
+        self, case: Case, options: Options, seconds: float, count: bool = False
     ) -> Sample:
         job = load_job(
-            self._workload, cell, options, seconds, self._address, self._port, self._bench.path
+            self._workload, case, options, seconds, self._address, self._port, self._bench.path
         )
         try:
             return self._bench.generator.ask(
@@ -172,7 +172,7 @@ def _counting(pid: int, count: bool) -> Iterator[Sample]:
     added["syscalls"] = found
 
 
-class MemoryOf:
+class MemorySampler:
     """Each sample is of a server of its own: memory that is free is not given back."""
 
     pid = 0
@@ -180,8 +180,8 @@ class MemoryOf:
     def __init__(
         self, loop: Loop | None, workload: Workload, options: Options, bench: Bench
     ) -> None:
-        self.name = FLOOR if loop is None else loop.name
-        self._make = partial(Server, loop, workload, options, bench)
+        self.name = BASELINE if loop is None else loop.name
+        self._make = partial(ServerSampler, loop, workload, options, bench)
         self._bench = bench
         self._workload = workload
 
@@ -189,16 +189,16 @@ class MemoryOf:
         pass
 
     def sample(
-        self, cell: Cell, options: Options, seconds: float, count: bool = False
+        self, case: Case, options: Options, seconds: float, count: bool = False
     ) -> Sample:
         server = self._make()
         try:
             server.ready()
             job = load_job(
-                self._workload, cell, options, seconds, server._address, server._port
+                self._workload, case, options, seconds, server._address, server._port
             )
             return self._bench.generator.ask(
-                {**job, "pid": server.pid, "purpose": "idle"}, START_S + cell.connections * 0.02
+                {**job, "pid": server.pid, "purpose": "idle"}, START_S + case.connections * 0.02
             )
         except Failure as exc:
             raise Failure(explain(str(exc), server._worker)) from None
@@ -209,7 +209,7 @@ class MemoryOf:
         pass
 
 
-class Local:
+class InProcessSampler:
     """A worker that does the workload in its own process."""
 
     def __init__(self, loop: Loop, options: Options, bench: Bench) -> None:
@@ -227,13 +227,14 @@ class Local:
         return self._worker.pid
 
     def sample(
-        self, cell: Cell, options: Options, seconds: float, count: bool = False
+        self, case: Case, options: Options, seconds: float, count: bool = False
     ) -> Sample:
         job: dict[str, Any] = {
-            "workload": cell.workload.name, "seconds": seconds, "timers": cell.timers
+            "workload": case.workload.name, "seconds": seconds, "timers": case.timers
         }
-        if cell.workload.side == "client":
-            job |= {"port": self._bench.floor_port(cell.workload), "connections": cell.connections}
+        if case.workload.side == "client":
+            port = self._bench.baseline_port(case.workload)
+            job |= {"port": port, "connections": case.connections}
         with _counting(self.pid, count) as counts:
             sample = self._worker.ask(job, seconds + GRACE_S)
         return sample | counts
@@ -242,10 +243,10 @@ class Local:
         self._worker.stop()
 
 
-class FloorClient:
-    """A load generator as the floor of clients, on the processor that they have."""
+class BaselineClientSampler:
+    """A load generator as the baseline of clients, on the processor that they have."""
 
-    name = FLOOR
+    name = BASELINE
 
     def __init__(self, options: Options, bench: Bench) -> None:
         self._bench = bench
@@ -259,10 +260,10 @@ class FloorClient:
         return self._worker.pid
 
     def sample(
-        self, cell: Cell, options: Options, seconds: float, count: bool = False
+        self, case: Case, options: Options, seconds: float, count: bool = False
     ) -> Sample:
-        port = self._bench.floor_port(cell.workload)
-        job = load_job(cell.workload, cell, options, seconds, "127.0.0.1", port)
+        port = self._bench.baseline_port(case.workload)
+        job = load_job(case.workload, case, options, seconds, "127.0.0.1", port)
         timeout_s = seconds + options.timeout_s + GRACE_S
         with _counting(self.pid, count) as counts:
             sample = self._worker.ask({**job, "pid": 0, "purpose": "client"}, timeout_s)
@@ -280,7 +281,7 @@ print(time.perf_counter() - started, time.process_time() - used)
 """
 
 
-class Imports:
+class ImportSampler:
     """New interpreters."""
 
     pid = 0
@@ -298,7 +299,7 @@ class Imports:
         pass
 
     def sample(
-        self, cell: Cell, options: Options, seconds: float, count: bool = False
+        self, case: Case, options: Options, seconds: float, count: bool = False
     ) -> Sample:
         took: list[float] = []
         used_s = 0.0
@@ -327,14 +328,14 @@ class Imports:
 
 
 class Bench:
-    """What the contestants of a run share: the load generator, a directory, the floor."""
+    """What the samplers of a run share: the load generator, a directory, the baseline."""
 
     def __init__(self, options: Options, path: str = "/") -> None:
         self.options, self.path = options, path
         self._directory = tempfile.TemporaryDirectory(prefix="mioloop-compare-")
         self._certificate = ""
         self._sockets = 0
-        self._floors: dict[str, Server] = {}
+        self._baselines: dict[str, ServerSampler] = {}
         self._generator: Worker | None = None
 
     @property
@@ -360,40 +361,40 @@ class Bench:
         self._sockets += 1
         return str(Path(self._directory.name) / f"{self._sockets}.sock")
 
-    def floor_port(self, workload: Workload) -> int:
-        """The port of a floor server, which has the processor that clients do not run on."""
-        if workload.name not in self._floors:
+    def baseline_port(self, workload: Workload) -> int:
+        """The port of a baseline server, which has the processor that clients do not run on."""
+        if workload.name not in self._baselines:
             other = Options(server_cpu=self.options.client_cpu)
-            server = self._floors[workload.name] = Server(None, workload, other, self)
+            server = self._baselines[workload.name] = ServerSampler(None, workload, other, self)
             server.ready()
-        return self._floors[workload.name]._port
+        return self._baselines[workload.name]._port
 
     def close(self) -> None:
-        for server in self._floors.values():
+        for server in self._baselines.values():
             server.stop()
         if self._generator is not None:
             self._generator.stop()
         self._directory.cleanup()
 
 
-def contestants_of(
-    workload: Workload, loops: Sequence[Loop], floor: bool, options: Options, bench: Bench
+def samplers_of(
+    workload: Workload, loops: Sequence[Loop], baseline: bool, options: Options, bench: Bench
 ) -> Makers:
-    """What makes each contestant of a workload; the floor is the last."""
+    """What makes each sampler of a workload; the baseline is the last."""
     makers: Makers = []
     for loop in loops:
         if workload.side in ("server", "quiet"):
-            makers.append(partial(Server, loop, workload, options, bench))
+            makers.append(partial(ServerSampler, loop, workload, options, bench))
         elif workload.side == "idle":
-            makers.append(partial(MemoryOf, loop, workload, options, bench))
+            makers.append(partial(MemorySampler, loop, workload, options, bench))
         elif workload.side == "import":
-            makers.append(partial(Imports, loop, options))
+            makers.append(partial(ImportSampler, loop, options))
         else:
-            makers.append(partial(Local, loop, options, bench))
-    if floor and workload.side in ("server", "quiet"):
-        makers.append(partial(Server, None, workload, options, bench))
-    elif floor and workload.side == "idle":
-        makers.append(partial(MemoryOf, None, workload, options, bench))
-    elif floor and workload.side == "client":
-        makers.append(partial(FloorClient, options, bench))
+            makers.append(partial(InProcessSampler, loop, options, bench))
+    if baseline and workload.side in ("server", "quiet"):
+        makers.append(partial(ServerSampler, None, workload, options, bench))
+    elif baseline and workload.side == "idle":
+        makers.append(partial(MemorySampler, None, workload, options, bench))
+    elif baseline and workload.side == "client":
+        makers.append(partial(BaselineClientSampler, options, bench))
     return makers

@@ -8,10 +8,10 @@ from html import escape
 from math import ceil, floor, log2, log10
 from typing import Any
 
-from mioloop.compare.measure.loops import FLOOR
+from mioloop.compare.measure.loops import BASELINE
 from mioloop.compare.measure.workloads import SCALING
-from mioloop.compare.report.chart import COLOURS, FLOOR_COLOUR
-from mioloop.compare.report.report import GOAL_HEADINGS, LEGEND, number, seconds
+from mioloop.compare.report.chart import BASELINE_COLOUR, COLOURS
+from mioloop.compare.report.figures import GOAL_HEADINGS, LEGEND, number, seconds
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -20,12 +20,12 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: .15rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { position: sticky; top: 0; background: Canvas; border-bottom: 2px solid; }
-tr.cell th { text-align: left; padding-top: 1rem; border-bottom: 1px solid #8884; }
-tr.cell small { font-weight: normal; opacity: .7; }
+tr.case th { text-align: left; padding-top: 1rem; border-bottom: 1px solid #8884; }
+tr.case small { font-weight: normal; opacity: .7; }
 .scroll { overflow-x: auto; }
 .faster, .less, .reached { color: #059669; }
 .slower, .more, .failed, .missed { color: #dc2626; }
-.undecided { color: #b45309; } .floor, .skipped, .unmeasured { opacity: .6; }
+.undecided { color: #b45309; } .baseline, .skipped, .unmeasured { opacity: .6; }
 .goals th, .goals td { text-align: left; white-space: normal; }
 .note, .environment dd { overflow-wrap: anywhere; }
 dl.environment { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
@@ -43,12 +43,16 @@ def _ratio(ratio: dict[str, float] | None) -> str:
     return f"{ratio['median']:.2f}x <small>({ratio['low']:.2f}-{ratio['high']:.2f})</small>"
 
 
-def _chart(cells: list[dict[str, Any]], base: str) -> str:
+def _is_compared(line: dict[str, Any]) -> bool:
+    return bool(line["ratio"]) and line["loop"] != BASELINE
+
+
+def _chart(cases: list[dict[str, Any]], base: str) -> str:
     """Bars from the base to either side, on a logarithmic scale."""
     rows = [
-        (cell["name"], [each for each in cell["lines"] if each["ratio"] and each["loop"] != FLOOR])
-        for cell in cells
-        if cell["family"] != SCALING
+        (case["name"], [each for each in case["lines"] if _is_compared(each)])
+        for case in cases
+        if case["family"] != SCALING
     ]
     rows = [(name, lines) for name, lines in rows if lines]
     if not rows:
@@ -107,22 +111,22 @@ def _chart(cells: list[dict[str, Any]], base: str) -> str:
 SIDE, MARGIN, LINE = 290, 46, 14        # of a scaling chart, in pixels
 
 
-def _scaling(cells: list[dict[str, Any]]) -> str:
+def _scaling(cases: list[dict[str, Any]]) -> str:
     """For each scaling workload, what one costs among how many; both axes are logarithmic."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for cell in cells:
-        if cell["family"] == SCALING:
-            groups.setdefault(cell["workload"], []).append(cell)
+    for case in cases:
+        if case["family"] == SCALING:
+            groups.setdefault(case["workload"], []).append(case)
     return "".join(_scaling_chart(name, group) for name, group in groups.items())
 
 
-def _scaling_chart(name: str, cells: list[dict[str, Any]]) -> str:
+def _scaling_chart(name: str, cases: list[dict[str, Any]]) -> str:
     points: dict[str, list[tuple[float, float]]] = {}
-    for cell in cells:
-        for line in cell["lines"]:
+    for case in cases:
+        for line in case["lines"]:
             cost_s = line["cpu_s"] or (1 / line["rate"] if line["rate"] else None)
             if cost_s:
-                count = cell["timers"] or cell["connections"]
+                count = case["timers"] or case["connections"]
                 points.setdefault(line["loop"], []).append((log10(count), log10(cost_s)))
     if not points:
         return ""
@@ -137,7 +141,7 @@ def _scaling_chart(name: str, cells: list[dict[str, Any]]) -> str:
     def y(cost: float) -> float:
         return MARGIN + (high - cost) / (high - low) * SIDE
 
-    parts = [f'<text x="{MARGIN}" y="{LINE}">{escape(name)}: {escape(cells[0]["text"])}</text>']
+    parts = [f'<text x="{MARGIN}" y="{LINE}">{escape(name)}: {escape(cases[0]["text"])}</text>']
     for power in range(left, right + 1):
         parts.append(
             f'<line x1="{x(power):.1f}" x2="{x(power):.1f}" y1="{MARGIN}" y2="{MARGIN + SIDE}"'
@@ -151,7 +155,7 @@ def _scaling_chart(name: str, cells: list[dict[str, Any]]) -> str:
             f' y="{y(power) + 4:.1f}" text-anchor="end">{seconds(10.0**power)}</text>'
         )
     for index, (loop, found) in enumerate(points.items()):
-        colour = FLOOR_COLOUR if loop == FLOOR else COLOURS[index % len(COLOURS)]
+        colour = BASELINE_COLOUR if loop == BASELINE else COLOURS[index % len(COLOURS)]
         path = " ".join(f"{x(count):.1f},{y(cost):.1f}" for count, cost in found)
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
@@ -212,13 +216,13 @@ def _row(line: dict[str, Any], syscalls: bool) -> str:
     return f'<tr class="{escape(line["verdict"])}">{body}</tr>'
 
 
-def _notes(cells: list[dict[str, Any]]) -> str:
+def _notes(cases: list[dict[str, Any]]) -> str:
     found: dict[str, list[str]] = {}
-    for cell in cells:
-        for line in cell["lines"]:
+    for case in cases:
+        for line in case["lines"]:
             for note in line["notes"]:
                 amount = f" ({note['amount']})" if note["amount"] else ""
-                found.setdefault(note["text"], []).append(f"{cell['name']}, {line['loop']}{amount}")
+                found.setdefault(note["text"], []).append(f"{case['name']}, {line['loop']}{amount}")
     return "".join(
         f'<li class="note"><details><summary>{escape(text)}: {len(where)}</summary>'
         f"{escape('; '.join(where))}</details></li>"
@@ -240,18 +244,18 @@ def _environment(where: dict[str, Any]) -> str:
 
 def render(everything: dict[str, Any]) -> str:
     """The page, from what --json writes."""
-    cells, base = everything["cells"], everything["options"]["base"]
-    syscalls = any(line["syscalls"] is not None for cell in cells for line in cell["lines"])
+    cases, base = everything["cases"], everything["options"]["base"]
+    syscalls = any(line["syscalls"] is not None for case in cases for line in case["lines"])
     headings = ["", "per second", "p50", "p99", "p99.9", "CPU each (user + system)"]
     headings += ["system calls"] * syscalls + [f"against {base}", "by CPU", ""]
     table = []
-    for cell in cells:
+    for case in cases:
         table.append(
-            f'<tr class="cell"><th colspan="{9 + syscalls}">{escape(cell["name"])}'
-            f" <small>{escape(cell['text'])}</small></th></tr>"
+            f'<tr class="case"><th colspan="{9 + syscalls}">{escape(case["name"])}'
+            f" <small>{escape(case['text'])}</small></th></tr>"
         )
-        table += [_row(line, syscalls) for line in cell["lines"]]
-    scaling = _scaling(cells)
+        table += [_row(line, syscalls) for line in case["lines"]]
+    scaling = _scaling(cases)
     warnings = "".join(
         f'<li class="note failed">{escape(text)}</li>' for text in everything["warnings"]
     )
@@ -266,7 +270,7 @@ def render(everything: dict[str, Any]) -> str:
 <h1>Event loops compared</h1>
 <pre>{escape(shlex.join(everything["environment"]["command"]))}</pre>
 <ul>{warnings}</ul>
-{_chart(cells, base)}
+{_chart(cases, base)}
 <p>{escape(LEGEND)}</p>
 <div class="scroll"><table>
 <thead><tr>{"".join(f"<th>{escape(heading)}</th>" for heading in headings)}</tr></thead>
@@ -275,7 +279,7 @@ def render(everything: dict[str, Any]) -> str:
 {_goals(everything["goals"])}
 {f"<h2>Scaling</h2><p>CPU for one.</p>{scaling}" if scaling else ""}
 <h2>Notes</h2>
-<ul>{_notes(cells)}</ul>
+<ul>{_notes(cases)}</ul>
 <h2>Environment</h2>
 <dl class="environment">{_environment(everything["environment"])}
 <dt>options</dt><dd>{escape(options)}</dd></dl>

@@ -7,9 +7,9 @@ from statistics import median
 
 import pytest
 
-from mioloop.compare.measure.runner import CellResult, Result
-from mioloop.compare.measure.workloads import BY_NAME, Cell
-from mioloop.compare.report.spread import ratios, spread
+from mioloop.compare.measure.runner import CaseResult, Result
+from mioloop.compare.measure.workloads import BY_NAME, Case
+from mioloop.compare.report.statistics import ratios, spread
 from mioloop.compare.report.summary import standings, summarize
 
 
@@ -50,7 +50,7 @@ def result(loop: str, rates: list[float], **more: float) -> Result:
 
 
 def summary_of(*results: Result, workload: str = "echo-protocol", base: str = "base"):
-    return summarize(CellResult(Cell(BY_NAME[workload], 1024, 1), list(results)), base, 0.1)
+    return summarize(CaseResult(Case(BY_NAME[workload], 1024, 1), list(results)), base, 0.1)
 
 
 STEADY = [100.0, 101, 102, 103, 104, 105, 106]

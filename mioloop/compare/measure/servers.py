@@ -26,7 +26,7 @@ HTTP_REQUEST = (
 
 
 @dataclass(frozen=True)
-class Place:
+class ListenAddress:
     """Where a server is to listen."""
 
     path: str = ""                          # of a Unix socket; else TCP or UDP on 127.0.0.1
@@ -120,7 +120,7 @@ def port_of(server: Any) -> int:
     return name[1] if isinstance(name, tuple) else 0
 
 
-async def serve_protocol(factory: Callable[[], Any], place: Place) -> int:
+async def serve_protocol(factory: Callable[[], Any], place: ListenAddress) -> int:
     loop = asyncio.get_running_loop()
     if place.path:
         return port_of(
@@ -131,11 +131,11 @@ async def serve_protocol(factory: Callable[[], Any], place: Place) -> int:
     )
 
 
-async def serve_streams(place: Place) -> int:
+async def serve_streams(place: ListenAddress) -> int:
     return port_of(await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=BACKLOG))
 
 
-async def serve_sock(place: Place) -> int:
+async def serve_sock(place: ListenAddress) -> int:
     loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     listener.setblocking(False)
@@ -159,7 +159,7 @@ async def serve_sock(place: Place) -> int:
     return port
 
 
-async def serve_datagrams(place: Place) -> int:
+async def serve_datagrams(place: ListenAddress) -> int:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(DatagramEcho, ("127.0.0.1", 0))
     _kept.append(transport)
@@ -195,7 +195,7 @@ async def serve_asgi(app: Any, lifespan: str = "auto") -> int:
     return port
 
 
-async def _serve_hello_aiohttp(place: Place) -> int:
+async def _serve_hello_aiohttp(place: ListenAddress) -> int:
     from aiohttp import web
 
     async def hello(request: web.Request) -> web.Response:
@@ -206,7 +206,7 @@ async def _serve_hello_aiohttp(place: Place) -> int:
     return await serve_aiohttp(app)
 
 
-async def _serve_hello_asgi(place: Place) -> int:
+async def _serve_hello_asgi(place: ListenAddress) -> int:
     async def hello(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -240,7 +240,7 @@ _OTHERS = {
 }
 
 
-async def serve(workload: str, place: Place) -> int:
+async def serve(workload: str, place: ListenAddress) -> int:
     """Start the server of a workload in the running loop, and return its port (0: a path)."""
     if workload in _PROTOCOLS:
         return await serve_protocol(_PROTOCOLS[workload], place)

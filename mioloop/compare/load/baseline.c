@@ -1,4 +1,4 @@
-/* The floor: the work of a server and nothing else. One recv into one shared
+/* The baseline: the work of a server and nothing else. One recv into one shared
  * buffer, one send of what came; whoever does this in Python adds to it. */
 #include "load.h"
 
@@ -31,8 +31,8 @@ typedef struct {
     size_t unsent_sent;
 } client;
 
-struct mio_floor {
-    mio_floor_options options;
+struct mio_baseline {
+    mio_baseline_options options;
     mio_poll *poll;
     mio_slab clients;
     int fd;
@@ -42,11 +42,11 @@ struct mio_floor {
     atomic_int stopping;
 };
 
-int mio_floor_open(const mio_floor_options *options, mio_floor **out)
+int mio_baseline_open(const mio_baseline_options *options, mio_baseline **out)
 {
     struct sockaddr_storage address;
     socklen_t size;
-    mio_floor *server;
+    mio_baseline *server;
     int err, on = 1;
 
     *out = NULL;
@@ -83,17 +83,17 @@ int mio_floor_open(const mio_floor_options *options, mio_floor **out)
     err = mio_poll_register(server->poll, server->fd, LISTENER, MIO_READABLE, MIO_LEVEL);
 
 out:
-    if (err < 0) { mio_floor_close(server); server = NULL; }
+    if (err < 0) { mio_baseline_close(server); server = NULL; }
     *out = server;
     return err;
 }
 
-int mio_floor_port(const mio_floor *server)
+int mio_baseline_port(const mio_baseline *server)
 {
     return server->port;
 }
 
-static void drop(mio_floor *server, client *conn)
+static void drop(mio_baseline *server, client *conn)
 {
     if (conn->channel.fd >= 0) mio_poll_closing(server->poll, conn->channel.fd);
     mio_channel_close(&conn->channel);
@@ -125,7 +125,7 @@ static int answer(client *conn, const char *data, size_t size)
     return 0;
 }
 
-static int answer_http(mio_floor *server, client *conn, const char *data, size_t size)
+static int answer_http(mio_baseline *server, client *conn, const char *data, size_t size)
 {
     static const char end[] = "\r\n\r\n";
     size_t i;
@@ -155,7 +155,7 @@ static int flush(client *conn)
     return 0;
 }
 
-static int serve_client(mio_floor *server, client *conn, uint32_t ready)
+static int serve_client(mio_baseline *server, client *conn, uint32_t ready)
 {
     size_t head = server->options.head_size;
     int emulates_edges = mio_poll_emulates_edges(server->poll);
@@ -182,7 +182,7 @@ static int serve_client(mio_floor *server, client *conn, uint32_t ready)
     return 0;
 }
 
-static void on_ready(mio_floor *server, client *conn, uint32_t ready)
+static void on_ready(mio_baseline *server, client *conn, uint32_t ready)
 {
     int rc;
 
@@ -201,7 +201,7 @@ static void on_ready(mio_floor *server, client *conn, uint32_t ready)
     if (rc < 0) drop(server, conn);
 }
 
-static void serve_datagrams(mio_floor *server)
+static void serve_datagrams(mio_baseline *server)
 {
     struct sockaddr_storage from;
     socklen_t size;
@@ -217,7 +217,7 @@ static void serve_datagrams(mio_floor *server)
     }
 }
 
-static int accept_clients(mio_floor *server)
+static int accept_clients(mio_baseline *server)
 {
     client *conn;
     int fd, i, err, on = 1;
@@ -242,7 +242,7 @@ static int accept_clients(mio_floor *server)
     return 0;
 }
 
-int mio_floor_serve(mio_floor *server)
+int mio_baseline_serve(mio_baseline *server)
 {
     mio_event events[EVENTS];
     client *conn;
@@ -265,14 +265,14 @@ int mio_floor_serve(mio_floor *server)
     return 0;
 }
 
-void mio_floor_stop(mio_floor *server)
+void mio_baseline_stop(mio_baseline *server)
 {
     atomic_store(&server->stopping, 1);
     /* Fails only if the poll is gone, and then so is whoever waited in it. */
     mio_poll_wake(server->poll);
 }
 
-void mio_floor_close(mio_floor *server)
+void mio_baseline_close(mio_baseline *server)
 {
     uint32_t i;
 

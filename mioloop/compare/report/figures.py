@@ -1,0 +1,134 @@
+"""How figures are written: the texts that the terminal, Markdown and the page have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mioloop.compare.report.statistics import Spread
+from mioloop.compare.report.summary import OUTCOMES, CaseSummary, Line, Standing
+
+GOAL_HEADINGS = ("workload", "goal", "measured", "", "best other loop")
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value * 1e9:.0f} ns"
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def times(ratio: Spread | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio.median:.2f}x ({ratio.low:.2f}-{ratio.high:.2f})"
+
+
+def cpu(line: Line) -> str:
+    if line.cpu_s is None or line.user_s is None or line.system_s is None:
+        return seconds(line.cpu_s)
+    share = line.user_s / (line.user_s + line.system_s) if line.cpu_s else 0
+    return f"{seconds(line.cpu_s)} ({share:.0%} user)"
+
+
+def headings(base: str, syscalls: bool) -> list[str]:
+    found = ["", "per second", "p50", "p99", "p99.9", "CPU each"]
+    if syscalls:
+        found.append("system calls")
+    return [*found, f"against {base}", "by CPU", ""]
+
+
+def row(line: Line, base: str, syscalls: bool) -> list[str]:
+    if line.failed or line.skipped:
+        return [line.loop] + [""] * (7 + syscalls) + [line.verdict]
+    found = [line.loop]
+    if line.bytes is not None:
+        found += [f"{line.bytes:,.0f} B", "", "", "", ""]
+    else:
+        found.append(number(line.rate))
+        found += [seconds(line.latencies_s.get(name)) for name in ("p50_s", "p99_s", "p999_s")]
+        found.append(cpu(line))
+    if syscalls:
+        found.append("-" if line.syscalls is None else f"{line.syscalls:.2f}")
+    return [*found, times(line.ratio), times(line.cpu_ratio), verdict(line)]
+
+
+def verdict(line: Line) -> str:
+    """The CPU speaks where the rate, which depends on what else the machine does, cannot."""
+    if line.verdict == "undecided" and line.cpu_verdict in ("less", "more"):
+        return f"{line.cpu_verdict} CPU"
+    return line.verdict
+
+
+def title(case: CaseSummary) -> str:
+    judged = {
+        "rate": "", "": "", "p50_s": ", judged by p50", "bytes": ", judged by bytes",
+    }
+    return f"{case.name}: {case.text}{judged[case.judged_by]}"
+
+
+def remarks(cases: Sequence[CaseSummary]) -> list[str]:
+    """Failures, then notes, each with the cases they are of."""
+    found: dict[str, list[str]] = {}
+    failures = []
+    for case in cases:
+        for line in case.lines:
+            if line.failed:
+                failures.append(f"FAILED {case.name}, {line.loop}: {line.failed}")
+            elif line.skipped:
+                found.setdefault(line.skipped, []).append(case.name)
+            for note in line.notes:
+                amount = f" ({note.amount})" if note.amount else ""
+                found.setdefault(note.text, []).append(f"{case.name}, {line.loop}{amount}")
+    notes = []
+    for text, where in found.items():
+        where = list(dict.fromkeys(where))
+        more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+        notes.append(f"{text}: {'; '.join(where[:3])}{more}")
+    return failures + notes
+
+
+def standing_text(standing: Standing, base: str) -> str:
+    parts = [
+        f"{count} {name}"
+        for name in OUTCOMES
+        if (count := getattr(standing, name))
+    ]
+    text = f"{standing.loop} against {base}: {', '.join(parts) or 'no figures'}"
+    if standing.less_cpu or standing.more_cpu:
+        text += f"; less CPU in {standing.less_cpu}, more in {standing.more_cpu}"
+    if standing.mean_ratio is not None:
+        text += f"; {standing.mean_ratio:.2f}x on the whole"
+    if standing.mean_cpu_ratio is not None:
+        text += f", {standing.mean_cpu_ratio:.2f}x by CPU"
+    return text
+
+
+@dataclass
+class Outcome:
+    """A goal beside what was measured."""
+
+    text: str
+    wanted: str
+    measured: str
+    verdict: str        # reached, missed, failed or NOT_MEASURED
+    best: str
+
+
+def goal_rows(goals: Sequence[Outcome]) -> list[list[str]]:
+    return [[each.text, each.wanted, each.measured, each.verdict, each.best] for each in goals]
+
+
+LEGEND = (
+    "A ratio above 1 is better than the base: its median over the rounds, pair by pair, and the"
+    " interval that holds it at 95 % (of fewer than 6 rounds: all of them). Latencies are of a"
+    " client that sends the next request when the last is answered."
+)
