@@ -14,7 +14,7 @@ from typing import Any
 from mioloop.arguments import Parser
 from mioloop.compare.measure import cpu, environment, loops, runner, samplers, workloads
 from mioloop.compare.measure.loops import BASELINE, Loop
-from mioloop.compare.report import goals, summary, terminal
+from mioloop.compare.report import chart, goals, html, markdown, summary, terminal
 from mioloop.compare.report.progress import Progress
 
 QUICK_S = 95.0         # after which --quick begins no case; none takes long
@@ -135,7 +135,7 @@ def make_parser() -> Parser:
     )
     results.add_argument(
         "--goals", type=Path, metavar="FILE",
-        help="a Markdown file whose table of goals is filled in, between its markers",
+        help="a Markdown file whose table of goals is filled in; its marker names the goals",
     )
     results.add_argument("--html", type=Path, metavar="FILE", help="one self-contained page")
     return parser
@@ -258,13 +258,19 @@ def check(options: argparse.Namespace, command: list[str], parser: Parser) -> No
     for path in (options.json, options.plot, options.html, options.report):
         if path is not None and not path.absolute().parent.is_dir():
             parser.error(f"there is no directory {path.absolute().parent}")
-    if options.goals:
-        from mioloop.compare.report import markdown
 
-        try:
-            markdown.check(options.goals)
-        except (OSError, ValueError) as exc:
-            parser.error(f"--goals: {exc}")
+
+def chosen_goals(options: argparse.Namespace, base: str, parser: Parser) -> goals.Goals | None:
+    """The goals that --goals names. They must be against the base of this run."""
+    if not options.goals:
+        return None
+    try:
+        found = markdown.goals_of(options.goals)
+    except (OSError, ValueError) as exc:
+        parser.error(f"--goals: {exc}")
+    if found.base != base:
+        parser.error(f"--goals: the goals are against {found.base}, and this run against {base}")
+    return found
 
 
 def how_to_measure(options: argparse.Namespace) -> samplers.Options:
@@ -296,6 +302,7 @@ def main(arguments: Sequence[str]) -> int:
     # The base first, so that every table reads from it.
     chosen.sort(key=lambda loop: loop.name != base)
     spinning = chosen_spin(options, parser)
+    table = chosen_goals(options, base, parser)
 
     measuring = how_to_measure(options)
     where = environment.describe(
@@ -343,13 +350,8 @@ def main(arguments: Sequence[str]) -> int:
 
     summaries = [summary.summarize(each, base, options.max_spread) for each in found]
     standing = summary.standings(summaries, base)
-    outcomes = goals.compare(summaries) if goals.are_comparable(base, summaries) else []
-    is_full = not (options.workload or options.quick or options.app or command)
-    if not (is_full or options.goals):
-        outcomes = [each for each in outcomes if each.verdict != goals.NOT_MEASURED]
-    terminal.show(
-        console, sys.stdout, summaries, standing, warnings, base, outcomes if is_full else []
-    )
+    outcomes = goals.compare(table, summaries) if table is not None else []
+    terminal.show(console, sys.stdout, summaries, standing, warnings, base, outcomes)
     everything = summary.as_json(
         where,
         {
@@ -372,18 +374,10 @@ def write(
     if options.json:
         options.json.write_text(summary.dump(everything))
     if options.plot:
-        from mioloop.compare.report import chart
-
         chart.write(options.plot, summaries, base, everything["environment"], (".svg", ".png"))
     if options.html:
-        from mioloop.compare.report import html
-
         options.html.write_text(html.render(everything), encoding="utf-8")
     if options.report:
-        from mioloop.compare.report import markdown
-
         markdown.write_report(options.report, everything, summaries, base)
     if options.goals:
-        from mioloop.compare.report import markdown
-
         markdown.fill_goals(options.goals, everything)

@@ -18,6 +18,21 @@ pytest.importorskip("rich")
 ONE_CASE = ("echo-protocol", "--sizes", "1k", "--connections", "2")
 
 
+GOALS = """\
+[goals]
+loop = mioloop
+base = uvloop
+[`call_soon` chain]
+workload = call-soon-chain
+ratio = 4.5
+[Protocol echo 100 KiB]
+workload = echo-protocol
+size = 102400
+connections = 64
+ratio = 1.9
+"""
+
+
 # -- all workloads ------------------------------------------------------------------------
 
 
@@ -28,8 +43,10 @@ def everything(compare_once: Compare) -> tuple[str, Compare]:
     for name in ("uvloop", "aiohttp", "uvicorn"):
         pytest.importorskip(name)
     (compare_once.directory / "goals.md").write_text(
-        "Before.\n<!-- goals: filled in by `make bench` -->\nold\n<!-- end of goals -->\nAfter.\n"
+        "Before.\n<!-- goals: goals.ini, filled in by a test -->\nold\n"
+        "<!-- end of goals -->\nAfter.\n"
     )
+    (compare_once.directory / "goals.ini").write_text(GOALS)
     done = compare_once(
         "--loops", "uvloop,mioloop", "--rounds", "1", "--seconds", "0.01", "--sizes", "1k",
         "--connections", "2", "--timers", "1,10", "--scaling", "*",

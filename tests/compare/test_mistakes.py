@@ -13,6 +13,8 @@ from mioloop.compare.measure.workloads import BY_NAME
 
 pytest.importorskip("matplotlib")
 
+GOALS = str(Path(__file__).parents[2] / "docs" / "performance.md")
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -45,6 +47,7 @@ pytest.importorskip("matplotlib")
         (["--report", "/no/such/directory"], "there is no directory /no/such"),
         (["--goals", "/no/such/file"], "--goals: [Errno 2] No such file"),
         (["--goals", "/dev/null"], "/dev/null has no lines <!-- goals"),
+        (["--goals", GOALS, "--loops", "asyncio"], "against uvloop, and this run against asyncio"),
         (["--quick", "--scaling"], "--quick leaves no time for --scaling"),
         (["--quick", "idle-tls"], "--quick has none of these workloads"),
         (["--app", "nothing"], "--app 'nothing' is not MODULE:NAME"),
@@ -145,9 +148,3 @@ def test_options_of_a_loop_reach_a_program_by_its_environment() -> None:
 def test_unknown_loop_is_refused_with_the_ones_there_are(name: str) -> None:
     with pytest.raises(ValueError, match=r"(?s)there is no loop .*the loops are asyncio, uvloop"):
         Loop(name)
-
-
-def test_marker_lines_of_the_goals_stand_in_our_own_document() -> None:
-    from mioloop.compare.report import markdown
-
-    markdown.check(Path(__file__).parents[2] / "docs" / "performance.md")

@@ -1,109 +1,118 @@
-"""What mioloop is to reach against uvloop, and what was measured of it.
+"""Goals: the results that one loop should reach against a base, read from a file.
 
-The figures hold for CPython 3.13 and, of servers, 64 connections and 1 KiB unless said.
+The file is in INI format. A section ``[goals]`` names the two loops, and every other section is
+one goal, with its title as the name of the section::
+
+    [goals]
+    loop = mioloop
+    base = uvloop
+
+    [TLS echo]
+    workload = tls
+    size = 1024
+    connections = 64
+    ratio = 3.0
+
+The keys of a goal are the fields of `Goal`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import configparser
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
 
-from mioloop.compare.measure.workloads import KIB
+from mioloop.arguments import unknown
+from mioloop.compare.measure.workloads import BY_NAME, KIB
 from mioloop.compare.report.figures import Outcome, seconds, times
 from mioloop.compare.report.statistics import Spread
 from mioloop.compare.report.summary import CaseSummary, Line
 
-OURS, BASE = "mioloop", "uvloop"
 NOT_MEASURED = "not measured"
-LATE_S = 100e-6         # a sleep of 100 us takes under 200 us
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One line of the table, for one case.
-
-    `ratio` is that to uvloop, by requests/s or by CPU for each, whichever is the steadier;
-    `over_baseline` how much more CPU than the C baseline it may take; `bytes` the most each may.
-    `best` is what the best other loop reached where the goals were set: on a noisy machine with
-    two processors.
-    """
+    """One goal, for one case. It is reached if every limit that it sets is kept."""
 
     text: str
     workload: str
-    ratio: float | None = None
-    over_baseline: float | None = None
-    bytes: int | None = None
-    on_time: bool = False
-    case: tuple[int, int] = (0, 0)          # size and connections
-    best: str = ""
+    size: int = 0
+    connections: int = 0
+    ratio: float | None = None              # to the base; the steadier of rate and CPU decides
+    over_baseline: float | None = None      # CPU above that of the C baseline, at most, as a share
+    kib: float | None = None                # memory of one connection, at most
+    late_us: float | None = None            # a timer is later than this never, and never early
+    best: str = ""                          # the best result of another loop, as text
 
-    @property
-    def wanted(self) -> str:
+    def wanted(self, base: str) -> str:
         parts = []
         if self.ratio is not None:
-            parts.append("at most uvloop's" if self.workload == "idle" else f"{self.ratio:.2f}x")
+            if self.ratio == 1 and BY_NAME[self.workload].judged_by == "bytes":
+                parts.append(f"at most {base}'s")
+            else:
+                parts.append(f"{self.ratio:.2f}x")
         if self.over_baseline is not None:
-            parts.append(f"CPU within {self.over_baseline:.0%} of the baseline")
-        if self.bytes is not None:
-            parts.append(f"at most {self.bytes / KIB:g} KiB")
-        if self.on_time:
-            parts.append("never early, less than 100 us late")
+            parts.append(f"CPU within {self.over_baseline:.0%} of the C baseline")
+        if self.kib is not None:
+            parts.append(f"at most {self.kib:g} KiB")
+        if self.late_us is not None:
+            parts.append(f"never early, less than {self.late_us:g} us late")
         return ", ".join(parts)
 
 
-_ECHO = (KIB, 64)
+@dataclass(frozen=True)
+class Goals:
+    loop: str
+    base: str
+    goals: Sequence[Goal]
 
-GOALS = (
-    Goal(
-        "Protocol echo 1 KiB", "echo-protocol", 1.20, over_baseline=0.05, case=_ECHO,
-        best="zloop 1.45 in a noisy run; baseline 1.47",
-    ),
-    Goal(
-        "Protocol echo 100 KiB", "echo-protocol", 1.90, over_baseline=0.07, case=(100 * KIB, 64),
-        best="zloop 1.89; baseline 2.0",
-    ),
-    Goal("BufferedProtocol echo", "echo-buffered", 1.25, case=_ECHO),
-    Goal("streams echo", "echo-streams", 1.70, case=_ECHO, best="blazio 1.56"),
-    Goal("`sock_*` echo", "echo-sock", 2.00, case=_ECHO, best="rloop 1.84"),
-    Goal("UDP echo", "udp", 1.50, case=_ECHO, best="rloop 1.38"),
-    Goal(
-        "TLS echo", "tls", 3.00, case=_ECHO,
-        best="aiofastnet over uvloop 2.83 (13 us CPU a message against 41), blazio 2.34",
-    ),
-    Goal(
-        "HTTP protocol, split writes", "http-split", 1.60, case=(0, 64),
-        best="blazio 1.58 (single write)",
-    ),
-    Goal(
-        "aiohttp server", "aiohttp-server", 1.40, case=(0, 64),
-        best="CPU a request: blazio 20.5 us, zuvloop 21.6, uvloop 29.2, asyncio 31.5;"
-        " without client and framework the baseline is 4.7",
-    ),
-    Goal(
-        "connect-echo-close", "connect", 1.30, case=_ECHO,
-        best="blazio 1.25, zuvloop 1.19 (CPython 3.14)",
-    ),
-    Goal("`call_soon` chain", "call-soon-chain", 4.50, best="blazio 4.27"),
-    Goal("`call_soon` batch", "call-soon-batch", 2.00, best="rloop 1.71"),
-    Goal("`sleep(0)`", "sleep-0", 2.50, best="rloop 2.35"),
-    Goal("task create+gather", "task-create", 1.15, best="uvloop 1.0"),
-    Goal("task switch among 100", "task-switch", 1.30, best="rloop 1.19"),
-    Goal("timers create+cancel", "timers-cancelled", 3.00, best="rloop 2.59"),
-    Goal("timers fire", "timers-fired", 2.00, best="zloop 1.75"),
-    Goal("`wait_for`", "wait-for", 1.60, best="blazio 1.52"),
-    Goal("`call_soon_threadsafe`", "call-soon-threadsafe", 2.20, best="rloop 1.90"),
-    Goal("socketpair by `sock_*`", "socketpair", 2.20, best="blazio 1.98"),
-    Goal("memory per idle connection", "idle", 1.00, case=(KIB, 10_000)),
-    Goal(
-        "memory per idle TLS connection", "idle-tls", bytes=25 * KIB,
-        case=(KIB, 10_000),
-        best="uvloop 25 KiB, aiofastnet over uvloop 50, asyncio and the rest 280",
-    ),
-    Goal(
-        "timers of 100 us", "timer-accuracy", on_time=True,
-        best="loopmini 130 us, uvloop 0 (early)",
-    ),
-)
+
+_KINDS: dict[str, Any] = {"workload": str, "size": int, "connections": int, "best": str}
+
+
+def read(path: Path) -> Goals:
+    """Read the goals from a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the contents are wrong; the message names the section and the key.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with path.open(encoding="utf-8") as file:
+            parser.read_file(file)
+        loop, base = parser["goals"]["loop"], parser["goals"]["base"]
+    except (configparser.Error, KeyError) as exc:
+        raise ValueError(f"{path}: {exc}") from None
+    found = [
+        _goal(f"{path}: [{name}]", name, parser[name])
+        for name in parser.sections()
+        if name != "goals"
+    ]
+    return Goals(loop, base, found)
+
+
+def _goal(place: str, text: str, section: configparser.SectionProxy) -> Goal:
+    known = [each.name for each in fields(Goal) if each.name != "text"]
+    values: dict[str, Any] = {}
+    for key, value in section.items():
+        if key not in known:
+            raise ValueError(f"{place} {unknown('key', key, known)}")
+        try:
+            values[key] = _KINDS.get(key, float)(value)
+        except ValueError:
+            raise ValueError(f"{place} {key} = {value} is not a number") from None
+    for each in fields(Goal):
+        if each.name not in ("text", *values) and each.default is MISSING:
+            raise ValueError(f"{place} has no {each.name}")
+    if not {"ratio", "over_baseline", "kib", "late_us"} & set(values):
+        raise ValueError(f"{place} sets no limit")
+    if values["workload"] not in BY_NAME:
+        raise ValueError(f"{place} {unknown('workload', values['workload'], list(BY_NAME))}")
+    return Goal(text, **values)
 
 
 def _steadier(line: Line) -> Spread | None:
@@ -111,13 +120,13 @@ def _steadier(line: Line) -> Spread | None:
     return min(found, key=lambda ratio: ratio.width, default=None)
 
 
-def _judge(goal: Goal, line: Line) -> tuple[str, bool]:
-    """What was measured, in words, and whether it is enough."""
+def _judge(goal: Goal, line: Line, base: str) -> tuple[str, bool]:
+    """The measured result in words, and whether it reaches the goal."""
     parts, reached = [], []
     if goal.ratio is not None:
         steadier = _steadier(line)
         if steadier is None:
-            return "no ratio: uvloop has no figure", False
+            return f"no ratio: {base} has no figure", False
         reached.append(steadier.median >= goal.ratio)
         if line.bytes is not None:
             parts.append(f"{line.bytes / KIB:.1f} KiB, {times(line.ratio)}")
@@ -125,41 +134,36 @@ def _judge(goal: Goal, line: Line) -> tuple[str, bool]:
             parts.append(f"{times(line.ratio)} by rate, {times(line.cpu_ratio) or '-'} by CPU")
     if goal.over_baseline is not None:
         if line.over_baseline is None:
-            parts.append("no baseline")
+            parts.append("no C baseline")
             reached.append(False)
         else:
-            parts.append(f"CPU {line.over_baseline.median - 1:+.0%} against the baseline")
+            parts.append(f"CPU {line.over_baseline.median - 1:+.0%} against the C baseline")
             reached.append(line.over_baseline.median <= 1 + goal.over_baseline)
-    if goal.bytes is not None and line.bytes is not None:
+    if goal.kib is not None and line.bytes is not None:
         parts.append(f"{line.bytes / KIB:.1f} KiB")
-        reached.append(line.bytes <= goal.bytes)
-    if goal.on_time:
+        reached.append(line.bytes <= goal.kib * KIB)
+    if goal.late_us is not None:
         late_s = line.latencies_s["p50_s"]
         parts.append(f"{line.early or 0:.0%} early, {seconds(late_s)} late (p50)")
-        reached.append(not line.early and late_s < LATE_S)
+        reached.append(not line.early and late_s < goal.late_us * 1e-6)
     return "; ".join(parts), all(reached)
 
 
-def compare(cases: Iterable[CaseSummary]) -> list[Outcome]:
-    """Every goal, and what was measured of it against uvloop as the base."""
+def compare(table: Goals, cases: Iterable[CaseSummary]) -> list[Outcome]:
+    """Every goal of the table beside the result, where the base is the one of the table."""
     lines = {
         (case.workload, case.size, case.connections): {line.loop: line for line in case.lines}
         for case in cases
     }
     found = []
-    for goal in GOALS:
-        line = lines.get((goal.workload, *goal.case), {}).get(OURS)
+    for goal in table.goals:
+        line = lines.get((goal.workload, goal.size, goal.connections), {}).get(table.loop)
         if line is None or line.skipped or not (line.rounds or line.failed):
             measured, verdict = "", NOT_MEASURED
         elif line.failed:
             measured, verdict = line.failed, "failed"
         else:
-            measured, reached = _judge(goal, line)
+            measured, reached = _judge(goal, line, table.base)
             verdict = "reached" if reached else "missed"
-        found.append(Outcome(goal.text, goal.wanted, measured, verdict, goal.best))
+        found.append(Outcome(goal.text, goal.wanted(table.base), measured, verdict, goal.best))
     return found
-
-
-def are_comparable(base: str, cases: Iterable[CaseSummary]) -> bool:
-    """Whether there is anything to say: mioloop was measured, against uvloop."""
-    return base == BASE and any(line.loop == OURS for case in cases for line in case.lines)

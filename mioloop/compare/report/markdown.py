@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -9,27 +10,42 @@ from pathlib import Path
 from typing import Any
 
 from mioloop.compare.measure.workloads import SCALING, SPIN
-from mioloop.compare.report import chart, figures, html, summary
+from mioloop.compare.report import chart, figures, goals, html, summary
 from mioloop.compare.report.summary import CaseSummary
 
-BEGIN, END = "<!-- goals: filled in by `make bench` -->", "<!-- end of goals -->"
+# The marker before the table names the file of the goals, as seen from the document.
+BEGIN = re.compile(r"^<!-- goals: (\S+), filled in by .*-->$", re.MULTILINE)
+END = "<!-- end of goals -->"
 
 
-def check(path: Path) -> None:
-    """Raises OSError if there is no such file, ValueError if it has no place for the goals."""
+def _split(path: Path) -> tuple[str, Path, str]:
+    """The text up to the table of goals, the file of the goals, and the text behind the table."""
     text = path.read_text(encoding="utf-8")
-    if not 0 <= text.find(BEGIN) < text.find(END):
-        raise ValueError(f"{path} has no lines {BEGIN} and {END}, between which they would stand")
+    begin = BEGIN.search(text)
+    end = text.find(END, begin.end()) if begin else -1
+    if begin is None or end < 0:
+        raise ValueError(
+            f"{path} has no lines <!-- goals: FILE, filled in by ... --> and {END}, between which"
+            " the table of goals is written"
+        )
+    return text[: begin.end()], path.parent / begin[1], text[end:]
+
+
+def goals_of(path: Path) -> goals.Goals:
+    """The goals that a Markdown file names in its marker.
+
+    Raises:
+        OSError: one of the two files cannot be read.
+        ValueError: the document has no markers, or its file of goals is wrong.
+    """
+    return goals.read(_split(path)[1])
 
 
 def fill_goals(path: Path, everything: dict[str, Any]) -> None:
-    """Put the table of goals between the markers of a file."""
-    check(path)
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
+    """Replace the table of goals in a Markdown file."""
+    before, _, after = _split(path)
     body = "\n".join(["", *_place(everything["environment"]), "", *_goals(everything), ""])
-    path.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+    path.write_text(f"{before}\n{body}\n{after}", encoding="utf-8")
 
 
 def write_report(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from mioloop.compare.measure.loops import BASELINE
 from mioloop.compare.measure.runner import CaseResult, Result
 from mioloop.compare.measure.workloads import BY_NAME, KIB, Case, cases_of
-from mioloop.compare.report import goals
+from mioloop.compare.report import goals, markdown
+from mioloop.compare.report.figures import Outcome
 from mioloop.compare.report.summary import CaseSummary, summarize
 
 ROUNDS = 7
@@ -25,23 +29,75 @@ def case_of(
     return summarize(CaseResult(case, results), "uvloop", 0.1)
 
 
-def outcome_of(case: CaseSummary) -> goals.Outcome:
-    (found,) = (each for each in goals.compare([case]) if each.verdict != "not measured")
+def outcome_of(case: CaseSummary) -> Outcome:
+    table = goals.Goals(
+        "mioloop",
+        "uvloop",
+        [
+            goals.Goal("sleep", "sleep-0", ratio=2.5),
+            goals.Goal("echo", "echo-protocol", KIB, 64, ratio=1.2, over_baseline=0.05),
+            goals.Goal("memory", "idle", KIB, 10_000, ratio=1.0),
+            goals.Goal("memory under TLS", "idle-tls", KIB, 10_000, kib=25),
+            goals.Goal("timers", "timer-accuracy", late_us=100),
+        ],
+    )
+    (found,) = (each for each in goals.compare(table, [case]) if each.verdict != "not measured")
     return found
 
 
-def test_every_goal_is_of_a_cell_that_a_full_run_measures() -> None:
-    for goal in goals.GOALS:
+# -- the file ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project() -> goals.Goals:
+    return markdown.goals_of(Path(__file__).parents[3] / "docs" / "performance.md")
+
+
+def test_every_goal_of_the_project_is_measured_by_a_full_run(project: goals.Goals) -> None:
+    assert project.goals
+    for goal in project.goals:
         cases = cases_of(BY_NAME[goal.workload])
-        assert goal.case in [(case.size, case.connections) for case in cases], goal.text
+        measured = [(case.size, case.connections) for case in cases]
+        assert (goal.size, goal.connections) in measured, goal.text
 
 
-def test_goals_are_those_of_mioloop_against_uvloop() -> None:
-    case = case_of("sleep-0", 0, 0, uvloop={"rate": 1.0}, mioloop={"rate": 3.0})
+def test_limits_of_a_goal_are_put_into_words(project: goals.Goals) -> None:
+    wanted = {goal.text: goal.wanted(project.base) for goal in project.goals}
 
-    assert goals.are_comparable("uvloop", [case])
-    assert not goals.are_comparable("asyncio", [case])
-    assert not goals.are_comparable("uvloop", [case_of("sleep-0", 0, 0, uvloop={"rate": 1.0})])
+    assert wanted["Protocol echo 1 KiB"] == "1.20x, CPU within 5% of the C baseline"
+    assert wanted["memory per idle connection"] == "at most uvloop's"
+    assert wanted["memory per idle TLS connection"] == "at most 25 KiB"
+    assert wanted["timers of 100 us"] == "never early, less than 100 us late"
+
+
+LOOPS = "[goals]\nloop = a\nbase = b\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "goals"),
+        ("[goals]\nloop = mioloop\n", "base"),
+        ("no section\n", "no section"),
+        (LOOPS + "[x]\nratio = 2\n", "[x] has no workload"),
+        (LOOPS + "[x]\nworkload = tls\n", "[x] sets no limit"),
+        (LOOPS + "[x]\nworkload = tsl\nratio = 2\n", "did you mean tls?"),
+        (LOOPS + "[x]\nworkload = tls\nrato = 2\n", "did you mean ratio?"),
+        (LOOPS + "[x]\nworkload = tls\nratio = two\n", "ratio = two is not a number"),
+    ],
+)
+def test_wrong_file_of_goals_is_refused_with_the_place(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "goals.ini"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        goals.read(path)
+    assert str(path) in str(caught.value)
+
+
+# -- verdicts ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("rate", "verdict"), [(2.5, "reached"), (2.49, "missed")])
@@ -82,7 +138,7 @@ def test_distance_to_the_baseline_counts_too(baseline_s: float, verdict: str, sa
     )
 
     assert found.verdict == verdict
-    assert f"CPU {said} against the baseline" in found.measured
+    assert f"CPU {said} against the C baseline" in found.measured
 
 
 @pytest.mark.parametrize(
