@@ -74,6 +74,9 @@ RULES = {
     "R57": "Extra info is there after the end too",
     "R58": "A connection has a context for all its callbacks, whoever resumes, writes or closes",
     "R59": "Gathered writes change nothing that can be seen: `write()` then `abort()` delivers",
+    "R93": "`write()` sends within the call; under load, but for the first slow callback",
+    "R94": "What is written to a socket or pipe of records keeps the borders of messages",
+    "R95": "What was written before a fork leaves once",
     "R60": "Every method works inside every callback",
     "R61": "A forgotten transport warns, and closes its descriptor",
     # -- datagrams

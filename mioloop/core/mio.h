@@ -145,6 +145,11 @@ int64_t mio_clock_now(void);
 
 /* cdef-end */
 
+/* A descriptor that tells for how long the calling thread has been ready to run, and had to wait for
+ * a processor, since it began; -1 where the system does not tell. */
+int mio_thread_delay_open(void);
+int64_t mio_thread_delay_ns(int fd);    /* 0 if it cannot be read */
+
 /* -- slab: tokens to pointers --------------------------------------------
  *
  * A token is an index (low 32 bits) and a generation (high 32 bits): after

@@ -212,4 +212,12 @@ static inline int mio_shutdown_write(int fd)
     return shutdown(fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
+/* TCP: the close that follows resets the connection. */
+static inline int mio_reset_at_close(int fd)
+{
+    struct linger linger = {.l_onoff = 1};
+
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0 ? -errno : 0;
+}
+
 #endif

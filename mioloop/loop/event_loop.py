@@ -342,7 +342,6 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
                 sock, protocol, waiter, extra=extra, server=server, context=context, **unknown
             )
         self._ensure_fd_no_transport(sock)
-        stdlib.set_nodelay(sock)
         return self._make_stream_transport(sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(

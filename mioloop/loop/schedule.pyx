@@ -23,7 +23,7 @@ from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.process cimport new_process_end
-from mioloop.transports.stream cimport new_stream
+from mioloop.transports.stream cimport new_stream, set_nodelay
 from mioloop.reactor.sealed cimport seal
 
 import collections
@@ -552,7 +552,7 @@ cdef class NativeLoop(SockReactor):
         self._process_events(self._selector.select(timeout))
         if self.timers.count:
             self.queue_due_timers()
-        return self.run_ready(self.ring_count)
+        return self.run_ready(self.ring_count, False)
 
     def _poll_by_hand(self, timeout):
         """Poll; (fd, readiness) of what has something to do, for _process_events()."""
@@ -681,6 +681,7 @@ cdef class NativeLoop(SockReactor):
         return source if hasattr(source, "is_closing") else None
 
     def _make_stream_transport(self, sock, protocol, waiter, extra, server, context):
+        set_nodelay(sock)
         extra = {} if extra is None else dict(extra)
         transport = new_stream(self, sock, sock.fileno(), (sock.family, sock.type, sock.proto),
                                protocol, waiter, extra, server, context)

@@ -30,6 +30,8 @@ cdef extern from "mio.h" nogil:
     int mio_poll_wake(mio_poll *poll)
     int mio_poll_fd(mio_poll *poll)
     int64_t mio_clock_now()
+    int mio_thread_delay_open()
+    int64_t mio_thread_delay_ns(int fd)
 
     ctypedef struct mio_slab_entry:
         void *value

@@ -4,7 +4,9 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mioloop.reactor.core cimport (
-    mio_burst, mio_clock_now, mio_event, mio_peek, mio_poll, mio_slab, mio_timers, mio_token, mio_transfer)
+    mio_burst, mio_clock_now, mio_event, mio_peek, mio_poll, mio_slab, mio_timers, mio_token,
+    mio_transfer)
+from mioloop.reactor.flush_policy cimport FlushPolicy
 from mioloop.reactor.handle cimport Handle, Host, TimerHandle
 
 
@@ -27,7 +29,6 @@ cdef enum:
     COPY_BELOW = 65536      # a smaller read is copied into bytes of its own size
     AHEAD_SIZE = 4032       # of a read before its turn; 4096 would put all in the same cache sets
     SPARES = 65             # blocks for small reads, and the first for any other
-    GATHERING_NS = 1000000  # so long what is written may wait for other callbacks, and a few more
 
 
 cdef enum Trigger:
@@ -52,6 +53,8 @@ cdef class Source:
 
     cdef int on_ready(self, uint32_t ready) except -1
     cdef int on_flush(self) except -1
+    cdef int send_gathered(self) except -1
+    cdef int drop_gathered(self) noexcept
     cdef bint offers(self, mio_transfer *transfer) except -1
     cdef int offer_taken(self, Py_ssize_t result) noexcept
     cdef bint reads_ahead(self, uint32_t ready) noexcept
@@ -109,19 +112,20 @@ cdef class Reactor(Host):
     cdef int empty_looks                # looks in a row that found nothing
     cdef int looks_before_peek          # so many of them arm the peek
 
-    cdef uint64_t batches               # of callbacks, after each of which is flushed
-    cdef bint dispatching               # in the batch that events make
-    cdef int64_t gathering_ns           # since when something is unflushed
+    cdef FlushPolicy policy             # whether a write() sends, or gathers
     cdef Source unflushed               # the first of those whose on_flush() is due, or None
     cdef PyObject *last_unflushed       # borrowed: `unflushed` leads to it
     cdef mio_burst *burst               # one call for many sources; NULL: not yet, or never
     cdef bint bursts                    # unless the user or the system refuses
+    cdef bint prefetches                # unless the program takes descriptors from transports
     cdef int burst_least                # operations, from which on one call for all is cheaper
     cdef dict token_by_fd               # one registration a descriptor
 
     cdef bint parked                    # inside a poll that may block
     cdef int wakers                     # threads that are about to end such a poll
-    cdef bint running                   # inside run_turns(): what is written is flushed there
+    cdef bint running                   # inside run_turns()
+    cdef unsigned long thread           # the one that is in run_turns()
+    cdef PyObject *next_running         # borrowed: each is held by its caller, and unlinks itself
     cdef bint stopping
     cdef bint closed
     cdef bint slow_run                  # debug mode, or someone replaced Handle._run
@@ -169,22 +173,8 @@ cdef class Reactor(Host):
         return first
 
     @cython.final
-    cdef inline bint in_last_callback(self) noexcept:
-        """Whether no other callback is going to run in this batch, as far as is known."""
-        if self.unflushed is not None:
-            return False
-        return self.event_next >= self.event_count if self.dispatching else self.ring_count == 0
-
-    @cython.final
-    cdef inline bint flush_is_due(self) noexcept:
-        """What was gathered does not wait for all callbacks if some of them take their time."""
-        return (self.unflushed is not None
-                and mio_clock_now() - self.gathering_ns >= GATHERING_NS)
-
-    @cython.final
     cdef inline int end_batch(self) except -1:
         """The callbacks that ran have returned: send what they wrote and did not send."""
-        self.batches += 1
         if self.unflushed is not None:
             self.flush()
         return 0
@@ -239,13 +229,15 @@ cdef class Reactor(Host):
     cdef int poll_into_room(self, int64_t timeout_ns) noexcept nogil
     cdef int wait(self, int64_t timeout_ns) noexcept nogil
     cdef int queue_due_timers(self) except -1
-    cdef int run_ready(self, size_t count) except -1
+    cdef int run_ready(self, size_t count, bint woken) except -1
     cdef int run_slowly(self, Handle handle) except -1
     cdef int dispatch(self) except -1
     cdef int serve_again_now(self) except -1
     cdef int serve(self, Source source, uint32_t ready) except -1
     cdef int serve_slowly(self, Source source, uint32_t ready) except -1
     cdef int serving_failed(self, Source source, exc) except -1
+    cdef int send_unflushed(self) except -1
+    cdef int drop_unflushed(self) except -1
     cdef int flush(self) except -1
     cdef bint make_burst(self, int count) noexcept
     cdef int send_together(self) except -1

@@ -1,7 +1,7 @@
 """The reactor: ready queue, timers, sources, and one turn over the Poll core.
 
 One turn is five named steps: poll, due timers, what was ready, events, due timers' callbacks;
-whatever was written is flushed after each of them. See turn().
+what was gathered of what they wrote (flush_policy.pxd) leaves after each of them. See turn().
 
 Threads: everything here needs the GIL and belongs to the thread that runs the loop,
 except push() followed by wake(), which any thread that holds the GIL may call: nothing
@@ -19,6 +19,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memmove, memset
 
 from mioloop.reactor.core cimport *
+from mioloop.reactor.flush_policy cimport (
+    batch_ends, callbacks_begin, events_begin, forget_thread, look, run_ends)
 from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_and_let_go
 from mioloop.reactor.sealed cimport seal
 
@@ -37,6 +39,9 @@ cdef inline int64_t until(int64_t deadline_ns, int64_t now_ns) noexcept nogil:
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident()
 
 cdef extern from * nogil:
     int add_atomically "__sync_add_and_fetch"(int *number, int by)
@@ -65,7 +70,6 @@ cdef enum:
     MOST_LOOKS_BEFORE_PEEK = 256
     TURNS_OF_A_GOOD_PEEK = 16
     SOURCES_PER_BATCH = 64              # whose callbacks' writes are sent behind the last
-    CALLBACKS_PER_LOOK = 4              # at the clock: it costs 1 % of a short callback
 
 TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
 
@@ -74,12 +78,33 @@ cdef unsigned int forks = 0
 signal_count = 0
 
 
+# The reactors that are inside run_turns(), in any thread; no other has anything gathered.
+cdef PyObject *running_reactors = NULL
+
+
+def _before_fork():
+    """What this thread has gathered leaves once, and not from the child, too (R95)."""
+    cdef PyObject *each = running_reactors
+    while each != NULL:
+        if (<Reactor>each).thread == PyThread_get_thread_ident():
+            (<Reactor>each).send_unflushed()
+        each = (<Reactor>each).next_running
+
+
 def _after_fork_in_child():
+    """What other threads have gathered is theirs to send, and they are in the parent."""
     global forks
+    cdef PyObject *each = running_reactors
     forks += 1
+    while each != NULL:
+        (<Reactor>each).policy.off = True
+        run_ends(&(<Reactor>each).policy)
+        if (<Reactor>each).thread != PyThread_get_thread_ident():
+            (<Reactor>each).drop_unflushed()
+        each = (<Reactor>each).next_running
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 
 
 def selectors():
@@ -132,6 +157,14 @@ cdef class Source:
 
     cdef int on_flush(self) except -1:
         """Called once after each flush_soon(), when the batch of callbacks has run."""
+        return 0
+
+    cdef int send_gathered(self) except -1:
+        """Send what waits for on_flush(), which still comes. Runs no callback."""
+        return 0
+
+    cdef int drop_gathered(self) noexcept:
+        """Forget what waits for on_flush(): another process sends it."""
         return 0
 
     cdef bint offers(self, mio_transfer *transfer) except -1:
@@ -216,6 +249,7 @@ cdef class Reactor(Host):
         self.bursts = self.peeks = io_uring
         self.looks_before_peek = LOOKS_BEFORE_PEEK
         self.burst_least = 4
+        self.prefetches = True
         self.edges_emulated = mio_poll_emulates_edges(self.poll)
         self.fork_generation = forks
         self.spin_ns = self.spin_budget_ns = <int64_t>min(spin_s * 1e9, <double>MOST_SPIN_NS)
@@ -244,6 +278,7 @@ cdef class Reactor(Host):
         mio_burst_free(self.burst)
         self.burst = NULL
         self.drop_peek()
+        forget_thread(&self.policy)
         mio_poll_free(self.poll)
         self.poll = NULL
         free(self.events)
@@ -334,6 +369,8 @@ cdef class Reactor(Host):
         if self.peek_thread != PyThread_get_thread_ident():
             self.drop_peek()
         self.running = True
+        if not nested:
+            enter_run(self)
         try:
             while True:
                 self.turn()
@@ -344,7 +381,10 @@ cdef class Reactor(Host):
                 self.flush()
             raise
         finally:
+            run_ends(&self.policy)
             self.running = nested
+            if not nested:
+                leave_run(self)
 
     cdef int turn(self) except -1:
         """Order, as asyncio has it: what was queued, fd events, due timers (R2).
@@ -374,11 +414,11 @@ cdef class Reactor(Host):
             self.queue_due_timers()
         due = self.ring_count - queued
 
-        self.run_ready(queued)
+        self.run_ready(queued, True)
         if self.event_next < self.event_count or self.again_now:
             self.dispatch()
         if due:
-            self.run_ready(due)
+            self.run_ready(due, False)
         return 0
 
     cdef int turn_by_selector(self) except -1:
@@ -568,11 +608,14 @@ cdef class Reactor(Host):
             self.forget_timer(handle)
             self.timer_total += 1
 
-    cdef int run_ready(self, size_t count) except -1:
-        """Run the next *count* handles of the ring, then flush what they wrote."""
+    cdef int run_ready(self, size_t count, bint woken) except -1:
+        """Run the next *count* handles of the ring, then flush what they gathered.
+
+        *woken*: events may have queued them, and not timers.
+        """
         cdef PyObject *first
 
-        self.dispatching = False
+        callbacks_begin(&self.policy, woken and not self.slow_run, self.turns, count)
         while count and self.ring_count:    # a nested run may have emptied it
             count -= 1
             first = self.pop()
@@ -586,8 +629,9 @@ cdef class Reactor(Host):
                 self.run_slowly(handle)
             else:
                 run_and_let_go(first)
-            if count % CALLBACKS_PER_LOOK == 0 and self.flush_is_due():
+            if look(&self.policy):
                 self.end_batch()
+        batch_ends(&self.policy)
         self.end_batch()
         return 0
 
@@ -605,7 +649,8 @@ cdef class Reactor(Host):
         cdef Source source = None
         cdef int served = 0
 
-        self.dispatching = True
+        events_begin(&self.policy, not self.slow_run, self.turns,
+                     self.event_count - self.event_next + len(self.again_now) - self.again_next)
         if self.again_now:
             self.serve_again_now()
         while self.event_next < self.event_count:
@@ -622,13 +667,13 @@ cdef class Reactor(Host):
                         source = <Source>found      # our own reference: the slab may lose its own
                         self.serve(source, event.ready)
                         served += 1
-                        if (served % SOURCES_PER_BATCH == 0
-                                or (served % CALLBACKS_PER_LOOK == 0 and self.flush_is_due())):
+                        if look(&self.policy) or served % SOURCES_PER_BATCH == 0:
                             self.end_batch()
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as exc:
                 self.serving_failed(source, exc)
+        batch_ends(&self.policy)
         self.end_batch()
         return 0
 
@@ -680,6 +725,23 @@ cdef class Reactor(Host):
                 source.on_flush()
         return 0
 
+    cdef int send_unflushed(self) except -1:
+        cdef Source source = self.unflushed
+
+        while source is not None:
+            if source.attached:
+                source.send_gathered()
+            source = source.next_unflushed
+        return 0
+
+    cdef int drop_unflushed(self) except -1:
+        cdef Source source = self.unflushed
+
+        while source is not None:
+            source.drop_gathered()
+            source = source.next_unflushed
+        return 0
+
     cdef bint make_burst(self, int count) noexcept:
         """Whether *count* operations are better made in one call, and can be."""
         if count < self.burst_least or not self.bursts or self.fork_generation != forks:
@@ -718,7 +780,8 @@ cdef class Reactor(Host):
         cdef int count = 0, i
 
         self.event_ahead = min(self.event_count, self.event_next + MIO_BURST_MOST)
-        if self.event_ahead - self.event_next < self.burst_least or not self.bursts:
+        if (self.event_ahead - self.event_next < self.burst_least
+                or not (self.bursts and self.prefetches)):
             return 0
         if buffer is None:
             buffer = self.read_buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
@@ -861,7 +924,6 @@ cdef class Reactor(Host):
             source.flush_queued = True
             if self.unflushed is None:
                 self.unflushed = source
-                self.gathering_ns = mio_clock_now()
             else:
                 (<Source>self.last_unflushed).next_unflushed = source
             self.last_unflushed = <PyObject *>source
@@ -969,6 +1031,29 @@ cdef class Reactor(Host):
             "timers": self.timers.count,
             "sources": self.slab.count,
         }
+
+
+cdef int enter_run(Reactor reactor) noexcept:
+    global running_reactors
+    cdef unsigned long thread = PyThread_get_thread_ident()
+    if reactor.thread != thread:
+        forget_thread(&reactor.policy)
+        reactor.thread = thread
+    reactor.next_running = running_reactors
+    running_reactors = <PyObject *>reactor
+    return 0
+
+
+cdef int leave_run(Reactor reactor) noexcept:
+    global running_reactors
+    cdef PyObject *each = running_reactors
+    if each == <PyObject *>reactor:
+        running_reactors = reactor.next_running
+        return 0
+    while (<Reactor>each).next_running != <PyObject *>reactor:
+        each = (<Reactor>each).next_running
+    (<Reactor>each).next_running = reactor.next_running
+    return 0
 
 
 cdef int drop_handles(Reactor reactor) except -1:

@@ -1,10 +1,11 @@
-from libc.stdint cimport uint64_t
-
 from mioloop.transports.endpoint cimport Endpoint
 from mioloop.transports.sysio cimport iovec
 
 cdef enum:
     MOST_CHUNKS = 1024          # IOV_MAX of Linux, macOS and the BSDs
+
+
+cdef tuple BYTE_PROTOCOLS           # of stream sockets without records
 
 
 cdef class WriteFlow(Endpoint):
@@ -17,6 +18,7 @@ cdef class WriteFlow(Endpoint):
 
     cdef int flush_now(self) except -1
     cdef int flush_in_context(self) except -1
+    cdef int flush_gathered(self) except -1
     cdef int buffer_drained(self) except -1
     cdef int all_sent(self) except -1
     cdef int pause_protocol_if_full(self) except -1
@@ -29,14 +31,14 @@ cdef class ByteFlow(WriteFlow):
     cdef Py_ssize_t first_sent              # bytes of chunks[0] that are gone
     cdef Py_ssize_t offered                 # bytes that the reactor has sent for us, or tried to
     cdef Py_ssize_t result                  # and what send() returned; 0: it has not
-    cdef int lone_writes                    # batches of callbacks in a row that wrote once
-    cdef int gathered                       # writes of this batch that wait for its end
-    cdef uint64_t sent_in                   # the batch whose first write was sent at once
+    cdef bint keeps_records                 # each chunk is a message: one system call each
 
+    cdef bint may_gather(self) noexcept
+    cdef int append(self, bytes data) except -1
     cdef int written(self) except -1
-    cdef bint expects_more(self) noexcept
     cdef int flush_other(self) except -1
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2
+    cdef Py_ssize_t send_one(self, bytes data) noexcept
     cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1
     cdef int drop_sent(self, Py_ssize_t sent) except -1
     cdef int write_failed(self, exc) except -1

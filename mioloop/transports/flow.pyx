@@ -1,12 +1,8 @@
 """Flow control: a write buffer, its water marks and its protocol.
 
-A ByteFlow gathers what is written, to send it in one system call when the callbacks of now have
-run: what all of them write leaves behind the last, one send after the other, which is faster than
-to go in and out of Python in between. The last one itself may send at once, so that its peer can
-start while it goes on: if its transport has written but once, several times in a row, and so is
-expected not to write more.
-A buffer above the high mark, or above FLUSH_BYTES, is sent at once, so that pause_writing() is
-judged after an attempt (R59). Outside a run there is no callback to wait for.
+A ByteFlow sends what is written at once, or gathers it, to send it in one system call when the
+callbacks of now have run. Which of the two, mioloop/reactor/flush_policy.pxd decides. What the
+system does not take waits, and leaves in as few calls as it takes; of records (R94) one call each.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -14,11 +10,13 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.core cimport *
+from mioloop.reactor.flush_policy cimport send_now
 from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
 import os
+import socket
 
 cdef extern from "Python.h":
     object PyContext_CopyCurrent()
@@ -43,8 +41,8 @@ cdef extern from *:
 
 cdef enum:
     DEFAULT_HIGH_BYTES = 65536              # low is a quarter of high (asyncio-contract R52)
-    FLUSH_BYTES = 65536
-    LONE_WRITES = 8                         # in a row, until the next is taken for one
+
+BYTE_PROTOCOLS = (0, socket.IPPROTO_TCP, 262)   # 262 is MPTCP; SCTP keeps records
 
 
 cdef class WriteFlow(Endpoint):
@@ -83,6 +81,12 @@ cdef class WriteFlow(Endpoint):
         if not (self.blocked or self.keeps_context):
             self.writer_context = PyContext_CopyCurrent()
         return Endpoint.block(self)
+
+    cdef int flush_gathered(self) except -1:
+        """Send what the system has not been asked to take yet."""
+        if self.buffered_bytes and not self.blocked:
+            self.flush_now()
+        return 0
 
     cdef int buffer_drained(self) except -1:
         if self.blocked or self.paused:
@@ -154,8 +158,7 @@ cdef class WriteFlow(Endpoint):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        if self.buffered_bytes and not self.blocked:
-            self.flush_now()            # only gathered: the system has not been asked yet
+        self.flush_gathered()
         self.high_bytes = high
         self.low_bytes = low
         self.pause_protocol_if_full()
@@ -165,8 +168,7 @@ cdef class WriteFlow(Endpoint):
 
     def get_write_buffer_size(self):
         """Bytes written that the system has not taken."""
-        if self.buffered_bytes and not self.blocked:
-            self.flush_now()            # only gathered: the system has not been asked yet
+        self.flush_gathered()
         return self.buffered_bytes
 
     def __repr__(self):
@@ -190,34 +192,57 @@ cdef class ByteFlow(WriteFlow):
 
     # -- hot path: write -> gather -> send ------------------------------------
 
+    cdef bint may_gather(self) noexcept:
+        """Whether nothing but the time shows that a write waits for others."""
+        return False
+
+    cdef int append(self, bytes data) except -1:
+        """Send or keep *data*, which is not empty."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), n
+
+        if (self.buffered_bytes == 0 and not self.blocked
+                and send_now(&self.reactor.policy, self.may_gather(), size, self.high_bytes)):
+            n = self.send_one(data)
+            if n == size:
+                return 0
+            if n < 0 and n != -EAGAIN and n != -EWOULDBLOCK:
+                return self.write_failed(OSError(-n, os.strerror(-n)))
+            self.chunks.append(data)
+            self.buffered_bytes = size
+            if n > 0:
+                self.drop_sent(n)
+            if n < 0 or self.short_is_all:
+                self.block()
+            else:
+                self.flush_now()
+            return self.pause_protocol_if_full()
+        self.chunks.append(data)
+        self.buffered_bytes += size
+        return self.written()
+
     cdef int written(self) except -1:
         """After chunks and buffered_bytes have grown."""
         if not self.blocked:
-            if (self.buffered_bytes < FLUSH_BYTES and self.buffered_bytes <= self.high_bytes
-                    and self.reactor.running and self.expects_more()):
-                self.gathered += 1
+            if not send_now(&self.reactor.policy, self.may_gather(), self.buffered_bytes,
+                            self.high_bytes):
                 return self.reactor.flush_soon(self)
             self.flush_now()
         return self.pause_protocol_if_full()
 
-    cdef bint expects_more(self) noexcept:
-        """Whether callbacks of this batch may well write again, here or to other transports."""
-        if self.lone_writes < LONE_WRITES or not self.reactor.in_last_callback():
-            return True
-        if self.sent_in != self.reactor.batches:
-            self.sent_in = self.reactor.batches
-            return False
-        self.lone_writes = 0                # it was wrong: the cost is one send
-        self.gathered = 1
-        return True
-
     cdef int on_flush(self) except -1:
-        self.lone_writes = min(self.lone_writes + 1, LONE_WRITES) if self.gathered == 1 else 0
-        self.gathered = 0
         if not self.blocked:
             self.flush_now()
             if self.buffered_bytes:
                 self.pause_protocol_if_full()
+        return 0
+
+    cdef int send_gathered(self) except -1:
+        return self.flush_gathered()
+
+    cdef int drop_gathered(self) noexcept:
+        if not self.blocked:
+            self.chunks = []
+            self.first_sent = self.buffered_bytes = self.result = 0
         return 0
 
     cdef int offer_taken(self, Py_ssize_t result) noexcept:
@@ -253,9 +278,13 @@ cdef class ByteFlow(WriteFlow):
         """One system call: what it took, or -errno; *tried* is how much it was offered."""
         return 0
 
+    cdef Py_ssize_t send_one(self, bytes data) noexcept:
+        """One system call for *data*, with nothing waiting before it."""
+        return 0
+
     cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1:
         """Fill MOST_CHUNKS of *iov*; returns how many it took."""
-        cdef Py_ssize_t count = min(len(self.chunks), MOST_CHUNKS), i
+        cdef Py_ssize_t count = 1 if self.keeps_records else min(len(self.chunks), MOST_CHUNKS), i
         cdef object chunk = self.chunks[0]
 
         iov[0].iov_base = PyBytes_AS_STRING(chunk) + self.first_sent

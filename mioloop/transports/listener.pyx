@@ -13,15 +13,13 @@ from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
 from mioloop.transports.address cimport mio_address, packed, unpacked
 from mioloop.transports.clients cimport count_natively
-from mioloop.transports.stream cimport new_accepted
+from mioloop.transports.stream cimport new_accepted, set_nodelay
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
 import os
 import socket as socket_module
 from asyncio import constants, trsock
-
-from mioloop import stdlib
 
 cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int fd, sockaddr *addr, socklen_t *length)
@@ -189,7 +187,7 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
     self.batch = max(1, min(backlog, MOST_ACCEPTS))
     self.context = PyContext_CopyCurrent() if context is None else context
     self.sock_kind = (sock.family, sock.type, sock.proto)
-    stdlib.set_nodelay(sock)          # on Linux its connections inherit it
+    set_nodelay(sock)                       # on Linux its connections inherit it
     length = sizeof(address)
     memset(&address, 0, sizeof(address))
     if (getsockname(fd, <sockaddr *>&address, &length) == 0

@@ -14,11 +14,13 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
 from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context, method_of
-from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
+from mioloop.transports.flow cimport BYTE_PROTOCOLS, MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
+import fcntl
 import os
+import socket
 import stat
 from asyncio import transports
 from asyncio.log import logger
@@ -106,7 +108,7 @@ cdef class WritePipeTransport(ByteFlow):
 
     _lost_write_text = "pipe closed by peer or os.write(pipe, data) raised exception."
 
-    # -- hot path: write -> gather -> writev --------------------------------------------
+    # -- hot path: write -> write(2) ----------------------------------------------------
 
     def write(self, data):
         """Send *data* after what was written before; never blocks. After close(): ignored."""
@@ -120,9 +122,14 @@ cdef class WritePipeTransport(ByteFlow):
         if self.closing:
             self.count_lost_write()
             return
-        self.chunks.append(data)
-        self.buffered_bytes += PyBytes_GET_SIZE(data)
-        self.written()
+        self.append(data)
+
+    cdef Py_ssize_t send_one(self, bytes data) noexcept:
+        cdef iovec iov
+
+        iov.iov_base = PyBytes_AS_STRING(data)
+        iov.iov_len = PyBytes_GET_SIZE(data)
+        return mio_writev(self.fd, &iov, 1)
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
@@ -222,6 +229,15 @@ cdef int claim(Reactor reactor, Endpoint self, object pipe, mode) except -1:
     return fd
 
 
+cdef bint is_of_records(int fd, mode) except -1:
+    """Whether each write is a message: a socket but a stream's, or a pipe in packet mode."""
+    cdef int packets = getattr(os, "O_DIRECT", 0)
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            return sock.type != socket.SOCK_STREAM or sock.proto not in BYTE_PROTOCOLS
+    return stat.S_ISFIFO(mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & packets
+
+
 cdef int start(Reactor reactor, Endpoint self, int fd, protocol, waiter) except -1:
     try:
         self.start(reactor, fd, protocol, waiter)
@@ -256,6 +272,7 @@ cdef WritePipeTransport new_write_pipe(Reactor reactor, object pipe, object prot
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is only for pipes, sockets and character devices")
     self.watches_reader = not stat.S_ISCHR(mode)
+    self.keeps_records = is_of_records(pipe.fileno(), mode)
     self.extra = extra
     start(reactor, self, claim(reactor, self, pipe, mode), protocol, waiter)
     return self

@@ -2,7 +2,15 @@ from cpython.object cimport PyObject
 
 from mioloop.reactor.reactor cimport Reactor
 from mioloop.transports.flow cimport ByteFlow
+from mioloop.transports.prefetch cimport Prefetch
 from mioloop.transports.sendfile cimport FileSending
+
+
+cdef enum Reach:
+    """Who can use the descriptor beside the transport."""
+    REACH_LOOP          # it was accepted by the loop, and never left it
+    REACH_MAKER         # whoever holds `sock`, which was not made by the transport
+    REACH_PROGRAM       # the program has asked for it
 
 
 cdef class StreamFilter:
@@ -14,6 +22,8 @@ cdef class StreamTransport(ByteFlow):
     # the descriptor: `sock` owns it once there is one, until then we do
     cdef object sock                    # socket.socket, or None: made when asked for
     cdef tuple sock_kind                # (family, type, proto) to make it with
+    cdef Reach reach
+    cdef bint sock_is_wrapped           # a SharedSocket refers to it, too
     cdef object server                  # asyncio's Server, told when we come and go
     # of an accepted connection, until somebody asks for `extra`, which is None so long
     cdef bytes peer_address
@@ -26,9 +36,7 @@ cdef class StreamTransport(ByteFlow):
     cdef object buffer_updated
     cdef bint buffered_protocol
     cdef bint eof_seen
-    cdef bytes ahead                    # read before its turn, or None
-    cdef int ahead_error                # errno of such a read
-    cdef bint ahead_is_old              # more may have come since, without another edge to tell
+    cdef Prefetch ahead                 # received before our turn
     cdef bint reads_much                # the last read was too large for that
     cdef bint keeps_data                # the protocol holds on to what it receives
 
@@ -37,6 +45,7 @@ cdef class StreamTransport(ByteFlow):
     cdef object empty_waiter            # sendfile waits for the buffer to drain
     cdef FileSending file               # and then for this one
 
+    cdef bint can_prefetch(self) noexcept
     cdef Py_ssize_t receive_ahead(self) except? -2
     cdef int copy_into_protocol(self, bytes data) except -1
     cdef int feed_filter(self, const char *data, Py_ssize_t size) except -1
@@ -57,6 +66,7 @@ cdef class StreamTransport(ByteFlow):
     cdef int end_file(self) except -1
     cdef int leave_server(self) except -1
     cdef object socket_object(self)
+    cdef int share_socket(self) except -1
 
 
 cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock_kind,
@@ -66,3 +76,5 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
 cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
                                   object server, bytes peer_address, bytes local_address,
                                   object context)
+
+cdef int set_nodelay(object sock) except -1

@@ -3,7 +3,11 @@
 Reading    one recv an event. With edges a short read means drained, unless a hang-up, the
            end of the stream or urgent data was announced with it; a read that filled the
            buffer goes on in the next turn, so that no connection starves the others.
-Writing    write() only gathers, see flow.pyx.
+Reading ahead  only for a connection that the loop has accepted and whose descriptor nothing else
+           has reached: what is received ahead is in the socket no more, where the program would
+           find it. A program that reaches for it in another connection's callback, while there
+           is something ahead, comes too late; from then on the loop receives nothing ahead.
+Writing    see flow.pyx.
 Ownership  the socket object, once made, owns the descriptor; before that the transport does.
 """
 
@@ -22,7 +26,8 @@ from mioloop.reactor.reactor cimport AHEAD_SIZE, COPY_BELOW, READ_SIZE, Reactor
 from mioloop.transports.address cimport unpacked
 from mioloop.transports.clients cimport attach, detach, leave
 from mioloop.transports.endpoint cimport method_of, mio_bytes_set_size
-from mioloop.transports.flow cimport MOST_CHUNKS, ByteFlow
+from mioloop.transports.flow cimport BYTE_PROTOCOLS, MOST_CHUNKS, ByteFlow
+from mioloop.transports.prefetch cimport *
 from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
@@ -30,6 +35,7 @@ from mioloop.reactor.sealed cimport seal
 import os
 import socket as socket_module
 import warnings
+import weakref
 from asyncio import protocols, transports, trsock
 from asyncio.log import logger
 
@@ -50,12 +56,16 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
     object copy_current_context "PyContext_CopyCurrent"()
+    Py_ssize_t references "Py_REFCNT"(PyObject *)      # without one more for the call
 
 cdef enum:
     JOIN_BYTES = 4096           # a copy of no more costs less than sendmsg() does for its vector
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
+cdef object SOCK_STREAM = socket_module.SOCK_STREAM
+cdef object IPPROTO_TCP = socket_module.IPPROTO_TCP
+cdef object SO_PROTOCOL = getattr(socket_module, "SO_PROTOCOL", 38)
 cdef object ANY_SIZE = -1               # what get_buffer() is asked for
 cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef object BufferedProtocol = protocols.BufferedProtocol
@@ -65,6 +75,57 @@ class Transport(stdlib.FlowControlMixin, transports.Transport):
     """What isinstance() sees in place of the native class, see `__class__` there."""
 
     __slots__ = ()
+
+
+class SharedSocket(trsock.TransportSocket):
+    """The TransportSocket of a stream, which learns when the program reaches for the descriptor.
+
+    All methods of the base class go by `_sock`, and so count as reaching for it, but for those
+    that are here: they change neither the order of what is sent nor what there is to receive.
+    """
+
+    __slots__ = ("_socket", "_transport")
+
+    def __init__(self, sock, transport):
+        self._socket = sock
+        self._transport = weakref.ref(transport)
+
+    @property
+    def _sock(self):
+        transport = self._transport()
+        if transport is not None:
+            (<StreamTransport>transport).share_socket()
+        return self._socket
+
+    def __repr__(self):
+        return repr(trsock.TransportSocket(self._socket))
+
+    @property
+    def family(self):
+        return self._socket.family
+
+    @property
+    def type(self):
+        return self._socket.type
+
+    @property
+    def proto(self):
+        return self._socket.proto
+
+    def getpeername(self):
+        return self._socket.getpeername()
+
+    def getsockname(self):
+        return self._socket.getsockname()
+
+    def getsockopt(self, *args, **kwargs):
+        return self._socket.getsockopt(*args, **kwargs)
+
+    def setsockopt(self, *args, **kwargs):
+        transport = self._transport()
+        if transport is not None:
+            (<StreamTransport>transport).flush_gathered()   # it was written before
+        self._socket.setsockopt(*args, **kwargs)
 
 
 cdef class StreamFilter:
@@ -86,7 +147,7 @@ cdef class StreamTransport(ByteFlow):
     cdef Py_ssize_t receive(self) except? -2:
         cdef Py_ssize_t n
 
-        if self.ahead is not None or self.ahead_error:
+        if self.ahead.state != PREFETCH_NONE:
             return self.receive_ahead()
         if self.filter is not None:
             n = self.read_into_filter()
@@ -100,31 +161,34 @@ cdef class StreamTransport(ByteFlow):
 
     cdef bint reads_ahead(self, uint32_t ready) noexcept:
         """Not at the end of the stream, which recv() tells again, or urgent data, which it skips."""
-        return (ready & ~MIO_WRITABLE == MIO_READABLE and not self.reads_much and self.reading()
-                and self.ahead is None and self.ahead_error == 0)
+        return ready & ~MIO_WRITABLE == MIO_READABLE and self.can_prefetch()
+
+    cdef bint can_prefetch(self) noexcept:
+        return (self.reach == REACH_LOOP and not self.reads_much and self.reading()
+                and self.ahead.state == PREFETCH_NONE)
 
     cdef int read_ahead(self, const char *data, Py_ssize_t result) noexcept:
         try:
             if result > 0:
-                self.ahead = self.copy(data, result)
+                set_data(&self.ahead, self.copy(data, result), PREFETCH_READY)
                 self.reads_much = result == AHEAD_SIZE
             elif result < 0 and result != -EAGAIN and result != -EWOULDBLOCK:
-                self.ahead_error = -result
+                set_error(&self.ahead, -result)
         except MemoryError:
-            self.ahead_error = ENOMEM
+            set_error(&self.ahead, ENOMEM)
         return 0
 
     cdef Py_ssize_t receive_ahead(self) except? -2:
         """receive() of what was read before its turn; the rest of it, if a buffer is small."""
-        cdef bytes data = self.ahead
-        cdef bint is_old = self.ahead_is_old    # pause_reading() in a callback asks anew
+        cdef bint is_old = self.ahead.state == PREFETCH_STALE
         cdef Py_ssize_t n
+        cdef bytes data
 
-        self.ahead = None
-        self.ahead_is_old = False
-        if data is None:
-            n, self.ahead_error = -self.ahead_error, 0
+        if self.ahead.state == PREFETCH_FAILED:
+            n = -self.ahead.error
+            drop(&self.ahead)
             return self.read_ended(n)
+        data = take_data(&self.ahead)
         n = PyBytes_GET_SIZE(data)
         if self.filter is not None:
             self.feed_filter(PyBytes_AS_STRING(data), n)
@@ -134,7 +198,7 @@ cdef class StreamTransport(ByteFlow):
             if self.data_received is None:
                 self.data_received = method_of(self._protocol, "data_received")
             self.call_protocol("data_received", self.data_received, data)
-        return READ_SIZE if is_old or self.ahead is not None or n == AHEAD_SIZE else n
+        return READ_SIZE if is_old or self.ahead.state != PREFETCH_NONE or n == AHEAD_SIZE else n
 
     cdef int copy_into_protocol(self, bytes data) except -1:
         cdef Py_buffer view
@@ -142,18 +206,15 @@ cdef class StreamTransport(ByteFlow):
 
         self.find_buffer_methods()
         buffer_updated = self.buffer_updated    # whose buffer it is, if get_buffer() replaces it
-        self.ahead = data                       # until then: an interrupt must not lose it
-        self.ahead_is_old = True
+        set_data(&self.ahead, data, PREFETCH_STALE)     # an interrupt must not lose it
         if not self.view_buffer(&view):
             return 0
-        self.ahead = None
-        self.ahead_is_old = False
+        drop(&self.ahead)
         n = min(view.len, PyBytes_GET_SIZE(data))
         memcpy(view.buf, PyBytes_AS_STRING(data), n)
         PyBuffer_Release(&view)
         if n < PyBytes_GET_SIZE(data) and not self.closing:
-            self.ahead = data[n:]
-            self.ahead_is_old = True
+            set_data(&self.ahead, data[n:], PREFETCH_STALE)
             self.reactor.serve_again(self, MIO_READABLE)
         self.call_protocol("buffer_updated", buffer_updated, n)
         return 0
@@ -296,9 +357,7 @@ cdef class StreamTransport(ByteFlow):
             return
         if not PyBytes_CheckExact(data):
             data = copied(data)         # the caller may change or resize it (R50)
-        self.chunks.append(data)
-        self.buffered_bytes += size
-        self.written()
+        self.append(data)
 
     cdef int send(self, bytes data) except -1:
         """write() for a StreamFilter: bytes, not empty."""
@@ -306,16 +365,23 @@ cdef class StreamTransport(ByteFlow):
             return self.count_lost_write()
         if self.eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
-        self.chunks.append(data)
-        self.buffered_bytes += PyBytes_GET_SIZE(data)
-        return self.written()
+        return self.append(data)
+
+    cdef bint may_gather(self) noexcept:
+        """A program that holds the socket may send on it, or shut it down, in between."""
+        if self.keeps_records or self.reach == REACH_PROGRAM:
+            return False
+        return self.reach == REACH_LOOP or references(<PyObject *>self.sock) <= 1 + self.sock_is_wrapped
+
+    cdef Py_ssize_t send_one(self, bytes data) noexcept:
+        return mio_send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
         cdef char joined[JOIN_BYTES]
         cdef Py_ssize_t count
 
-        if len(self.chunks) == 1:
+        if len(self.chunks) == 1 or self.keeps_records:
             chunk = self.chunks[0]
             tried[0] = PyBytes_GET_SIZE(chunk) - self.first_sent
             return mio_send(self.fd, PyBytes_AS_STRING(chunk) + self.first_sent, tried[0])
@@ -441,7 +507,6 @@ cdef class StreamTransport(ByteFlow):
     cdef int ended(self) except -1:
         self.remember_addresses()
         self.data_received = self.get_buffer = self.buffer_updated = self.filter = None
-        self.ahead = None
         ByteFlow.ended(self)
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
@@ -455,6 +520,10 @@ cdef class StreamTransport(ByteFlow):
         if fd < 0:
             return 0
         self.reactor.release(self, True)
+        if self.ahead.state != PREFETCH_NONE:
+            if self.ahead.state != PREFETCH_FAILED:
+                mio_reset_at_close(fd)      # as the system does if bytes in it were not read
+            drop(&self.ahead)
         self.fd = -1
         if self.sock is not None:
             self.sock.close()
@@ -470,6 +539,7 @@ cdef class StreamTransport(ByteFlow):
 
     def __dealloc__(self):
         leave(<PyObject *>self)
+        drop(&self.ahead)
 
     def __del__(self):
         if self.fd >= 0:
@@ -481,8 +551,7 @@ cdef class StreamTransport(ByteFlow):
 
     def pause_reading(self):
         # The edges of what comes meanwhile are remembered as one with that of what was read.
-        if self.ahead is not None:
-            self.ahead_is_old = True
+        set_stale(&self.ahead)
         ByteFlow.pause_reading(self)
 
     def writelines(self, list_of_data):
@@ -498,6 +567,8 @@ cdef class StreamTransport(ByteFlow):
         if self._conn_lost:
             self.count_lost_write()
             return
+        if self.keeps_records:
+            chunks = [b"".join(chunks)]
         self.chunks.extend(chunks)
         for chunk in chunks:
             self.buffered_bytes += PyBytes_GET_SIZE(chunk)
@@ -525,7 +596,8 @@ cdef class StreamTransport(ByteFlow):
     def get_extra_info(self, name, default=None):
         extra = self.info()
         if name == "socket" and "socket" not in extra:
-            extra["socket"] = trsock.TransportSocket(self.socket_object())
+            extra["socket"] = SharedSocket(self.socket_object(), self)
+            self.sock_is_wrapped = True
         elif name == "sockname" or name == "peername":
             self.remember_addresses()
         return extra.get(name, default)
@@ -576,8 +648,7 @@ cdef class StreamTransport(ByteFlow):
     def _make_empty_waiter(self):
         if self.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
-        if self.buffered_bytes and not self.blocked:
-            self.flush_now()
+        self.flush_gathered()
         self.empty_waiter = self.reactor.create_future()
         if self.buffered_bytes == 0:
             self.empty_waiter.set_result(None)
@@ -634,17 +705,41 @@ cdef class StreamTransport(ByteFlow):
         self.blocked = False
         return self.update_interest()
 
+    cdef int share_socket(self) except -1:
+        """The program reaches for the descriptor: it finds there what was written so far."""
+        self.reach = REACH_PROGRAM
+        if self.ahead.state != PREFETCH_NONE:
+            self.reactor.prefetches = False
+        return self.flush_gathered()
+
     @property
     def _sock(self):
-        return None if self.fd < 0 else self.socket_object()
+        if self.fd < 0:
+            return None
+        self.share_socket()
+        return self.socket_object()
 
     @property
     def _sock_fd(self):
+        self.share_socket()
         return self.fd
 
     @property
     def __class__(self):
         return Transport
+
+
+cdef int set_nodelay(object sock) except -1:
+    """TCP_NODELAY where the system says that *sock* is TCP (R34).
+
+    asyncio goes by `sock.proto`, which is 0 in most sockets that programs make. There a response in
+    two writes waits 40 ms for its peer's delayed acknowledgement of the first.
+    """
+    if sock.type == SOCK_STREAM and sock.family in (AF_INET, AF_INET6):
+        protocol = sock.proto or sock.getsockopt(socket_module.SOL_SOCKET, SO_PROTOCOL)
+        if protocol == IPPROTO_TCP:
+            sock.setsockopt(IPPROTO_TCP, socket_module.TCP_NODELAY, 1)
+    return 0
 
 
 cdef int join(const iovec *iov, Py_ssize_t count, char *out) noexcept:
@@ -678,6 +773,7 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
     """
     cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
     self.sock = sock
+    self.reach = REACH_MAKER
     self.sock_kind = sock_kind
     self.extra = extra
     start_serving(self, reactor, fd, protocol, waiter, server, context)
@@ -703,6 +799,7 @@ cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object pro
                        object waiter, object server, object context) except -1:
     # A Unix socket stops short at a message that passes descriptors, with more behind it.
     self.short_is_all = self.sock_kind[0] in (AF_INET, AF_INET6)
+    self.keeps_records = self.sock_kind[2] not in BYTE_PROTOCOLS
     self.context = copy_current_context() if context is None else context
     self.keeps_context = True
     if server is not None:

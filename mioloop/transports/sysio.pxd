@@ -37,3 +37,4 @@ cdef extern from "sysio.h" nogil:
     int mio_accept(int fd, sockaddr *addr, socklen_t *len)
     Py_ssize_t mio_sendfile(int fd, int file, int64_t offset, size_t len)
     int mio_shutdown_write(int fd)
+    int mio_reset_at_close(int fd)

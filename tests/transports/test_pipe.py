@@ -539,27 +539,6 @@ def test_write_while_the_loop_does_not_run_leaves_at_once(loop, pipe):
     loop.run_until_complete(turns(2))
 
 
-def test_writes_of_one_callback_leave_in_one_call(mioloop_loop, run):
-    """R59: gathered; a packet socket shows where the system calls were."""
-    loop = mioloop_loop
-
-    async def main():
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        far.settimeout(5)
-        with far:
-            transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), near)
-            transport.write(b"head")
-            transport.write(bytearray(b"body"))
-            transport.writelines([b"", b"tail", memoryview(b"!")])
-            await asyncio.sleep(0)
-            assert far.recv(100) == b"headbodytail!"
-            transport.close()
-            await protocol.closed()
-            await turns(2)
-
-    run(loop, main())
-
-
 @pytest.mark.known_difference("asyncio", "resumes when all has left", strict=False)
 @pytest.mark.known_difference("uvloop", "resumes when all has left", strict=False)
 def test_writing_resumes_at_the_low_mark(loop, run, pipe):
