@@ -134,27 +134,6 @@ static inline ssize_t mio_sendto(int fd, const void *buf, size_t len,
     return n < 0 ? -errno : n;
 }
 
-/* At most MIO_DATAGRAM_BATCH, in order. The number that was sent, or -errno if the first could
- * not be. */
-static inline int mio_send_datagrams(int fd, const mio_datagram *batch, int count)
-{
-#ifdef __linux__
-    struct mmsghdr msgs[MIO_DATAGRAM_BATCH];
-    struct iovec iov[MIO_DATAGRAM_BATCH];
-    int n;
-
-    mio_datagram_messages(batch, count, msgs, iov);
-    do n = sendmmsg(fd, msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : n;
-#else
-    ssize_t n = mio_sendto(fd, batch->buf, batch->len, batch->peer, batch->peer_len);
-
-    (void)count;
-    return n < 0 ? (int)n : 1;
-#endif
-}
-
 /* The new descriptor is non-blocking and close-on-exec. */
 static inline int mio_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {

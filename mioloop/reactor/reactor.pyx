@@ -40,9 +40,6 @@ cdef inline int64_t until(int64_t deadline_ns, int64_t now_ns) noexcept nogil:
 cdef extern from "sched.h" nogil:
     int sched_yield()
 
-cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident()
-
 cdef extern from * nogil:
     int add_atomically "__sync_add_and_fetch"(int *number, int by)
 

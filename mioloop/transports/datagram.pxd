@@ -1,7 +1,7 @@
 from mioloop.reactor.reactor cimport Reactor
 from mioloop.transports.address cimport Peers, mio_address
 from mioloop.transports.flow cimport WriteFlow
-from mioloop.transports.sysio cimport MIO_DATAGRAM_BATCH, mio_datagram, sockaddr, socklen_t
+from mioloop.transports.sysio cimport mio_datagram, sockaddr, socklen_t
 
 
 cdef class DatagramTransport(WriteFlow):
@@ -14,11 +14,9 @@ cdef class DatagramTransport(WriteFlow):
     cdef list waiting                      # (data, address) received, but reading was paused
     cdef object unsent                  # deque of (bytes, address)
 
-    # answers to a batch that was received: they leave together, when all of it was delivered
-    cdef bint gathering
-    cdef list gathered                  # (bytes, address), and where each goes
-    cdef mio_address[MIO_DATAGRAM_BATCH] goals
-    cdef socklen_t[MIO_DATAGRAM_BATCH] goal_lengths     # 0: to the connected peer
+    # reading ahead of the datagram that is delivered
+    cdef bint asked                     # the program has asked for the socket
+    cdef int batch_left                 # datagrams of the batch that wait for the callback's end
 
     # the last sender, and the last addressee that is not the last sender
     cdef object sender
@@ -38,8 +36,8 @@ cdef class DatagramTransport(WriteFlow):
     cdef int delivery_failed(self) except -1
     cdef int sending_failed(self, exc) except -1
     cdef bint find(self, address, const sockaddr **to, socklen_t *length) except -1
-    cdef bint gather(self, bytes data, address) except -1
-    cdef int send_gathered(self) except -1
+    cdef bint program_has_socket(self) noexcept
+    cdef int share_socket(self) except -1
     cdef Py_ssize_t send(self, data, address) except? -2
     cdef Py_ssize_t send_by_socket(self, data, address) except? -2
 

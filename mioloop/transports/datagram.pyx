@@ -2,8 +2,9 @@
 
 Reading    one batch an event, by one system call that also tells whether more is waiting; with
            edges a full batch is followed by the next one in the next turn.
-Writing    sendto() tries at once; what the system does not take waits, whole, in order. Answers
-           to a batch leave together, by one system call, when all of it was delivered.
+           A socket that the program may use, too, is read one by one: what it has not been given
+           stays there.
+Writing    sendto() tries at once (R93); what the system does not take waits, whole, in order.
 Errors     an OSError is told to error_received(), and the transport stays open (R63).
 Addresses  numeric ones of AF_INET and AF_INET6 are converted here; any other goes, as it is,
            through the socket object.
@@ -38,6 +39,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "Python.h":
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **arguments, size_t count,
                                   PyObject *names)
+    Py_ssize_t references "Py_REFCNT"(PyObject *)      # without one more for the call
     void Py_DECREF(PyObject *)
 
 cdef enum:
@@ -70,8 +72,8 @@ cdef class DatagramTransport(WriteFlow):
 
         if self.waiting:
             return self.receive_waiting()
-        if self.family == AF_UNIX:
-            wanted = 1                  # it may be as large as the buffer
+        if self.family == AF_UNIX or self.program_has_socket():
+            wanted = 1                  # of a Unix socket: it may be as large as the buffer
         elif self.family != AF_INET and self.family != AF_INET6:
             return self.receive_by_socket()
         buffer, reactor.read_buffer = reactor.read_buffer, None
@@ -91,10 +93,10 @@ cdef class DatagramTransport(WriteFlow):
                 return 0
             return self.receive_failed(OSError(-count, os.strerror(-count)))
         i = 0
-        self.gathering = count > 1
         try:
             while i < count and self.reading():
                 i += 1
+                self.batch_left = count - i
                 self.deliver(self.data_of(&batch[i - 1]), self.sender_of(&batch[i - 1]))
         finally:
             while i < count and not self.closing:
@@ -102,11 +104,23 @@ cdef class DatagramTransport(WriteFlow):
                 self.missed |= MIO_READABLE
                 i += 1
             reactor.read_buffer = buffer
-            self.gathering = False
-            if self.gathered:
-                self.send_gathered()
-                self.pause_protocol_if_full()
+            self.batch_left = len(self.waiting)
         return READ_SIZE if count == wanted or self.waiting else count
+
+    cdef bint program_has_socket(self) noexcept:
+        """Besides the references that we have, and those that `extra` has, there is another."""
+        return self.asked or not self.reactor.prefetches or references(<PyObject *>self.owner) > 2
+
+    cdef int share_socket(self) except -1:
+        self.asked = True
+        if self.batch_left:
+            self.reactor.prefetches = False     # too late for these
+        return 0
+
+    def get_extra_info(self, name, default=None):
+        if name == "socket":
+            self.share_socket()
+        return WriteFlow.get_extra_info(self, name, default)
 
     cdef bytes data_of(self, mio_datagram *datagram):
         return self.copy(<char *>datagram.buf, datagram.len)
@@ -167,8 +181,7 @@ cdef class DatagramTransport(WriteFlow):
             return
         if not self.unsent:
             try:
-                if ((not self._conn_lost and self.gather(data, addr))
-                        or (not self.unsent and self.send(data, addr) != -EAGAIN)):
+                if self.send(data, addr) != -EAGAIN:
                     return
             except OSError as exc:
                 self._protocol.error_received(exc)
@@ -205,62 +218,6 @@ cdef class DatagramTransport(WriteFlow):
         length[0] = self.addressee_length
         return True
 
-    cdef bint gather(self, bytes data, address) except -1:
-        """Whether it will be sent with others; those leave now, if it does not fit to them."""
-        cdef const sockaddr *to
-        cdef socklen_t length
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data) + HEADER_BYTES
-        cdef Py_ssize_t i
-        cdef tuple item
-
-        if not self.gathering:
-            return False
-        item = data, address            # first: the collector may run somebody's sendto()
-        if self.buffered_bytes + size > self.high_bytes or not self.find(address, &to, &length):
-            self.send_gathered()
-            return False
-        i = len(self.gathered)
-        if length:
-            memcpy(&self.goals[i], to, length)
-        self.goal_lengths[i] = length
-        self.gathered.append(item)
-        self.buffered_bytes += size
-        if i + 1 == MIO_DATAGRAM_BATCH:
-            self.send_gathered()
-        return True
-
-    cdef int send_gathered(self) except -1:
-        """What the system does not take waits. Errors are told at the end: who is told may send."""
-        cdef mio_datagram batch[MIO_DATAGRAM_BATCH]
-        cdef list gathered = [], failures = []
-        cdef int count, i = 0, n
-
-        gathered, self.gathered = self.gathered, gathered
-        count = len(gathered)
-        for i in range(count):
-            batch[i].buf = PyBytes_AS_STRING(gathered[i][0])
-            batch[i].len = PyBytes_GET_SIZE(gathered[i][0])
-            batch[i].peer = <sockaddr *>&self.goals[i] if self.goal_lengths[i] else NULL
-            batch[i].peer_len = self.goal_lengths[i]
-            self.buffered_bytes -= batch[i].len + HEADER_BYTES
-        i = 0
-        while i < count:
-            n = mio_send_datagrams(self.fd, &batch[i], count - i)
-            if n == -EAGAIN or n == -EWOULDBLOCK:
-                break
-            if n < 0:
-                failures.append(OSError(-n, os.strerror(-n)))
-            i += max(n, 1)
-        if i < count:
-            self.block()
-        while i < count:
-            self.unsent.append(gathered[i])
-            self.buffered_bytes += batch[i].len + HEADER_BYTES
-            i += 1
-        for failure in failures:
-            self.sending_failed(failure)
-        return 0
-
     cdef Py_ssize_t send(self, data, address) except? -2:
         """The size, or -EAGAIN; raises what else goes wrong."""
         cdef const sockaddr *to
@@ -288,8 +245,6 @@ cdef class DatagramTransport(WriteFlow):
 
         if self._conn_lost:
             return 0
-        if self.gathered:
-            self.send_gathered()
         for i in range(MOST_SENDS):
             if not self.unsent:
                 return self.buffer_drained()
@@ -385,15 +340,9 @@ cdef class DatagramTransport(WriteFlow):
         self.sending_failed(exc)
         return READ_SIZE
 
-    def _force_close(self, exc):
-        if self.gathered:
-            self.send_gathered()
-        WriteFlow._force_close(self, exc)
-
     cdef int discard(self) except -1:
         self.waiting.clear()
         self.unsent.clear()
-        self.gathered.clear()
         self.buffered_bytes = 0
         return 0
 
@@ -411,10 +360,12 @@ cdef class DatagramTransport(WriteFlow):
 
     @property
     def _sock(self):
+        self.share_socket()
         return None if self.fd < 0 else self.owner
 
     @property
     def _sock_fd(self):
+        self.share_socket()
         return self.fd
 
     @property
@@ -440,7 +391,6 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
     self.address = address or None
     self.waiting = []
     self.unsent = deque()
-    self.gathered = []
     self.extra = extra
     self.short_is_all = True            # a batch that is not full
     extra["socket"] = trsock.TransportSocket(sock)

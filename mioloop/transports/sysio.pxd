@@ -31,7 +31,6 @@ cdef extern from "sysio.h" nogil:
     enum:
         MIO_DATAGRAM_BATCH
     int mio_recv_datagrams(int fd, mio_datagram *batch, int count)
-    int mio_send_datagrams(int fd, const mio_datagram *batch, int count)
     Py_ssize_t mio_sendto(int fd, const void *buf, size_t len,
                           const sockaddr *to, socklen_t to_len)
     int mio_accept(int fd, sockaddr *addr, socklen_t *len)

@@ -347,7 +347,7 @@ def test_answer_that_cannot_be_sent_is_reported_and_stops_no_other(loop, run):
 
 
 def test_size_of_the_buffer_is_zero_once_the_system_has_all(loop, run):
-    """R65: whoever asks in a callback is told of what waits, not of what is gathered."""
+    """R65: whoever asks in a callback is told of what waits."""
     sizes = []
 
     async def main():

@@ -21,6 +21,7 @@ import time
 
 import pytest
 from crowds import crowd
+from datagrams import Recorder as DatagramRecorder
 from recording import Recorder, connection, socket_pair, turns
 
 CROWD = 8
@@ -217,6 +218,33 @@ def test_with_one_connection_the_system_calls_are_asyncio_s(tmp_path):
     assert calls("mioloop") == calls("asyncio")
 
 
+@pytest.mark.parametrize("waits", [1, 4])
+def test_sent_datagrams_arrive_while_the_callback_goes_on(loop, run, waits):
+    """Also answers to several that had come together."""
+    seen = []
+
+    def answer(protocol, data, address):
+        protocol.transport.sendto(data, address)
+        seen.append((data, arrives(far)))
+
+    far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    far.bind(("127.0.0.1", 0))
+
+    async def main():
+        protocol = DatagramRecorder(loop, datagram_received=answer)
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: protocol, local_addr=("127.0.0.1", 0))
+        for i in range(waits):
+            far.sendto(b"%d" % i, transport.get_extra_info("sockname"))
+        await protocol.until(lambda: len(seen) == waits)
+        assert seen == [(b"%d" % i, b"%d" % i) for i in range(waits)]
+        transport.close()
+        await protocol.closed()
+
+    with far:
+        run(loop, main())
+
+
 # -- the socket itself -----------------------------------------------------------------------------
 
 
@@ -357,7 +385,8 @@ def test_under_load_at_most_the_first_slow_callback_holds_its_answer_back(
     run(loop, main())
 
 
-def test_under_load_the_loop_gathers_while_no_callback_is_slow(mioloop_loop, run):
+@pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "given"])
+def test_under_load_the_loop_gathers_while_no_callback_is_slow(mioloop_loop, run, accepted):
     """R93: the callbacks of what one poll found; the writes of each leave together, behind them."""
     loop = mioloop_loop
     seen, fars = [], {}
@@ -368,8 +397,12 @@ def test_under_load_the_loop_gathers_while_no_callback_is_slow(mioloop_loop, run
         seen.append(arrived(fars[protocol]))
 
     async def main():
-        async with crowd(loop, "unix", count=CROWD, data_received=act) as many:
+        async with crowd(
+            loop, "unix", count=CROWD, accepted=accepted, data_received=act
+        ) as many:
             fars.update(zip(many.protocols, many.fars))
+            for protocol in many.protocols:
+                protocol.transport.get_extra_info("socket").family      # as libraries ask
             for _ in range(20):             # unless the machine was slow
                 seen.clear()
                 many.send()
@@ -598,6 +631,41 @@ def test_connections_are_handed_over_with_what_they_have_not_read(loop, run, kin
             assert [arrived(sock) for sock in taken] == [b"request"] * (CROWD - 1)
             for sock in taken:
                 sock.close()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("how", ["asked", "given"])
+@pytest.mark.known_difference("uvloop", "reads on before it tells", strict=False)
+def test_a_datagram_socket_is_handed_over_with_what_was_not_received(loop, run, how):
+    taken = []
+
+    def take(protocol, data, address):
+        if not taken:
+            sock = protocol.transport.get_extra_info("socket")
+            taken.append(socket.socket(fileno=os.dup(sock.fileno())))
+            protocol.transport.abort()
+
+    async def main():
+        protocol = DatagramRecorder(loop, datagram_received=take)
+        near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        near.bind(("127.0.0.1", 0))
+        near.setblocking(False)
+        if how == "given":
+            transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=near)
+        else:
+            near.close()
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: protocol, local_addr=("127.0.0.1", 0))
+            transport.get_extra_info("socket")      # the loop knows that we may
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+            for i in range(4):
+                far.sendto(b"%d" % i, transport.get_extra_info("sockname"))
+        await protocol.closed()
+        await turns(2)
+        with taken[0] as sock:
+            sock.setblocking(False)
+            assert [arrived(sock) for _ in range(4)] == [b"1", b"2", b"3", b""]
 
     run(loop, main())
 
