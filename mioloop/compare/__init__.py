@@ -1,1 +1,1 @@
-"""`python -m mioloop compare`: which event loop is faster, measured."""
+"""`python -m mioloop compare`: measures which event loop is faster."""

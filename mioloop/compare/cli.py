@@ -17,14 +17,14 @@ from mioloop.compare.measure.loops import BASELINE, Loop
 from mioloop.compare.report import chart, goals, html, markdown, summary, terminal
 from mioloop.compare.report.progress import Progress
 
-QUICK_S = 95.0         # after which --quick begins no case; none takes long
-OTHER_FILES = 250       # besides the connections, at most
+QUICK_S = 95.0          # --quick begins no case after this time
+OTHER_FILES = 250       # most files that a process opens in addition to the connections
 DEFAULT_LOOPS = "asyncio,uvloop,mioloop"
 
 DESCRIPTION = """\
-Measure which event loop is faster. The same work is done on each loop, in processes of their
-own, under a load generator in C; rounds go loop by loop, and each ratio is taken within a
-round. "C baseline" is a plain C server doing the same work: what no loop can do without."""
+Measure which event loop is faster. Each loop does the same work in a separate process, under a
+load generator in C. Rounds alternate between the loops, and each ratio is taken within a round.
+"C baseline" is a plain C server that does the same work: the part that every loop needs."""
 
 EPILOG = f"""\
 loops: {', '.join(loops.NAMES)}
@@ -44,15 +44,15 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], Any]:
         except ValueError:
             value = 0
         if not 0 < value < float("inf"):
-            what = "whole number" if kind is int else "number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a {what} above 0")
+            wanted = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {wanted} above 0")
         return value
 
     return convert
 
 
 def _sizes(text: str) -> list[int]:
-    """``1024,10k``: bytes, with k for KiB."""
+    """Parse ``1024,10k``: numbers of bytes, with k for KiB."""
     found = []
     for part in text.split(","):
         digits, unit = (part[:-1], 1024) if part[-1:] in "kK" else (part, 1)
@@ -88,44 +88,48 @@ def make_parser() -> Parser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_argument_group("what")
-    what.add_argument("workload", nargs="*", help="names, also patterns: echo-*; default: all")
-    what.add_argument("--loops", default=DEFAULT_LOOPS, help=f"default: {DEFAULT_LOOPS}")
-    what.add_argument(
-        "--triggers", action="store_true", help="mioloop with each trigger, as well"
+    subject = parser.add_argument_group("subject")
+    subject.add_argument("workload", nargs="*", help="names, also patterns: echo-*; default: all")
+    subject.add_argument("--loops", default=DEFAULT_LOOPS, help=f"default: {DEFAULT_LOOPS}")
+    subject.add_argument(
+        "--triggers", action="store_true", help="also mioloop with each trigger"
     )
-    what.add_argument("--base", help="what the others are compared to; default: uvloop")
-    what.add_argument(
+    subject.add_argument("--base", help="the loop that the others are compared to; default: uvloop")
+    subject.add_argument(
         "--no-baseline", "--no-floor", action="store_true", help="without the plain C server"
     )
-    what.add_argument("--sizes", type=_sizes, default=[], help="e.g. 1k,100k")
-    what.add_argument("--connections", type=_counts, default=[], help="e.g. 1,64,512")
-    what.add_argument("--timers", type=_counts, default=[], help="of scale-*, e.g. 1,1000")
-    what.add_argument(
+    subject.add_argument("--sizes", type=_sizes, default=[], help="e.g. 1k,100k")
+    subject.add_argument("--connections", type=_counts, default=[], help="e.g. 1,64,512")
+    subject.add_argument("--timers", type=_counts, default=[], help="for scale-*, e.g. 1,1000")
+    subject.add_argument(
         "--scaling", action="store_true",
-        help="also what one costs among many: 1 to 10,000 connections, 1 to 1,000,000 timers",
+        help="also the cost of one among 1 to 10,000 connections and 1 to 1,000,000 timers",
     )
-    what.add_argument(
+    subject.add_argument(
         "--spin", type=_positive(float), metavar="SECONDS",
-        help="also latency, and idle processor time, with mioloop:spin=SECONDS beside the others",
+        help="also latency and idle processor time, and mioloop:spin=SECONDS as another loop",
     )
-    what.add_argument("--app", metavar="MODULE:NAME", help="your own web application")
-    what.add_argument("--path", help="what is requested from your own program; default: /")
-    what.add_argument("--port", type=_port, help="where a command listens that takes no {port}")
-    how = parser.add_argument_group("how")
-    how.add_argument("--quick", action="store_true", help="end in two minutes")
-    how.add_argument(
-        "--rounds", type=_positive(int), help="default: 9, fewer of what is slow; with --quick: 6"
+    subject.add_argument("--app", metavar="MODULE:NAME", help="your own web application")
+    subject.add_argument("--path", help="the path to request from your own program; default: /")
+    subject.add_argument("--port", type=_port, help="the port of a command that takes no {port}")
+    method = parser.add_argument_group("method")
+    method.add_argument("--quick", action="store_true", help="end in two minutes")
+    method.add_argument(
+        "--rounds", type=_positive(int),
+        help="default: 9, fewer for slow workloads; with --quick: 6",
     )
-    how.add_argument(
-        "--seconds", type=_positive(float), help="of each round; default: 0.25; with --quick: 0.08"
+    method.add_argument(
+        "--seconds", type=_positive(float),
+        help="length of a round; default: 0.25; with --quick: 0.08",
     )
-    how.add_argument("--timeout", type=_positive(float), default=5.0, help="of a request")
-    how.add_argument("--syscalls", action="store_true", help="count system calls, by strace")
-    how.add_argument("--cpus", type=_cpus, help="SERVER,CLIENT; default: two cores of their own")
-    how.add_argument(
+    method.add_argument(
+        "--timeout", type=_positive(float), default=5.0, help="for an answer; default: 5"
+    )
+    method.add_argument("--syscalls", action="store_true", help="count system calls with strace")
+    method.add_argument("--cpus", type=_cpus, help="SERVER,CLIENT; default: two different cores")
+    method.add_argument(
         "--max-spread", type=_positive(float), default=0.10,
-        help="a ratio whose interval is wider is said to be uncertain; default: 0.10",
+        help="a ratio with a wider interval is reported as uncertain; default: 0.10",
     )
     results = parser.add_argument_group("results")
     results.add_argument("--json", type=Path, metavar="FILE", help="figures and samples")
@@ -142,7 +146,7 @@ def make_parser() -> Parser:
 
 
 def chosen_loops(options: argparse.Namespace, parser: Parser) -> tuple[list[Loop], list[str]]:
-    """The loops that can be had, and warnings about those that cannot."""
+    """The requested loops that can be made, and warnings about the missing ones."""
     try:
         wanted = loops.parse(options.loops)
         if options.triggers:
@@ -159,7 +163,7 @@ def chosen_loops(options: argparse.Namespace, parser: Parser) -> tuple[list[Loop
         elif options.loops == DEFAULT_LOOPS and loop.name == "uvloop" and options.base is None:
             warnings.append(f"uvloop is left out: {problem}")
         else:
-            parser.error(f"loop {loop.name!r} cannot be had: {problem}")
+            parser.error(f"loop {loop.name!r} is not available: {problem}")
     if not found:
         parser.error(f"--loops names none; the loops are {', '.join(loops.NAMES)}")
     return found, warnings
@@ -171,14 +175,14 @@ def chosen_spin(options: argparse.Namespace, parser: Parser) -> list[Loop]:
         return []
     loop = Loop(f"mioloop:spin={options.spin:g}")
     if problem := loop.problem():
-        parser.error(f"--spin: loop {loop.name!r} cannot be had: {problem}")
+        parser.error(f"--spin: loop {loop.name!r} is not available: {problem}")
     return [loop]
 
 
 def chosen_cases(
     options: argparse.Namespace, parser: Parser
 ) -> tuple[list[workloads.Case], list[str]]:
-    """The cases that can be measured, and warnings about those that cannot."""
+    """The cases that can be measured here, and warnings about the missing ones."""
     try:
         selected = workloads.select(options.workload, families_of(options))
     except ValueError as exc:
@@ -214,7 +218,7 @@ def families_of(options: argparse.Namespace) -> list[str]:
 
 
 def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own arguments, and the command after ``--``."""
+    """The arguments before ``--``, and the command after it."""
     arguments = list(arguments)
     if "--" not in arguments:
         return arguments, []
@@ -227,12 +231,12 @@ def console_or_none() -> Any:
         return None
     from rich.console import Console
 
-    # A table that is written to a file is not folded to 80 columns.
+    # Do not wrap the table to 80 columns if the output is a file.
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def check(options: argparse.Namespace, command: list[str], parser: Parser) -> None:
-    """Ends with what is wrong about options that do not go together."""
+    """End with an error if options exclude each other or cannot be used here."""
     if options.app and command:
         parser.error("--app and a command exclude each other")
     if options.app or command:
@@ -290,7 +294,7 @@ def how_to_measure(options: argparse.Namespace) -> samplers.Options:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0: all figures were taken; 1: a case failed; 2: the arguments make no sense."""
+    """Return 0 if all cases were measured, 1 if one failed, 2 if the arguments are wrong."""
     parser = make_parser()
     own, command = split_command(arguments)
     options = parser.parse(own)
@@ -299,7 +303,7 @@ def main(arguments: Sequence[str]) -> int:
     base = options.base or next(
         (loop.name for loop in chosen if loop.name == "uvloop"), chosen[0].name
     )
-    # The base first, so that every table reads from it.
+    # The base is the first line of every table.
     chosen.sort(key=lambda loop: loop.name != base)
     spinning = chosen_spin(options, parser)
     table = chosen_goals(options, base, parser)
@@ -370,7 +374,7 @@ def write(
     summaries: Sequence[summary.CaseSummary],
     base: str,
 ) -> None:
-    """The files that were asked for."""
+    """Write the requested files."""
     if options.json:
         options.json.write_text(summary.dump(everything))
     if options.plot:

@@ -16,7 +16,7 @@ SMALL = ("--rounds", "2", "--seconds", "0.02")
 
 
 class Compare:
-    """Runs the command, in its own process, in a directory."""
+    """Runs the command in a directory, in another process."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -33,7 +33,7 @@ class Compare:
         )
 
     def small(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """In two tiny rounds; what it found is then in `lines`."""
+        """Run two tiny rounds. The results are then in `lines`."""
         return self(*SMALL, "--json", "figures", *arguments, **environment)
 
     @property
@@ -43,7 +43,7 @@ class Compare:
 
     @property
     def lines(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """By workload and loop."""
+        """The results by workload and loop."""
         return {
             (case["workload"], line["loop"]): line
             for case in self.figures["cases"]
@@ -58,5 +58,5 @@ def compare(tmp_path: Path) -> Compare:
 
 @pytest.fixture(scope="module")
 def compare_once(tmp_path_factory: pytest.TempPathFactory) -> Compare:
-    """One for all tests of a file that read what one run has found."""
+    """One for all tests of a file that read the results of one run."""
     return Compare(tmp_path_factory.mktemp("compare"))

@@ -1,4 +1,4 @@
-"""``python -m mioloop compare``, for real but in very small rounds."""
+"""Complete runs of ``python -m mioloop compare``, in very small rounds."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ ratio = 1.9
 
 @pytest.fixture(scope="module")
 def everything(compare_once: Compare) -> tuple[str, Compare]:
-    """One run of every workload, with all its files. On two loops: asyncio can do what they
-    need by definition, and stands in other tests."""
+    """One run of every workload, with all output files.
+
+    It runs on two loops. Other tests run asyncio, which every workload suits by definition.
+    """
     for name in ("uvloop", "aiohttp", "uvicorn"):
         pytest.importorskip(name)
     (compare_once.directory / "goals.md").write_text(
@@ -127,7 +129,7 @@ def test_report_shows_its_charts(everything: tuple[str, Compare]) -> None:
     assert "scale-timers" not in (report / "chart.svg").read_text()
 
 
-def test_goals_stand_beside_what_was_measured(everything: tuple[str, Compare]) -> None:
+def test_goals_are_filled_in_with_the_results(everything: tuple[str, Compare]) -> None:
     text = (everything[1].directory / "goals.md").read_text()
 
     assert text.startswith("Before.\n<!-- goals")
@@ -168,7 +170,7 @@ def test_loop_of_any_module_can_be_compared(compare: Compare) -> None:
 
 
 def test_failed_request_fails_the_cell_and_the_run(compare: Compare) -> None:
-    """A loop whose transports drop a byte is not fast, it is wrong."""
+    """A loop is not fast if its transports change a byte."""
     (compare.directory / "lossy.py").write_text(
         "import asyncio\n"
         "from asyncio import selector_events\n"
@@ -189,7 +191,7 @@ def test_failed_request_fails_the_cell_and_the_run(compare: Compare) -> None:
     assert "FAILED echo-protocol 1 KiB x 2, lossy:Loop" in done.stdout
 
 
-def test_system_calls_are_counted_or_said_not_to_be(compare: Compare) -> None:
+def test_system_calls_are_counted_or_a_note_gives_the_reason(compare: Compare) -> None:
     done = compare.small(*ONE_CASE, "sleep-0", "--loops", "mioloop", "--syscalls")
 
     assert done.returncode == 0, done.stdout
@@ -199,7 +201,7 @@ def test_system_calls_are_counted_or_said_not_to_be(compare: Compare) -> None:
         if line["syscalls"] is None:
             assert "system calls are not counted" in done.stdout
         else:
-            # One recv, one send, a share of a poll: how the connections were made is not in it.
+            # One recv, one send and a share of a poll. Opening the connections is not counted.
             assert 2 <= line["syscalls"] < 3.5
             assert line["syscall_counts"]["sendto"] == pytest.approx(1, abs=0.1)
 
@@ -214,11 +216,11 @@ def test_plot_writes_a_vector_and_a_bitmap(compare: Compare) -> None:
     assert not list(compare.directory.glob("chart-scaling*"))
 
 
-# -- machines that are not this one ------------------------------------------------------------
+# -- other machines ----------------------------------------------------------------------------
 
 
-def test_without_linux_the_processor_time_is_left_out_and_said_to_be(compare: Compare) -> None:
-    """No /proc, no processor clock of others, no way to pin: as on macOS."""
+def test_without_linux_the_processor_time_is_left_out_with_a_note(compare: Compare) -> None:
+    """No /proc, no clock of another process, and no way to pin a process, as on macOS."""
     (compare.directory / "sitecustomize.py").write_text(
         "import os\n"
         "del os.sched_getaffinity, os.sched_setaffinity\n"
@@ -235,7 +237,7 @@ def test_without_linux_the_processor_time_is_left_out_and_said_to_be(compare: Co
     line = compare.lines["echo-protocol", "mioloop"]
     assert line["rate"] > 0 and line["cpu_s"] is None and line["cpu_ratio"] is None
     assert "idle is left out: it can be measured on Linux only" in done.stdout
-    assert "not kept on processors of their own: this system cannot" in done.stdout
+    assert "not kept on separate processors: this system cannot pin" in done.stdout
 
 
 def test_without_rich_the_table_is_plain(compare: Compare) -> None:

@@ -1,4 +1,4 @@
-"""``python -m mioloop``: run, doctor, and names that are mistyped."""
+"""``python -m mioloop``: run, doctor, and mistyped names."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_doctor_finds_a_working_loop() -> None:
         (["doctor", "now"], "there is no use for now"),
     ],
 )
-def test_mistake_is_answered_with_what_would_be_right(arguments: list[str], message: str) -> None:
+def test_mistake_is_answered_with_the_right_form(arguments: list[str], message: str) -> None:
     done = mioloop(*arguments)
 
     assert done.returncode == 2

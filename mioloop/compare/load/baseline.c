@@ -1,5 +1,6 @@
-/* The baseline: the work of a server and nothing else. One recv into one shared
- * buffer, one send of what came; whoever does this in Python adds to it. */
+/* The baseline: a server that does the necessary work and nothing else: one recv
+ * into a shared buffer, and one send from it. A server in Python has to do this
+ * work, too, and adds its own. */
 #include "load.h"
 
 #include <errno.h>
@@ -18,14 +19,14 @@
 #define EVENTS 256
 #define RECV_SIZE (256 * 1024)
 #define BACKLOG 1024
-#define ACCEPT_MAX 64               /* in one go: the clients we have want to be served too */
+#define ACCEPT_MAX 64               /* at a time, before connected clients are served again */
 #define LISTENER (MIO_TOKEN_MAX - 1)
 
 typedef struct {
     mio_channel channel;
     mio_token token;
     int handshake;
-    int matched;                    /* HTTP: how much of "\r\n\r\n" has been seen */
+    int matched;                    /* HTTP: bytes of "\r\n\r\n" that have been matched */
     char *unsent;
     size_t unsent_size;
     size_t unsent_sent;
@@ -38,7 +39,7 @@ struct mio_baseline {
     int fd;
     int port;
     char *response;
-    char *buffer;                   /* head_size bytes 'h', then what is received */
+    char *buffer;                   /* head_size bytes 'h', then the received bytes */
     atomic_int stopping;
 };
 
@@ -104,7 +105,7 @@ static void drop(mio_baseline *server, client *conn)
 
 /* -- hot path: ready -> recv -> send ------------------------------------------------ */
 
-/* Nonzero: the client is gone. What the socket does not take is kept. */
+/* Send, and keep the bytes that the socket does not take. Nonzero: drop the client. */
 static int answer(client *conn, const char *data, size_t size)
 {
     ssize_t n = 0;
@@ -195,7 +196,7 @@ static void on_ready(mio_baseline *server, client *conn, uint32_t ready)
     rc = 0;
     if (conn->unsent_size > 0) {
         rc = flush(conn);
-        ready |= MIO_READABLE | MIO_ENDED;      /* what came meanwhile was left where it is */
+        ready |= MIO_READABLE | MIO_ENDED;      /* nothing was read while bytes were unsent */
     }
     if (rc == 0 && ready & ~(uint32_t)MIO_WRITABLE) rc = serve_client(server, conn, ready);
     if (rc < 0) drop(server, conn);
@@ -212,7 +213,7 @@ static void serve_datagrams(mio_baseline *server)
         size = sizeof from;
         n = recvfrom(server->fd, server->buffer, RECV_SIZE, 0, (struct sockaddr *)&from, &size);
         if (n < 0) return;
-        /* A datagram that cannot be sent is lost, as datagrams are; its client says so. */
+        /* If the datagram cannot be sent, it is lost, and its client reports the timeout. */
         (void)!sendto(server->fd, server->buffer, (size_t)n, 0, (struct sockaddr *)&from, size);
     }
 }
@@ -268,7 +269,7 @@ int mio_baseline_serve(mio_baseline *server)
 void mio_baseline_stop(mio_baseline *server)
 {
     atomic_store(&server->stopping, 1);
-    /* Fails only if the poll is gone, and then so is whoever waited in it. */
+    /* Fails only if the poll was freed, and then no thread waits in it. */
     mio_poll_wake(server->poll);
 }
 

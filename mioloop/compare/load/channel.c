@@ -1,7 +1,7 @@
-/* TLS is libssl's, but neither its headers nor a link to it are needed: the
- * functions are looked up in the libssl that Python's own ssl module uses, so
- * that client, baseline and Python servers run one library. The prototypes below
- * are those of 1.1.1 and 3.x, where they are the same. */
+/* TLS is done by libssl, without its headers and without linking to it: the
+ * functions are looked up in the libssl that Python's ssl module has loaded, so
+ * that generator, baseline and Python servers use one library. The prototypes
+ * below are identical in OpenSSL 1.1.1 and 3.x. */
 #include "channel.h"
 
 #include <arpa/inet.h>
@@ -50,8 +50,8 @@ struct mio_tls {
     void (*ERR_clear_error)(void);
 };
 
-/* ISO C has no cast from an object pointer to a function; POSIX promises that
- * dlsym()'s result may be copied into one. */
+/* ISO C has no cast from an object pointer to a function pointer. POSIX promises
+ * that the result of dlsym() may be copied into one. */
 static int find(void *library, const char *name, void *function)
 {
     void *found = dlsym(library, name);
@@ -246,7 +246,7 @@ static ssize_t tls_error(mio_channel *channel, int result)
     case SSL_ERROR_ZERO_RETURN:
         return 0;
     case SSL_ERROR_SYSCALL:
-        return saved != 0 ? -saved : 0;         /* 1.1.1 says so of an end without a goodbye */
+        return saved != 0 ? -saved : 0;         /* 1.1.1: end of stream without close_notify */
     default:
         return -EPROTO;
     }

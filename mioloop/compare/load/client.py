@@ -1,4 +1,4 @@
-"""The C load generator and the C baseline server, as Python objects."""
+"""Python classes and functions for the C load generator and the C server."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PROTOCOLS = {"echo": lib.MIO_LOAD_ECHO, "http": lib.MIO_LOAD_HTTP}
 
 
 class LoadError(Exception):
-    """Requests failed; the message says which was the first, and why."""
+    """Requests failed; the message describes the first failure."""
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, subject: str) -> None:
     if result < 0:
-        raise OSError(-result, f"{what}: {os.strerror(-result)}")
+        raise OSError(-result, f"{subject}: {os.strerror(-result)}")
 
 
 def libssl() -> str:
-    """The libssl that Python's ssl module uses.
+    """Return the path of the libssl that Python's ssl module uses.
 
-    Raises LoadError if it is not a shared library of its own.
+    Raises LoadError if Python is linked with it statically.
     """
-    assert ssl.OPENSSL_VERSION      # that is, it is loaded
+    assert ssl.OPENSSL_VERSION      # importing ssl has loaded the library
     try:
         for line in Path("/proc/self/maps").read_text().splitlines():
             if "/libssl" in line:
@@ -43,7 +43,7 @@ def libssl() -> str:
 
 
 def make_certificate(path: str) -> None:
-    """A new self-signed certificate for localhost and its key, in one PEM file."""
+    """Write a new self-signed certificate for localhost and its key to one PEM file."""
     _check(lib.mio_tls_make_certificate(libssl().encode(), path.encode()), "certificate")
 
 
@@ -75,9 +75,9 @@ def open_load(
     request: bytes = b"",
     timeout_s: float = 5.0,
 ) -> Iterator[Load]:
-    """A `Load` whose connections are open.
+    """A context manager that opens the connections of a `Load`, and closes them at the end.
 
-    Raises LoadError if they cannot be made.
+    Raises LoadError if a connection cannot be made.
     """
     text = ffi.new("char[]", address.encode())
     data = ffi.from_buffer(request)
@@ -114,7 +114,7 @@ def _connected(options: dict[str, Any]) -> Iterator[Load]:
 
 
 class Load:
-    """Open connections, and requests on them when `run` is called."""
+    """A load generator with open connections. `run` sends requests on them."""
 
     def __init__(self, load: Any) -> None:
         self._load = load
@@ -130,9 +130,9 @@ class Load:
             raise LoadError(self.message or os.strerror(-result))
 
     def run(self, seconds: float) -> dict[str, float]:
-        """Requests for *seconds* seconds, and until the last of them is answered.
+        """Send requests for *seconds* seconds, and wait until the last of them is answered.
 
-        Raises LoadError if any request failed.
+        Raises LoadError if a request failed.
         """
         result = ffi.new("mio_load_result *")
         code = lib.mio_load_run(self._load, int(seconds * 1e9), result)
@@ -161,7 +161,7 @@ def serve_baseline(
     head_size: int = 0,
     response: bytes = b"",
 ) -> None:
-    """Be the baseline server until the process is killed; `announce(port)` when it listens."""
+    """Run the C server until the process is killed. Call `announce(port)` once it listens."""
     text, data = ffi.new("char[]", address.encode()), ffi.from_buffer(response)
     options: dict[str, Any] = {
         "transport": TRANSPORTS[transport],
@@ -190,5 +190,5 @@ def _serve(options: dict[str, Any], announce: Any) -> None:
 
 
 def die_with_parent() -> None:
-    """Be killed when the parent ends, where the system can do that."""
+    """Have the system kill this process when its parent ends, where that is supported."""
     lib.mio_die_with_parent()

@@ -17,7 +17,7 @@ void mio_http_start(mio_http *http)
     http->line_size = 0;
 }
 
-/* The value of the header in `line`, if it has this name; else NULL. */
+/* The value of the header in `line` if the header has this name, else NULL. */
 static const char *value_of(const char *line, const char *name)
 {
     size_t size = strlen(name);
@@ -51,10 +51,10 @@ static int on_header(mio_http *http)
     return 0;
 }
 
-/* After the empty line; nonzero if there is no body. */
+/* Called for the empty line after the headers. Nonzero: the response has no body. */
 static int on_headers_end(mio_http *http)
 {
-    if (http->status < 200) {           /* 100 Continue: the response is yet to come */
+    if (http->status < 200) {           /* 100 Continue: the response follows */
         mio_http_start(http);
         return 0;
     }
@@ -63,12 +63,12 @@ static int on_headers_end(mio_http *http)
         http->state = CHUNK_SIZE;
         return 0;
     }
-    if (http->length < 0) return -EPROTO;       /* ends with the connection: not kept alive */
+    if (http->length < 0) return -EPROTO;       /* would end with the connection */
     http->state = BODY;
     return http->length == 0;
 }
 
-/* One whole line. Nonzero: the response is complete, or -EPROTO. */
+/* Called for each complete line. 1: the response is complete; -EPROTO: it is wrong. */
 static int on_line(mio_http *http)
 {
     char *end;

@@ -1,6 +1,6 @@
 /* The load generator. Every socket is registered once, edge-triggered in both
- * directions, so that a request costs one send, one recv and a share of a poll:
- * what the generator needs for itself is the time the server does not get. */
+ * directions, so that a request costs one send, one recv and a share of a poll.
+ * Time that the generator uses is taken from the server that is measured. */
 #include "load.h"
 
 #include <errno.h>
@@ -20,15 +20,15 @@
 #define EVENTS 256
 #define RECV_SIZE (256 * 1024)
 #define OPENING_MAX 64              /* below the backlog of any server */
-#define TICK_NS 100000000LL         /* how late a request that is overdue may be found */
-#define STAMP_SIZE 16               /* connection and sequence, first in every echo request */
+#define TICK_NS 100000000LL         /* interval between two checks for overdue requests */
+#define STAMP_SIZE 16               /* an echo request begins with connection and sequence */
 
 enum state { CLOSED, CONNECTING, HANDSHAKE, IDLE, WAITING };
 
 typedef struct {
     mio_channel channel;
     enum state state;
-    int busy;                       /* a request is under way, or its connection being made */
+    int busy;                       /* a request is in flight, or waits for its connection */
     uint64_t sequence;
     size_t sent;
     size_t received;
@@ -45,13 +45,13 @@ struct mio_load {
     connection *connections;
     char *request;
     char *received;
-    size_t answer_size;             /* of an echo */
+    size_t answer_size;             /* ECHO: bytes of a complete answer */
     int ready;                      /* connections that are open */
     int opening;
-    int lost;                       /* failed, not opened again */
+    int lost;                       /* connections that failed; they are not opened again */
     int busy;
-    int running;                    /* an answer is followed by the next request */
-    int last;                       /* connection that began a request, where not all are active */
+    int running;                    /* send the next request after an answer */
+    int last;                       /* connection that began the last request, if some are idle */
     uint64_t opened;
     uint64_t requests;
     uint64_t failures;
@@ -140,8 +140,9 @@ static void shake_hands(mio_load *load, connection *conn)
     else if (rc != -EAGAIN) fail(load, conn, "TLS handshake: %s", strerror(-rc));
 }
 
-/* A connection for each request leaves its port in TIME_WAIT: 28 000 of them
- * are used up in seconds from one address. 127.0.0.0/8 has more. */
+/* With a connection for each request, closed connections keep their ports in
+ * TIME_WAIT. One address has 28,000 ports, which last a few seconds, so bind to
+ * 64 addresses of 127.0.0.0/8 in turn. */
 static int choose_source(mio_load *load, int fd)
 {
 #if defined(__linux__) && defined(IP_BIND_ADDRESS_NO_PORT)
@@ -163,7 +164,7 @@ static int choose_source(mio_load *load, int fd)
     return 0;
 }
 
-/* conn->state stays CLOSED, without a failure, if the server's backlog is full. */
+/* If the server's backlog is full, conn->state stays CLOSED and nothing fails. */
 static void open_connection(mio_load *load, connection *conn)
 {
     int fd, rc, is_open;
@@ -175,7 +176,7 @@ static void open_connection(mio_load *load, connection *conn)
     if (rc < 0) { fail(load, conn, "bind: %s", strerror(-rc)); return; }
     load->opened++;
     is_open = connect(fd, (struct sockaddr *)&load->address, load->address_size) == 0;
-    if (!is_open && errno == EAGAIN) {          /* a Unix socket's full backlog */
+    if (!is_open && errno == EAGAIN) {          /* the backlog of a Unix socket is full */
         mio_channel_close(&conn->channel);
         return;
     }
@@ -247,8 +248,8 @@ static void begin(mio_load *load, connection *conn, int64_t now)
     if (conn->state == CLOSED && conn->busy) fail(load, conn, "connect: the backlog is full");
 }
 
-/* The connection whose turn it is when conn, which rests now, has had its own: all of them in
- * a circle, so that each is used as often. */
+/* The connection that sends the next request, after conn has become idle. Idle connections
+ * take turns in a circle, so that each sends equally often. */
 static connection *next_to_begin(mio_load *load, connection *conn)
 {
     int i;
@@ -258,10 +259,11 @@ static connection *next_to_begin(mio_load *load, connection *conn)
         load->last = (load->last + 1) % load->options.connections;
         if (load->connections[load->last].state == IDLE) return &load->connections[load->last];
     }
-    return conn;        /* it has been closed, and so have those that rest */
+    return conn;        /* no connection is idle: conn and the idle ones were closed */
 }
 
-/* Requests that are due by interval_ns. Returns when the next one is, INT64_MAX if none waits. */
+/* Begin the requests that interval_ns makes due. Returns the time of the next one, or
+ * INT64_MAX if no connection is idle. */
 static int64_t begin_due(mio_load *load, int64_t now)
 {
     int64_t first_ns = INT64_MAX, due_ns;
@@ -357,20 +359,20 @@ static void receive(mio_load *load, connection *conn, uint32_t ready)
         if (n < 0) { fail(load, conn, "recv: %s", strerror((int)-n)); return; }
         if (n == 0) {
             if (!conn->busy && load->options.protocol == MIO_LOAD_HTTP) {
-                close_connection(load, conn);   /* kept alive long enough; opened when needed */
+                close_connection(load, conn);   /* keep-alive has expired; reopened on demand */
                 return;
             }
             fail(load, conn, "closed by the server after %zu bytes of the answer", conn->received);
             return;
         }
         if (conn->state != WAITING) {
-            fail(load, conn, "%zd bytes that were not asked for", n);
+            fail(load, conn, "%zd bytes arrived without a request", n);
             return;
         }
         on_data(load, conn, load->received, (size_t)n);
-        if (conn->channel.fd < 0 || load->opened != opened) return;     /* it is another one now */
-        /* A short read has drained a stream, unless its end is next; and one datagram is all
-         * that was asked for. */
+        if (conn->channel.fd < 0 || load->opened != opened) return;     /* closed or replaced */
+        /* A short read has drained the stream, unless the end of the stream follows. A
+         * datagram socket has one answer for each request. */
         if (n < RECV_SIZE && (ready & MIO_ENDED) == 0 && conn->channel.ssl == NULL
             && !load->emulates_edges)
             return;
@@ -424,7 +426,7 @@ static void fail_overdue(mio_load *load, int64_t now)
     }
 }
 
-/* -- what Python calls ------------------------------------------------------------------ */
+/* -- interface to Python ---------------------------------------------------------------- */
 
 int mio_load_open(const mio_load_options *options, mio_load **out)
 {
@@ -453,7 +455,7 @@ int mio_load_open(const mio_load_options *options, mio_load **out)
     for (i = 0; i < (size_t)options->connections; i++) load->connections[i].channel.fd = -1;
     if (options->protocol == MIO_LOAD_HTTP)
         memcpy(load->request, options->request, options->request_size);
-    else    /* bytes that differ from their neighbours, so that a shifted echo is found */
+    else    /* bytes that differ from their neighbours, so that a shifted echo is detected */
         for (i = 0; i < options->request_size; i++) load->request[i] = (char)(i * 7 + i / 251);
     err = mio_address(options->transport, options->address, options->port, &load->address,
                       &load->address_size);
@@ -515,7 +517,7 @@ int mio_load_run(mio_load *load, int64_t duration_ns, mio_load_result *result)
         due_ns = INT64_MAX;
         if (load->running && load->options.interval_ns > 0) due_ns = begin_due(load, now);
         if (due_ns - now < wait_ns) wait_ns = due_ns - now;
-        if (load->busy == 0 && due_ns == INT64_MAX) break;      /* also when none is left */
+        if (load->busy == 0 && due_ns == INT64_MAX) break;      /* done, or all have failed */
         if (now - checked_ns > TICK_NS) {
             fail_overdue(load, now);
             checked_ns = now;

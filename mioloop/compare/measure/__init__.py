@@ -1,1 +1,1 @@
-"""What is measured: workloads, the processes that run them, and the samples they give."""
+"""Workloads, the processes that run them, and the samples that are taken from them."""

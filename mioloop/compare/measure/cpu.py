@@ -1,8 +1,7 @@
-"""What a process, and the machine, have used: processor time, memory, processors.
+"""Processor time and memory of a process, and the processors of the machine.
 
-Processor time of another process is read from its clock; its split into user and system, and
-its memory, from /proc. Only Linux has such a clock and such a /proc: elsewhere the figures are
-None.
+The processor time of another process is read from its clock. /proc has its split into user and
+system time, and its memory. On systems other than Linux, these figures are None.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ LINUX = sys.platform.startswith("linux")
 
 
 def cpu_s(pid: int) -> float | None:
-    """Processor time of all threads of a process: clock_getcpuclockid(3), of any process."""
+    """Processor time of all threads of any process, as by clock_getcpuclockid(3)."""
     if not LINUX:
         return None
     try:
@@ -29,20 +28,20 @@ def cpu_s(pid: int) -> float | None:
 
 
 def user_and_system_s(pid: int) -> tuple[float, float] | None:
-    """The same, split by mode, in whole ticks of 10 ms."""
+    """User and system time of a process, in whole ticks of 10 ms."""
     if not LINUX:
         return None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # Field 2, the command's name, may hold spaces and parentheses; utime is field 14.
+    # Field 2, the command's name, may contain spaces and parentheses. utime is field 14.
     user, system = stat.rpartition(")")[2].split()[11:13]
     return int(user) * TICK_S, int(system) * TICK_S
 
 
 def tree(pid: int) -> list[int]:
-    """A process and its living descendants."""
+    """The ids of a process and of its living descendants."""
     pids = [pid]
     for parent in pids:
         try:
@@ -54,7 +53,7 @@ def tree(pid: int) -> list[int]:
 
 
 def waited_s(pid: int) -> float | None:
-    """How long the main thread was ready to run while others had the processor."""
+    """Time that the main thread was ready to run and waited for a processor."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) * 1e-9
     except (OSError, IndexError):
@@ -63,7 +62,7 @@ def waited_s(pid: int) -> float | None:
 
 @dataclass
 class Used:
-    """Processor seconds, and those that were waited for one."""
+    """Seconds of processor time, and seconds of waiting for a processor."""
 
     total_s: float | None = None
     user_s: float | None = None
@@ -72,7 +71,7 @@ class Used:
 
 
 class Meter:
-    """What a process and its descendants use from now on."""
+    """Measures the processor time of a process and its descendants, from now on."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -80,7 +79,10 @@ class Meter:
         self._before = {each: (cpu_s(each), user_and_system_s(each)) for each in tree(pid)}
 
     def read(self) -> Used:
-        """What was used since. The ticks are coarse: they only divide the exact total."""
+        """Return the time used since the start.
+
+        The exact total comes from the clock. Ticks are coarse, and only divide it by mode.
+        """
         waited = waited_s(self._pid)
         used = Used()
         if waited is not None and self._waited_s is not None:
@@ -101,7 +103,7 @@ class Meter:
 
 
 class Stolen:
-    """Processor time that the host of a virtual machine gave to others, from now on."""
+    """Measures the time that the host of a virtual machine did not give to it, from now on."""
 
     def __init__(self, processors: Iterable[int | None]) -> None:
         self._names = {f"cpu{each}" for each in processors if each is not None} or {"cpu"}
@@ -116,12 +118,12 @@ class Stolen:
         return sum(int(each[8]) for each in fields if each[:1] and each[0] in self._names) * TICK_S
 
     def share(self, elapsed_s: float) -> float:
-        """Of the time of these processors; only known in ticks of 10 ms."""
+        """Stolen time as a share of the time of these processors, in ticks of 10 ms."""
         return (self._read_s() - self._before_s) / elapsed_s / len(self._names)
 
 
 def _kib(path: str, name: str) -> int | None:
-    """A line of a file of "Name:  123 kB", in bytes."""
+    """Return the value of a line "Name:  123 kB" of a file, in bytes."""
     try:
         for line in Path(path).read_text().splitlines():
             if line.startswith(f"{name}:"):
@@ -132,17 +134,17 @@ def _kib(path: str, name: str) -> int | None:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Memory of a process that is in RAM."""
+    """Resident memory of a process."""
     return _kib(f"/proc/{pid}/smaps_rollup", "Rss") if LINUX else None
 
 
 def available_bytes() -> int | None:
-    """Memory that can be had without taking it from somebody."""
+    """Memory that the system can give without swapping."""
     return _kib("/proc/meminfo", "MemAvailable") if LINUX else None
 
 
 def two_cores() -> tuple[int, int] | None:
-    """Two processors that we may use and that are not threads of one core; None without two."""
+    """Two processors that we may use; None if there is one. Prefers two cores to two threads."""
     allowed = sorted(pinned_to())
     if len(allowed) < 2:
         return None
@@ -167,7 +169,7 @@ def _threads_of_core(cpu: int) -> set[int]:
 
 
 def pinned_to() -> set[int]:
-    """The processors that we may use; none where that is not known."""
+    """The processors that we may use; an empty set where the system does not tell."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
 

@@ -1,4 +1,4 @@
-"""Where a comparison was made: what a reader needs to believe or to repeat it."""
+"""Describes the machine of a comparison, so that a reader can judge and repeat it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def describe(command: Sequence[str], modules: Iterable[str]) -> dict[str, Any]:
 
 
 def warnings_of(environment: dict[str, Any], pinned: bool) -> list[str]:
-    """What makes the figures of this machine less certain."""
+    """Describe each property of this machine that makes its figures less certain."""
     found = []
     if environment["load_average"] > 0.5:
         found.append(
@@ -61,12 +61,12 @@ def warnings_of(environment: dict[str, Any], pinned: bool) -> list[str]:
         )
     if not pinned:
         found.append(
-            "server and client share their processors: there are not two to keep them apart"
+            "server and client share a processor: there is only one"
             if hasattr(os, "sched_setaffinity")
-            else "server and client are not kept on processors of their own: this system cannot"
+            else "server and client are not kept on separate processors: this system cannot pin"
         )
     if not sys.platform.startswith("linux"):
         found.append("processor time, memory and system calls are measured on Linux only")
     if hasattr(sys, "gettotalrefcount"):
-        found.append("this is a debug build of Python: its figures say little")
+        found.append("this is a debug build of Python, whose figures mean little")
     return found

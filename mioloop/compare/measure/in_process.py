@@ -1,7 +1,7 @@
-"""The workloads of side "in_process" and "client": what a program does inside its own process.
+"""The workloads of side "in_process" and "client", which run in the measured process alone.
 
-Each is a coroutine function that does its thing *count* times and returns nothing, or the
-seconds that each of them took.
+Each is a coroutine function that repeats one operation *count* times. It returns the seconds
+that each repetition took, or None.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ async def timers_fired(count: int) -> None:
 
 
 async def timer_accuracy(count: int) -> Latencies:
-    """Negative where a timer fired early."""
+    """Seconds that each timer was late; negative if it fired early."""
     loop = asyncio.get_running_loop()
     late = []
     for _ in range(count):
         fired = loop.create_future()
         before = time.monotonic()
-        # The clock is read by the callback itself, so that what wakes the task is not counted.
+        # The callback reads the clock, so that waking the task is not part of the latency.
         loop.call_later(100e-6, lambda fired=fired: fired.set_result(time.monotonic()))  # type: ignore[misc]
         late.append(await fired - before - 100e-6)
     return late
@@ -171,7 +171,7 @@ async def socketpair(count: int) -> None:
         for _ in range(count):
             await loop.sock_sendall(left, message)
             if await loop.sock_recv(left, 65536) != message:
-                raise RuntimeError("other bytes came back than were sent")
+                raise RuntimeError("the echo differs from the message")
         await echoing
 
 
@@ -189,7 +189,7 @@ async def subprocess(count: int) -> Latencies:
 
 Batch = Callable[[int], Coroutine[Any, Any, "Latencies | None"]]
 
-# Each with a count that takes a few milliseconds; 0: the case says how many.
+# A count of each takes a few milliseconds. 0: the case sets the count.
 BATCHES: dict[str, tuple[Batch, int]] = {
     "call-soon-chain": (call_soon_chain, 5000),
     "call-soon-batch": (call_soon_batch, 1000),
@@ -209,11 +209,11 @@ BATCHES: dict[str, tuple[Batch, int]] = {
 }
 
 
-# Their own threads and children make them wait for the processor.
+# These wait for the processor because their own threads or children use it.
 WAIT_FOR_THEMSELVES = ("call-soon-threadsafe", "executor", "subprocess")
 
 
-# -- what runs them ----------------------------------------------------------------------
+# -- running a workload ------------------------------------------------------------------
 
 
 def figures(requests: int, elapsed_s: float, latencies: array[float]) -> dict[str, float]:
@@ -227,7 +227,7 @@ def figures(requests: int, elapsed_s: float, latencies: array[float]) -> dict[st
 
 
 def accuracy_figures(requests: int, elapsed_s: float, late: array[float]) -> dict[str, float]:
-    """How far timers were off, to either side, and the share of those that were early."""
+    """The deviation of the timers in either direction, and the share of early timers."""
     off = array("d", map(abs, late))
     early = sum(seconds < 0 for seconds in late) / len(late)
     return figures(requests, elapsed_s, off) | {"early": early}
@@ -248,7 +248,10 @@ def _with_cpu(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
 def run(
     loop: asyncio.AbstractEventLoop, workload: str, seconds: float, timers: int = 0
 ) -> dict[str, float]:
-    """Batches of a workload for *seconds* seconds; *timers*: of those that are about how many."""
+    """Run batches of a workload for *seconds* seconds.
+
+    *timers* is the number of timers for the scaling workloads that have one.
+    """
     if workload == "scale-pending":
         return _run_beside(loop, timers, partial(run, loop, "timers-cancelled", seconds))
     batch, count = BATCHES[workload]
@@ -270,7 +273,7 @@ def run(
 def _run_beside(
     loop: asyncio.AbstractEventLoop, timers: int, measure: Callable[[], dict[str, float]]
 ) -> dict[str, float]:
-    """With as many timers pending: in no order, and none of them due before the hour is over."""
+    """Measure while *timers* timers are pending, in random order and due after an hour."""
     chance = random.Random(1)
     pending = [loop.call_later(3600 + chance.random(), _nothing) for _ in range(timers)]
     try:
@@ -300,7 +303,7 @@ def make_loops(
 def run_aiohttp_client(
     loop: asyncio.AbstractEventLoop, port: int, connections: int, seconds: float, body: bytes
 ) -> dict[str, float]:
-    """GET http://127.0.0.1:port/ again and again on *connections* connections."""
+    """Repeat GET http://127.0.0.1:port/ on *connections* connections for *seconds* seconds."""
     import aiohttp
 
     async def get_all() -> dict[str, float]:
@@ -314,7 +317,7 @@ def run_aiohttp_client(
                 while before < started + seconds:
                     async with session.get(f"http://127.0.0.1:{port}/") as response:
                         if response.status != 200 or await response.read() != body:
-                            raise RuntimeError(f"wrong answer, of status {response.status}")
+                            raise RuntimeError(f"wrong answer, with status {response.status}")
                     now = time.perf_counter()
                     latencies.append(now - before)
                     before = now

@@ -1,4 +1,4 @@
-"""The loops that can be compared, by name."""
+"""The names of the loops that can be compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mioloop.arguments import unknown
 
 TRIGGERS = ("edge", "level", "oneshot")
 SELECTORS = ("epoll", "kqueue", "poll")
-BASELINE = "C baseline"       # not a loop: the plain C server that does the same work
+BASELINE = "C baseline"   # the plain C server, which stands beside the loops in the results
 
 SWITCH = {"on": True, "off": False}
 OPTIONS = (*TRIGGERS, *SELECTORS, "spin=SECONDS", "io_uring=on|off")
@@ -29,7 +29,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Loop:
-    """One way to make an event loop, by its name.
+    """A way to make an event loop, given by its name.
 
     Raises:
         ValueError: the name is not one of `NAMES`.
@@ -48,7 +48,7 @@ class Loop:
             raise ValueError(unknown("loop", self.name, NAMES))
 
     def _options_of(self, text: str) -> dict[str, Any]:
-        """``level:poll:spin=0.0001`` as keywords."""
+        """Parse ``level:poll:spin=0.0001`` into keyword arguments."""
         found: dict[str, Any] = {}
         for part in text.split(":"):
             option, _, value = part.partition("=")
@@ -92,12 +92,15 @@ class Loop:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes a program of its own choose this loop."""
+        """Environment variables that make a program in another process choose this loop."""
         variables = {f"MIOLOOP_{key.upper()}": str(value) for key, value in self.options.items()}
         return variables | {"MIOLOOP_COMPARE_LOOP": self.name}
 
     def factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
-        """Raises ImportError or AttributeError if there is no such factory."""
+        """Return the function that makes this loop.
+
+        Raises ImportError or AttributeError if it does not exist.
+        """
         module, _, path = self.name.partition(":")
         if self.options:
             from mioloop.factory import new_event_loop
@@ -110,7 +113,7 @@ class Loop:
         return made  # type: ignore[return-value]
 
     def problem(self) -> str | None:
-        """Why this loop cannot be had here; None if it can."""
+        """The reason why this loop cannot be made here; None if it can."""
         if importlib.util.find_spec(self.module) is None:
             hint = "pip install uvloop" if self.module == "uvloop" else "no such module"
             return f"{self.module} is not installed ({hint})"
@@ -125,10 +128,10 @@ class Loop:
         return None
 
     def is_kind(self, class_name: str) -> bool:
-        """Whether a loop of this class (module and name) is what this name asks for."""
+        """True if a loop of this class (module and name) fits the name of this loop."""
         return not self.options or class_name.startswith(f"{self.module}.")
 
 
 def parse(names: str) -> list[Loop]:
-    """The loops of a comma-separated list, each once."""
+    """The loops of a comma-separated list, without duplicates."""
     return [Loop(name) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]

@@ -1,4 +1,4 @@
-"""The child processes of a comparison, as the one that measures sees them."""
+"""Starts the child processes of a comparison, and talks to them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 
 class Failure(Exception):
-    """A case failed on a loop: a request, the server or the worker did."""
+    """A case failed on a loop, because a request, the server or the worker failed."""
 
 
 class Worker:
-    """A child process that speaks JSON by lines."""
+    """A child process that reads and writes lines of JSON."""
 
     def __init__(self, role: str, config: dict[str, Any], pinned: int | None) -> None:
         config = {**config, "parent": os.getpid(), "cpu": pinned}
@@ -36,15 +36,15 @@ class Worker:
         return self.process.pid
 
     def complaint(self) -> str:
-        """The last line that it wrote to standard error."""
+        """The last line that the process wrote to standard error."""
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 4096))
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
     def read(self, timeout_s: float) -> dict[str, Any]:
-        """Its next line.
+        """Return the next message of the worker.
 
-        Raises Failure if there is none in time, or if the line says that it failed.
+        Raises Failure if none arrives in time, or if the message is an error.
         """
         assert self.process.stdout is not None
         fd = self.process.stdout.fileno()

@@ -1,7 +1,7 @@
-"""Runs the cases: starts the processes, interleaves the rounds, collects the samples.
+"""Runs the cases: starts the processes, interleaves the rounds, and collects the samples.
 
-In each round every loop gets its turn, and every other round in the opposite order, so that a
-machine that slows down slows them all. What warms up is not counted.
+In each round every loop has a turn, and every second round runs in the opposite order, so that a
+machine that slows down slows all loops equally. Warm-up turns are not counted.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from mioloop.compare.measure.workloads import Case, Workload
 
 @dataclass
 class Result:
-    """All that was seen of one loop in one case."""
+    """The samples and the failure of one loop in one case."""
 
     loop: str
     samples: list[Sample] = field(default_factory=list)
     failed: str = ""
     skipped: str = ""
-    syscalls: float | None = None           # for each request
+    syscalls: float | None = None           # per request
     syscall_counts: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -39,15 +39,15 @@ class CaseResult:
 def _started(
     makers: Makers, names: Sequence[str]
 ) -> Iterator[dict[str, Sampler | Failure]]:
-    """The samplers by name; a Failure stands for one that could not start."""
+    """The started samplers by name, with a Failure in place of one that could not start."""
     made: dict[str, Sampler | Failure] = {}
     try:
-        for name, make in zip(names, makers):       # all at once ...
+        for name, make in zip(names, makers):       # start all of them ...
             try:
                 made[name] = make()
             except Failure as exc:
                 made[name] = exc
-        for name in names:                          # ... and then wait for each
+        for name in names:                          # ... before waiting for each
             sampler = made[name]
             if isinstance(sampler, Failure):
                 continue
@@ -69,8 +69,10 @@ def run(
     options: Options,
     progress: Callable[[str, float], None],
 ) -> list[CaseResult]:
-    """All cases, those of one workload on the same processes. `progress` hears of each sample
-    and of how many seconds it is expected to take."""
+    """Run all cases; cases of one workload use the same processes.
+
+    Before each sample, `progress` is called with a text and the expected seconds.
+    """
     found: list[CaseResult] = []
     groups: list[list[Case]] = []
     for case in cases:
@@ -108,7 +110,7 @@ def _skipped(case: Case, names: Sequence[str]) -> CaseResult:
 
 
 def turns_of(case: Case, options: Options) -> list[float]:
-    """How long each turn is: the warm-up where the load generator does none, then the rounds."""
+    """The length of each turn: a warm-up, unless the load generator warms up, then the rounds."""
     rounds = [options.seconds_of(case.workload)] * options.rounds_of(case.workload)
     return [options.warm_s, *rounds] if _warms_up(case.workload) else rounds
 
@@ -118,9 +120,9 @@ def _warms_up(workload: Workload) -> bool:
 
 
 def expected_s(case: Case, options: Options, seconds: float) -> float:
-    """What a sample takes altogether, roughly: for the progress bar."""
+    """A rough estimate of the time that a sample takes, for the progress bar."""
     side = case.workload.side
-    if side == "idle":      # a server is started for each, and all the connections made
+    if side == "idle":      # each sample starts a server, and opens all connections
         return 0.5 + case.connections * (7e-4 if case.workload.tls else 5e-5)
     if side == "in_process":
         return max(seconds, case.timers * 3e-6)
@@ -133,7 +135,7 @@ def measure(
     options: Options,
     progress: Callable[[str, float], None],
 ) -> CaseResult:
-    """All rounds of one case."""
+    """Run all rounds of one case."""
     results = {
         name: Result(name, failed=str(sampler) if isinstance(sampler, Failure) else "")
         for name, sampler in made.items()
@@ -163,7 +165,7 @@ def measure(
 
 
 def _by_request(sample: Sample) -> Sample:
-    """A sample whose processor time is for one request."""
+    """Turn the processor time of a sample into the time of one request, and add the rate."""
     requests, elapsed_s = sample["requests"], sample["elapsed_s"]
     if not requests:
         return sample
@@ -179,7 +181,7 @@ def _by_request(sample: Sample) -> Sample:
 def _count_system_calls(
     case: Case, sampler: Sampler, result: Result, options: Options
 ) -> None:
-    """In a sample of its own: what is watched so closely is not fast."""
+    """Count in a separate sample, because strace slows the process down."""
     try:
         sample = sampler.sample(case, options, options.seconds_of(case.workload), count=True)
     except Failure as exc:

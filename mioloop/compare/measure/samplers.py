@@ -1,4 +1,4 @@
-"""What takes samples: one loop, or the baseline, in a workload."""
+"""Samplers: each takes the samples of one loop, or of the C baseline, in a workload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mioloop.compare.measure.servers import HTTP_REQUEST
 from mioloop.compare.measure.workloads import Case, Workload
 
 START_S = 30.0
-GRACE_S = 30.0          # for an answer, beyond the time that was asked for
+GRACE_S = 30.0          # time for an answer, in addition to the time of the sample
 
 Sample = dict[str, Any]
 
@@ -29,14 +29,14 @@ Sample = dict[str, Any]
 class Options:
     """How to measure."""
 
-    seconds: float | None = None            # of each round; None: as the workload says
+    seconds: float | None = None            # length of a round; None: the workload's own
     warm_s: float = 0.1
-    rounds: int | None = None               # None: as the workload says
+    rounds: int | None = None               # None: the workload's own number
     timeout_s: float = 5.0
     syscalls: bool = False
     server_cpu: int | None = None
     client_cpu: int | None = None
-    deadline: float = float("inf")          # time.monotonic() after which no case begins
+    deadline: float = float("inf")          # no case begins after this time.monotonic()
 
     def seconds_of(self, workload: Workload) -> float:
         return self.seconds or workload.seconds
@@ -46,18 +46,22 @@ class Options:
 
 
 class Sampler(Protocol):
-    """Takes samples of one loop. `pid` is of the process that is measured; 0: none lives on."""
+    """Takes samples of one loop."""
 
     @property
-    def pid(self) -> int: ...
+    def pid(self) -> int:
+        """The measured process; 0 if each sample has a process of its own."""
 
     def ready(self) -> None:
-        """Wait until samples can be taken; raises Failure if they cannot."""
+        """Wait until samples can be taken. Raises Failure if the process could not start."""
 
     def sample(
         self, case: Case, options: Options, seconds: float, count: bool = False
     ) -> Sample:
-        """One sample; *count*: with the system calls in it, or why they could not be counted."""
+        """Take one sample.
+
+        With *count*, add the system calls, or the reason why they could not be counted.
+        """
 
     def stop(self) -> None: ...
 
@@ -74,7 +78,7 @@ def load_job(
     port: int,
     path: str = "/",
 ) -> dict[str, Any]:
-    """What the load generator is asked to do."""
+    """The message that asks the load generator for one sample."""
     return {
         "transport": workload.transport,
         "protocol": workload.protocol,
@@ -118,7 +122,7 @@ class ServerSampler:
         self._worker = Worker(role, config, options.server_cpu)
 
     def ready(self) -> None:
-        """Waits until it listens, and checks that it is the loop that was asked for."""
+        """Wait until the server listens, and check that it runs the requested loop."""
         said = self._worker.read(START_S)
         self._port = said["port"]
         if self._loop is not None and not self._loop.is_kind(said["loop"]):
@@ -147,16 +151,16 @@ class ServerSampler:
 
 
 def explain(failure: str, worker: Worker) -> str:
-    """A failure, with what the process that was measured has to say to it."""
+    """Add the exit code and the last error message of the measured process to a failure."""
     if worker.process.poll() is not None:
         failure += f"; the server ended with exit code {worker.process.returncode}"
     complaint = worker.complaint()
-    return f"{failure}; it said: {complaint}" if complaint else failure
+    return f"{failure}; its last error message: {complaint}" if complaint else failure
 
 
 @contextlib.contextmanager
 def _counting(pid: int, count: bool) -> Iterator[Sample]:
-    """What is to be added to a sample that is taken meanwhile."""
+    """Count the system calls of a process during the block; the dict is filled at its end."""
     added: Sample = {}
     if not count:
         yield added
@@ -173,7 +177,7 @@ def _counting(pid: int, count: bool) -> Iterator[Sample]:
 
 
 class MemorySampler:
-    """Each sample is of a server of its own: memory that is free is not given back."""
+    """Measures memory. Each sample starts a new server, because freed memory stays resident."""
 
     pid = 0
 
@@ -210,7 +214,7 @@ class MemorySampler:
 
 
 class InProcessSampler:
-    """A worker that does the workload in its own process."""
+    """Measures a worker that runs the workload in its own process."""
 
     def __init__(self, loop: Loop, options: Options, bench: Bench) -> None:
         self.name = loop.name
@@ -244,7 +248,7 @@ class InProcessSampler:
 
 
 class BaselineClientSampler:
-    """A load generator as the baseline of clients, on the processor that they have."""
+    """Measures the load generator as the baseline of clients, on the processor of the clients."""
 
     name = BASELINE
 
@@ -282,7 +286,7 @@ print(time.perf_counter() - started, time.process_time() - used)
 
 
 class ImportSampler:
-    """New interpreters."""
+    """Measures how long a new interpreter takes to import a loop."""
 
     pid = 0
 
@@ -290,7 +294,7 @@ class ImportSampler:
         self.name = loop.name
         self._pin = partial(cpu.pin, options.server_cpu)
         module = loop.name.partition(":")[0]
-        # mioloop imports its loop when one is made.
+        # `import mioloop` alone does not import the loop.
         self._probe = IMPORT_PROBE.format(
             module="mioloop.factory" if module == "mioloop" else module
         )
@@ -328,7 +332,7 @@ class ImportSampler:
 
 
 class Bench:
-    """What the samplers of a run share: the load generator, a directory, the baseline."""
+    """Resources that the samplers share: load generator, temporary directory, C servers."""
 
     def __init__(self, options: Options, path: str = "/") -> None:
         self.options, self.path = options, path
@@ -340,7 +344,7 @@ class Bench:
 
     @property
     def generator(self) -> Worker:
-        """The load generator; a new one if the last has ended."""
+        """The load generator. Starts a new one if the last one has ended."""
         if self._generator is None or self._generator.process.poll() is not None:
             self._generator = Worker("generate", {}, self.options.client_cpu)
         return self._generator
@@ -362,7 +366,7 @@ class Bench:
         return str(Path(self._directory.name) / f"{self._sockets}.sock")
 
     def baseline_port(self, workload: Workload) -> int:
-        """The port of a baseline server, which has the processor that clients do not run on."""
+        """The port of a C server, which runs on a processor that no measured client uses."""
         if workload.name not in self._baselines:
             other = Options(server_cpu=self.options.client_cpu)
             server = self._baselines[workload.name] = ServerSampler(None, workload, other, self)
@@ -380,7 +384,7 @@ class Bench:
 def samplers_of(
     workload: Workload, loops: Sequence[Loop], baseline: bool, options: Options, bench: Bench
 ) -> Makers:
-    """What makes each sampler of a workload; the baseline is the last."""
+    """Functions that make the samplers of a workload; the C baseline is the last."""
     makers: Makers = []
     for loop in loops:
         if workload.side in ("server", "quiet"):

@@ -1,4 +1,4 @@
-"""The servers that are measured, one for each workload of side "server"."""
+"""The measured servers: one for each workload of side "server"."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from mioloop.compare.measure.workloads import SPLIT_HEAD
 
 CHUNK = 64 * 1024
-BACKLOG = 1024         # the load generator connects faster than any server accepts
+BACKLOG = 1024          # the load generator connects faster than any server accepts
 BODY = b"Hello, world!"
 HTTP_RESPONSE = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s"
     % (len(BODY), BODY)
 )
-# What a browser or a client library sends, more or less.
+# A request with the headers that a client library sends.
 HTTP_REQUEST = (
     b"GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: mioloop-compare\r\n"
     b"Accept: */*\r\nAccept-Encoding: gzip, deflate\r\n\r\n"
@@ -27,9 +27,9 @@ HTTP_REQUEST = (
 
 @dataclass(frozen=True)
 class ListenAddress:
-    """Where a server is to listen."""
+    """The address of a server, and its TLS context."""
 
-    path: str = ""                          # of a Unix socket; else TCP or UDP on 127.0.0.1
+    path: str = ""                          # Unix socket; empty: TCP or UDP on 127.0.0.1
     tls: ssl.SSLContext | None = None
 
 
@@ -82,7 +82,7 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 class HttpProtocol(asyncio.Protocol):
-    """What a small HTTP server does for a request: find its end, split it, answer."""
+    """A small HTTP server: it finds the end of a request, splits the headers, and answers."""
 
     answer: tuple[bytes, ...] = (HTTP_RESPONSE,)
 
@@ -109,9 +109,9 @@ class SplitHttpProtocol(HttpProtocol):
     answer = (HTTP_RESPONSE[: -len(BODY)], BODY)
 
 
-# -- how each begins to listen; what they return is the port ------------------------------
+# -- starting a server: each function returns the port ---------------------------------------
 
-_kept: list[object] = []       # servers: as long as the process lives
+_kept: list[object] = []        # references that keep servers alive as long as the process
 
 
 def port_of(server: Any) -> int:
@@ -120,22 +120,22 @@ def port_of(server: Any) -> int:
     return name[1] if isinstance(name, tuple) else 0
 
 
-async def serve_protocol(factory: Callable[[], Any], place: ListenAddress) -> int:
+async def serve_protocol(factory: Callable[[], Any], address: ListenAddress) -> int:
     loop = asyncio.get_running_loop()
-    if place.path:
+    if address.path:
         return port_of(
-            await loop.create_unix_server(factory, place.path, ssl=place.tls, backlog=BACKLOG)
+            await loop.create_unix_server(factory, address.path, ssl=address.tls, backlog=BACKLOG)
         )
     return port_of(
-        await loop.create_server(factory, "127.0.0.1", 0, ssl=place.tls, backlog=BACKLOG)
+        await loop.create_server(factory, "127.0.0.1", 0, ssl=address.tls, backlog=BACKLOG)
     )
 
 
-async def serve_streams(place: ListenAddress) -> int:
+async def serve_streams(address: ListenAddress) -> int:
     return port_of(await asyncio.start_server(echo_stream, "127.0.0.1", 0, backlog=BACKLOG))
 
 
-async def serve_sock(place: ListenAddress) -> int:
+async def serve_sock(address: ListenAddress) -> int:
     loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     listener.setblocking(False)
@@ -159,7 +159,7 @@ async def serve_sock(place: ListenAddress) -> int:
     return port
 
 
-async def serve_datagrams(place: ListenAddress) -> int:
+async def serve_datagrams(address: ListenAddress) -> int:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(DatagramEcho, ("127.0.0.1", 0))
     _kept.append(transport)
@@ -195,7 +195,7 @@ async def serve_asgi(app: Any, lifespan: str = "auto") -> int:
     return port
 
 
-async def _serve_hello_aiohttp(place: ListenAddress) -> int:
+async def _serve_hello_aiohttp(address: ListenAddress) -> int:
     from aiohttp import web
 
     async def hello(request: web.Request) -> web.Response:
@@ -206,7 +206,7 @@ async def _serve_hello_aiohttp(place: ListenAddress) -> int:
     return await serve_aiohttp(app)
 
 
-async def _serve_hello_asgi(place: ListenAddress) -> int:
+async def _serve_hello_asgi(address: ListenAddress) -> int:
     async def hello(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(BODY))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -231,7 +231,7 @@ _PROTOCOLS: dict[str, Callable[[], Any]] = {
     "quiet": Echo,
     "scale-connections": Echo,
 }
-_OTHERS = {
+_STARTERS = {
     "echo-streams": serve_streams,
     "echo-sock": serve_sock,
     "udp": serve_datagrams,
@@ -240,8 +240,8 @@ _OTHERS = {
 }
 
 
-async def serve(workload: str, place: ListenAddress) -> int:
-    """Start the server of a workload in the running loop, and return its port (0: a path)."""
+async def serve(workload: str, address: ListenAddress) -> int:
+    """Start the server of a workload in the running loop, and return its port; 0 for a path."""
     if workload in _PROTOCOLS:
-        return await serve_protocol(_PROTOCOLS[workload], place)
-    return await _OTHERS[workload](place)
+        return await serve_protocol(_PROTOCOLS[workload], address)
+    return await _STARTERS[workload](address)

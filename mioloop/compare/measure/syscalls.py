@@ -1,4 +1,4 @@
-"""Which system calls a process makes, counted by strace."""
+"""Counts the system calls of a process, with strace."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from pathlib import Path
 
 
 class NotCounted(Exception):
-    """They cannot be counted here; the message says why."""
+    """System calls cannot be counted here; the message gives the reason."""
 
 
 @contextmanager
 def counted(pid: int) -> Iterator[dict[str, int]]:
-    """The system calls, by name, that a process and its threads make meanwhile: the dict is
-    filled when the block ends.
+    """Count the system calls that a process and its threads make during the block, by name.
 
-    Raises NotCounted.
+    The dict is filled when the block ends. Raises NotCounted.
     """
     if shutil.which("strace") is None:
         raise NotCounted("strace is not installed")

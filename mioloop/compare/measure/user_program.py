@@ -1,9 +1,9 @@
-"""The user's own program, on each loop: ``--app module:name`` and ``-- COMMAND``.
+"""Measures the user's program on each loop: ``--app module:name`` and ``-- COMMAND``.
 
-A command is switched by the environment alone: MIOLOOP_BACKEND and its kin for a program that
-uses mioloop, and a ``sitecustomize`` first on PYTHONPATH (see ``hook/``) that sets the event
-loop policy for one that does not. The same hook reports which loop the program really ran; if
-that is another one than was asked for, the case fails.
+Only the environment selects the loop of a command: MIOLOOP_BACKEND and the other variables for a
+program that uses mioloop, and for every other program a ``sitecustomize`` first on PYTHONPATH
+(see ``hook/``), which sets the event loop policy. The hook also reports the class of the running
+loop. If that is not the requested one, the case fails.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ APP_KINDS = (
 )
 
 
-# -- --app: in our own worker ------------------------------------------------------------
+# -- --app: the worker runs it ------------------------------------------------------------
 
 
 def find_app(name: str) -> Any:
-    """The object that ``module:name`` names.
+    """Import the object ``module:name``.
 
-    Raises ImportError or AttributeError, which say what there is not.
+    Raises ImportError or AttributeError if it does not exist.
     """
     module, _, path = name.partition(":")
     found: Any = importlib.import_module(module)
@@ -53,7 +53,7 @@ def find_app(name: str) -> Any:
 
 
 def _parameters(app: Any) -> int:
-    """How many arguments it must be called with; -1 if it cannot be called."""
+    """The number of required arguments; -1 if the object cannot be called."""
     try:
         signature = inspect.signature(app)
     except (TypeError, ValueError):
@@ -66,12 +66,13 @@ def _parameters(app: Any) -> int:
 
 
 async def serve_app(name: str) -> int:
-    """Serve what *name* names in the running loop, and return the port."""
+    """Serve the object ``module:name`` in the running loop, and return the port."""
     return await _serve_object(name, find_app(name), may_call=True)
 
 
 async def _serve_object(name: str, app: Any, may_call: bool) -> int:
-    if hasattr(app, "sockets") and hasattr(app, "start_serving"):   # uvloop's is no subclass
+    # uvloop's Server is not a subclass of asyncio's.
+    if hasattr(app, "sockets") and hasattr(app, "start_serving"):
         return servers.port_of(app)
     if f"{type(app).__module__}.{type(app).__name__}" == "aiohttp.web_app.Application":
         return await servers.serve_aiohttp(app)
@@ -83,14 +84,14 @@ async def _serve_object(name: str, app: Any, may_call: bool) -> int:
         if inspect.isawaitable(made):
             made = await made
         return await _serve_object(name, made, may_call=False)
-    raise TypeError(f"{name} is {app!r}; what can be measured is {APP_KINDS}")
+    raise TypeError(f"{name} is {app!r}, and not {APP_KINDS}")
 
 
 # -- a command ------------------------------------------------------------------------------
 
 
 class CommandSampler:
-    """The user's command on one loop."""
+    """Measures the user's command on one loop."""
 
     def __init__(
         self, loop: Loop, command: Sequence[str], port: int | None, options: Options, bench: Bench
@@ -178,18 +179,18 @@ class CommandSampler:
         seen = self._seen.read_text().split() if self._seen.exists() else []
         if not seen:
             raise Failure(
-                "no event loop was seen in it: it has to be a Python program that runs asyncio,"
-                " started without -E, -I and -S"
+                "no event loop ran: the command must be a Python program that runs asyncio,"
+                " without the options -E, -I and -S"
             )
         for name in seen:
             if not self._loop.is_kind(name):
                 raise Failure(
-                    f"it ran {name}: it makes its loop by itself, not by the policy"
-                    " (uvicorn: give it --loop none)"
+                    f"it ran {name}: it makes its loop without the policy (uvicorn needs"
+                    " --loop none)"
                 )
 
     def stop(self) -> None:
-        """Ask it to end; what is left of it after a while is killed."""
+        """Ask the command to end, and kill it and its children if they still run later."""
         if self._worker is None:
             return
         pids = cpu.tree(self._worker.pid)
@@ -210,7 +211,7 @@ def _free_port() -> int:
         return port
 
 
-# -- what the command line asks for ------------------------------------------------------------
+# -- from the command line -----------------------------------------------------------------------
 
 
 def prepare(
@@ -220,9 +221,9 @@ def prepare(
     measuring: Options,
     bench: Bench,
 ) -> tuple[list[Case], samplers.Makers]:
-    """The cases and samplers of the user's own program.
+    """The cases and samplers of the user's program.
 
-    Raises ValueError if it cannot be one.
+    Raises ValueError if the options name no program that can be measured.
     """
     name = options.app or Path(command[0]).name
     workload = Workload(
@@ -243,8 +244,8 @@ def prepare(
         raise ValueError(f"there is no command {command[0]!r}")
     if options.port is None and not any("{port}" in part for part in command):
         raise ValueError(
-            "the command names no {port}: write it where the port belongs, or say which port it"
-            " listens on by --port"
+            "the command contains no {port}: write it where the port belongs, or give the port on"
+            " which it listens as --port"
         )
     return cases, [
         partial(CommandSampler, loop, command, options.port, measuring, bench) for loop in loops

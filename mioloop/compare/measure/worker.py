@@ -1,8 +1,8 @@
 """The child processes of a comparison: ``python -m mioloop.compare.measure.worker ROLE JSON``.
 
-A server says on which port it listens and serves until it is killed. The others answer each
-line of JSON on their standard input by one on their standard output, which nobody else writes
-to: what a program under test prints goes to standard error.
+A server writes the port on which it listens, and serves until it is killed. Every other role
+answers each line of JSON on standard input with one on standard output. File descriptor 1 is
+redirected to standard error, so that the output of a measured program does not mix with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mioloop.compare.measure.workloads import BY_NAME
 Job = dict[str, Any]
 
 IDLE_BATCH = 100        # connections made at a time
-IDLE_CHECK = 1000       # after so many it is known how much memory all will take
+IDLE_CHECK = 1000       # connections after which the memory of all is estimated
 SETTLE_S = 0.05
 
 
@@ -36,7 +36,7 @@ def class_of(loop: object) -> str:
 
 
 class Wire:
-    """Standard input and output, kept from everybody else."""
+    """Standard input and output of this worker, hidden from the measured program."""
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w")
@@ -67,7 +67,7 @@ def serve_baseline(wire: Wire, config: Job) -> None:
 
 
 def serve(wire: Wire, config: Job) -> None:
-    """A workload's server, or the user's --app, on a loop."""
+    """Serve a workload, or the user's --app, on a loop."""
     loop = Loop(config["loop"]).factory()()
     asyncio.set_event_loop(loop)
     if "app" in config:
@@ -86,7 +86,7 @@ def serve(wire: Wire, config: Job) -> None:
 
 
 def execute(wire: Wire, config: Job) -> None:
-    """Become the user's command."""
+    """Replace this process by the user's command."""
     os.environ.update(config["environment"])
     os.execvp(config["command"][0], config["command"])
 
@@ -95,7 +95,7 @@ def execute(wire: Wire, config: Job) -> None:
 
 
 def generate(wire: Wire, config: Job) -> None:
-    """Jobs are the keywords of `client.open_load`, and what is to be measured of which process."""
+    """Jobs have the keywords of `client.open_load`, the process to measure, and the purpose."""
     for job in wire.jobs():
         try:
             wire.say(**_measure(job))
@@ -111,7 +111,7 @@ def _measure(job: Job) -> Job:
         return _measure_memory(job, pid)
     if purpose == "quiet":
         return _measure_quiet(job, pid, seconds)
-    ours = purpose == "client"
+    measures_itself = purpose == "client"
     with client.open_load(**job) as load, contextlib.ExitStack() as stack:
         if warm_s:
             load.run(warm_s)
@@ -121,13 +121,14 @@ def _measure(job: Job) -> Job:
                 added["syscalls"] = stack.enter_context(syscalls.counted(pid))
             except syscalls.NotCounted as exc:
                 added["not_counted"] = str(exc)
-        measured, ourselves = cpu.Meter(os.getpid() if ours else pid), cpu.Meter(os.getpid())
+        measured = cpu.Meter(os.getpid() if measures_itself else pid)
+        ourselves = cpu.Meter(os.getpid())
         machine, before_s = cpu.Stolen({server_cpu} | cpu.pinned_to()), time.process_time()
         found: Job = dict(load.run(seconds))
         used, ours_s = measured.read(), time.process_time() - before_s
         found |= _disturbances(ourselves, found["elapsed_s"], "client_waited")
         found["stolen"] = machine.share(found["elapsed_s"])
-    if not ours:
+    if not measures_itself:
         found["client_busy"] = ours_s / found["elapsed_s"]
     return found | added | _used(used, found["elapsed_s"])
 
@@ -142,7 +143,7 @@ def _used(used: cpu.Used, elapsed_s: float) -> Job:
 
 
 def _measure_quiet(job: Job, pid: int, seconds: float) -> Job:
-    """The processor time of a server whose connections are open and say nothing."""
+    """Measure the processor time of a server with open connections that send nothing."""
     with client.open_load(**job) as load:
         load.run(0)
         time.sleep(SETTLE_S)
@@ -158,14 +159,14 @@ def _disturbances(ourselves: cpu.Meter, elapsed_s: float, name: str) -> Job:
 
 
 def _measure_memory(job: Job, pid: int) -> Job:
-    """One echo on each connection, so that all are in use; then what each has added."""
+    """Use each connection for one echo, then measure the memory that each has added."""
     connections = job.pop("connections")
     with contextlib.ExitStack() as loads:
 
         def open_more(count: int) -> None:
             loads.enter_context(client.open_load(**job, connections=count)).run(0)
 
-        # What the server allocates once; and as many at a time as its backlog can take.
+        # The first batch makes the server allocate its fixed memory. A batch fits its backlog.
         open_more(IDLE_BATCH)
         before = _settled_bytes(pid)
         started = time.perf_counter()
@@ -181,15 +182,15 @@ def _measure_memory(job: Job, pid: int) -> Job:
 
 
 def _settled_bytes(pid: int) -> int:
-    time.sleep(SETTLE_S)        # the answer has come, but the server may not have done with it
+    time.sleep(SETTLE_S)        # the server may still run code after it has sent the answer
     found = cpu.resident_bytes(pid)
     if found is None:
-        raise OSError("the memory of a process is read from /proc, which this system has not")
+        raise OSError("this system has no /proc, from which the memory of a process is read")
     return found
 
 
 def _check_memory(used: int, made: int, connections: int) -> None:
-    """Rather no figure than a machine that has no memory left."""
+    """Raise OSError if the remaining connections would use up the memory of the machine."""
     needed, free = used / made * (connections - made), cpu.available_bytes()
     if free is not None and needed > free * 0.8:
         raise OSError(
@@ -202,7 +203,7 @@ def _check_memory(used: int, made: int, connections: int) -> None:
 
 
 def work(wire: Wire, config: Job) -> None:
-    """Jobs name an in-process workload or the aiohttp client, and say for how long."""
+    """Jobs name an in-process workload or the aiohttp client, and its length in seconds."""
     factory = Loop(config["loop"]).factory()
     loop = factory()
     asyncio.set_event_loop(loop)
@@ -239,7 +240,7 @@ def main() -> None:
     role, text = sys.argv[1:]
     config = json.loads(text)
     client.die_with_parent()
-    if os.getppid() != config["parent"]:    # it ended before we could say so
+    if os.getppid() != config["parent"]:    # the parent ended before die_with_parent()
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN if role != "execute" else signal.SIG_DFL)
     cpu.pin(config["cpu"])

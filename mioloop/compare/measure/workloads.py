@@ -1,4 +1,4 @@
-"""What is measured: the table of workloads, and the cases that a run consists of."""
+"""The table of workloads, and the cases of a run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from mioloop.arguments import unknown
 
 KIB = 1024
-SPLIT_HEAD = 64         # bytes that `split-writes` puts before each echo, in a write of its own
+SPLIT_HEAD = 64         # bytes that `split-writes` sends before each echo, in a separate write
 
-# Families: the others of a run, unless they are named, are left out of it.
-SCALING = "scaling"     # --scaling: does the cost of one grow with how many there are?
-SPIN = "spin"           # --spin: latency, and what it costs; beside all the others too
+# Families: workloads that a run leaves out unless they are named or their option is given.
+SCALING = "scaling"     # --scaling: does the cost of one grow with their number?
+SPIN = "spin"           # --spin: latency, and its cost in processor time
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One thing that programs do with a loop.
+    """One operation that programs do with a loop.
 
-    `side` says who is measured: "server" (under the C load generator), "client" (of the C
-    baseline), "in_process" (nobody else), "idle" (memory of a server), "quiet" (processor time of a
-    server that nobody asks for anything) or "import".
+    `side` names the measured process: "server" (under the C load generator), "client" (of the C
+    baseline), "in_process" (without a peer), "idle" (memory of a server), "quiet" (processor time
+    of a server without requests) or "import" (a new interpreter).
     """
 
     name: str
@@ -34,17 +34,17 @@ class Workload:
     tls: bool = False
     head_size: int = 0
     reconnect: bool = False
-    active: int = 0             # connections that have a request under way; 0: all
-    interval_s: float = 0.0     # between two requests of a connection, at least
+    active: int = 0             # connections with a request in flight; 0: all
+    interval_s: float = 0.0     # least time between two requests of a connection
     sizes: tuple[int, ...] = (0,)
     connections: tuple[int, ...] = (0,)
     timers: tuple[int, ...] = (0,)
     quick: tuple[int, int] | None = (0, 0)      # size and connections; None: not in --quick
     requires: tuple[str, ...] = ()
-    judged_by: str = "rate"                     # the field of a sample that is compared
+    judged_by: str = "rate"                     # the compared field of a sample
     unit: str = "request"
-    rounds: int = 9             # the fewest whose interval leaves out one at either end
-    seconds: float = 0.25                       # of each round
+    rounds: int = 9             # 9 is the least for an interval without the two extremes
+    seconds: float = 0.25                       # length of a round
     family: str = ""
 
     @property
@@ -54,7 +54,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Case:
-    """A workload with its parameters: what gets one figure for each loop."""
+    """A workload with its parameters. Each loop has one figure for it."""
 
     workload: Workload
     size: int = 0
@@ -111,7 +111,7 @@ WORKLOADS = (
         protocol="http", connections=(1, 64, 512), quick=(0, 64),
     ),
     Workload(
-        "http-split", "the same, header and body in two writes",
+        "http-split", "an HTTP/1.1 asyncio.Protocol, header and body in two writes",
         protocol="http", connections=(64,), quick=(0, 64),
     ),
     Workload(
@@ -133,7 +133,7 @@ WORKLOADS = (
     _in_process("task-switch", "100 tasks that take turns by sleep(0)", "switch"),
     _in_process("timers-cancelled", "call_later(60) and cancel()", "timer"),
     _in_process("timers-fired", "1000 timers that are due at once", "timer"),
-    _in_process("timer-accuracy", "how far a timer of 100 us is off", "timer", judged_by="p50_s"),
+    _in_process("timer-accuracy", "deviation of a timer of 100 us", "timer", judged_by="p50_s"),
     _in_process("wait-for", "wait_for() a coroutine that yields once", "call"),
     _in_process("queue", "put() and get() on asyncio.Queue", "item"),
     _in_process("call-soon-threadsafe", "a thread wakes the loop and waits for it", "wake-up"),
@@ -162,20 +162,20 @@ WORKLOADS = (
         interval_s=0.001, quick=None, judged_by="p50_s", family=SPIN,
     ),
     Workload(
-        "quiet", "share of a processor for 100 connections that say nothing", side="quiet",
+        "quiet", "share of a processor for 100 connections that send nothing", side="quiet",
         sizes=(KIB,), connections=(100,), quick=None, judged_by="", unit="second", family=SPIN,
     ),
     Workload(
-        "scale-connections", "echo on 64 connections at a time, of so many in turn", active=64,
+        "scale-connections", "echo on 64 of many connections at a time, in turn", active=64,
         sizes=(KIB,), connections=(1, 10, 100, 1000, 10_000), quick=None, rounds=6,
         family=SCALING,
     ),
     _in_process(
-        "scale-timers", "so many timers made, all due, and run", "timer", timers=_TIMERS,
+        "scale-timers", "many timers made, all due, and run", "timer", timers=_TIMERS,
         quick=None, rounds=6, family=SCALING,
     ),
     _in_process(
-        "scale-pending", "call_later() and cancel() while so many timers wait", "timer",
+        "scale-pending", "call_later() and cancel() while many timers wait", "timer",
         timers=_TIMERS, quick=None, rounds=6, family=SCALING,
     ),
 )
@@ -184,11 +184,12 @@ BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 
 def select(patterns: Sequence[str], families: Sequence[str] = ()) -> list[Workload]:
-    """The workloads that any of the patterns (as of the shell) names, in their own order; if
-    there are none, all but those of families that are not among *families*.
+    """The workloads that match any of the shell patterns, in the order of the table.
+
+    Without patterns, all workloads that belong to no family or to one of *families*.
 
     Raises:
-        ValueError: a pattern that names none.
+        ValueError: a pattern matches no workload.
     """
     if not patterns:
         return [each for each in WORKLOADS if each.family in ("", *families)]
@@ -209,7 +210,7 @@ def cases_of(
     connections: Sequence[int] = (),
     timers: Sequence[int] = (),
 ) -> list[Case]:
-    """The cases of a workload; the sequences replace its own, where it has any."""
+    """The cases of a workload. A given sequence replaces the workload's own, if it has one."""
     own_sizes, own_connections = workload.sizes, workload.connections
     if quick:
         if workload.quick is None and not sizes and not connections:

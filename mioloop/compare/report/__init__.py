@@ -1,1 +1,1 @@
-"""From samples to figures, and the forms in which they are shown."""
+"""Figures computed from the samples, and the forms in which they are shown."""

@@ -1,4 +1,4 @@
-"""``--plot``: the ratios to the base as bars, and the cost of one among many as lines."""
+"""``--plot``: bars for the ratios to the base, and lines for the scaling workloads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BASELINE_COLOUR = "#888888"
 
 
 def compared(cases: Sequence[CaseSummary], base: str) -> tuple[list[str], list[CaseSummary]]:
-    """The loops that have a ratio to the base, and the cases in which one has."""
+    """The loops that have a ratio to the base, and the cases that contain such a ratio."""
     loops: dict[str, None] = {}
     found = []
     for case in cases:
@@ -34,17 +34,17 @@ def compared(cases: Sequence[CaseSummary], base: str) -> tuple[list[str], list[C
 
 @dataclass
 class Panel:
-    """One scaling workload: for each loop, how many there are and what one of them costs."""
+    """One scaling workload: for each loop, pairs of a number and the cost of one unit."""
 
     workload: str
     text: str
-    counted: str                                # what there are many of
-    unit: str                                   # what one of is measured
+    counted: str                                # "timers" or "connections"
+    unit: str                                   # the unit of the cost
     points: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
 def panels(cases: Sequence[CaseSummary]) -> list[Panel]:
-    """CPU seconds for each; where that is not known, the seconds that passed."""
+    """A panel for each scaling workload. The cost is CPU time, or elapsed time if unknown."""
     found: dict[str, Panel] = {}
     for case in cases:
         if case.family != SCALING:
@@ -62,14 +62,14 @@ def panels(cases: Sequence[CaseSummary]) -> list[Panel]:
 
 
 def headline(cases: Sequence[CaseSummary]) -> list[CaseSummary]:
-    """One case of each workload: that of --quick; the whole of a run is too much for a chart."""
-    def stands_for_all(case: CaseSummary) -> bool:
+    """One case of each workload, as --quick measures it: a chart cannot show a whole run."""
+    def is_headline(case: CaseSummary) -> bool:
         workload = BY_NAME.get(case.workload)
         if workload is None or workload.quick is None or case.workload == "idle":
             return True
         return (case.size, case.connections) == workload.quick
 
-    return [case for case in cases if stands_for_all(case)]
+    return [case for case in cases if is_headline(case)]
 
 
 def write(
@@ -79,8 +79,10 @@ def write(
     where: dict[str, Any],
     suffixes: Sequence[str],
 ) -> list[Path]:
-    """*path* with each of the suffixes, whichever it has, and if anything was scaled also
-    *path*-scaling. Returns what was written."""
+    """Write the charts as *path* and *path*-scaling, with each of the suffixes.
+
+    Returns the files. Without results for a chart, it is not written.
+    """
     written = []
     with _savable():
         if compared(cases, base)[1]:
@@ -95,7 +97,7 @@ def write(
 def _savable() -> Iterator[None]:
     import matplotlib
 
-    # Text stays text, and the same figures make the same file.
+    # Text is not drawn as paths, and equal figures make equal files.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mioloop"}):
         yield
 
@@ -117,7 +119,7 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _place(where: dict[str, Any]) -> str:
+def _machine(where: dict[str, Any]) -> str:
     return f"{where['python']}, {where['system']}, {where['processor']}"
 
 
@@ -139,7 +141,7 @@ def _bars(all_cases: Sequence[CaseSummary], base: str, where: dict[str, Any]) ->
         medians = [ratio.median for ratio in ratios]
         axes.barh(
             [at for at, _ in bars],
-            [median - 1 for median in medians],     # from the base, to either side
+            [median - 1 for median in medians],     # bars begin at the base, 1
             left=1,
             height=bar * 0.9,
             color=COLOURS[index % len(COLOURS)],
@@ -156,8 +158,8 @@ def _bars(all_cases: Sequence[CaseSummary], base: str, where: dict[str, Any]) ->
     axes.set_yticks([row + 0.4 - bar / 2 for row in range(len(cases))])
     axes.set_yticklabels([case.name for case in cases], fontsize=8)
     axes.set_ylim(len(cases) - 0.2 + bar / 2, -bar)
-    axes.set_xlabel(f"against {base}; longer to the right is better, the line is its 95 % interval")
-    axes.set_title(_place(where), fontsize=8, color="#555555")
+    axes.set_xlabel(f"ratio to {base}; right of 1 is better; lines are 95 % intervals")
+    axes.set_title(_machine(where), fontsize=8, color="#555555")
     axes.grid(axis="x", color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
     if loops:
@@ -189,10 +191,10 @@ def _lines(found: Sequence[Panel], where: dict[str, Any]) -> Figure:
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
         axes.set_title(f"{panel.workload}: {panel.text}", fontsize=8)
         axes.set_xlabel(panel.counted)
-        axes.set_ylabel(f"CPU for one {panel.unit}")
+        axes.set_ylabel(f"CPU per {panel.unit}")
         axes.grid(color="#dddddd", linewidth=0.5, which="both")
         axes.set_axisbelow(True)
         axes.legend(frameon=False, fontsize=8)
-    figure.suptitle(_place(where), fontsize=8, color="#555555", y=1.0)
+    figure.suptitle(_machine(where), fontsize=8, color="#555555", y=1.0)
     figure.tight_layout()
     return figure

@@ -1,4 +1,4 @@
-"""How figures are written: the texts that the terminal, Markdown and the page have in common."""
+"""Figures as text: the parts that the terminal, Markdown and the HTML page share."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def row(line: Line, base: str, syscalls: bool) -> list[str]:
 
 
 def verdict(line: Line) -> str:
-    """The CPU speaks where the rate, which depends on what else the machine does, cannot."""
+    """The verdict by rate; if that is undecided, by CPU, which depends less on the machine."""
     if line.verdict == "undecided" and line.cpu_verdict in ("less", "more"):
         return f"{line.cpu_verdict} CPU"
     return line.verdict
@@ -76,7 +76,7 @@ def title(case: CaseSummary) -> str:
 
 
 def remarks(cases: Sequence[CaseSummary]) -> list[str]:
-    """Failures, then notes, each with the cases they are of."""
+    """Failures, then notes, each with its cases."""
     found: dict[str, list[str]] = {}
     failures = []
     for case in cases:
@@ -106,7 +106,7 @@ def standing_text(standing: Standing, base: str) -> str:
     if standing.less_cpu or standing.more_cpu:
         text += f"; less CPU in {standing.less_cpu}, more in {standing.more_cpu}"
     if standing.mean_ratio is not None:
-        text += f"; {standing.mean_ratio:.2f}x on the whole"
+        text += f"; {standing.mean_ratio:.2f}x on average"
     if standing.mean_cpu_ratio is not None:
         text += f", {standing.mean_cpu_ratio:.2f}x by CPU"
     return text
@@ -114,12 +114,12 @@ def standing_text(standing: Standing, base: str) -> str:
 
 @dataclass
 class Outcome:
-    """A goal beside what was measured."""
+    """A goal and its measured result."""
 
     text: str
     wanted: str
     measured: str
-    verdict: str        # reached, missed, failed or NOT_MEASURED
+    verdict: str        # reached, missed, failed or "not measured"
     best: str
 
 
@@ -128,7 +128,7 @@ def goal_rows(goals: Sequence[Outcome]) -> list[list[str]]:
 
 
 LEGEND = (
-    "A ratio above 1 is better than the base: its median over the rounds, pair by pair, and the"
-    " interval that holds it at 95 % (of fewer than 6 rounds: all of them). Latencies are of a"
-    " client that sends the next request when the last is answered."
+    "A ratio above 1 is better than the base. It is the median over the rounds, pair by pair, with"
+    " its 95 % interval (with fewer than 6 rounds: the whole range). Latencies are seen by a client"
+    " that sends the next request when the last one is answered."
 )

@@ -1,4 +1,4 @@
-"""``--html``: one page that needs nothing else, neither files nor a network nor scripts."""
+"""``--html``: a self-contained page, without other files, network access or scripts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _is_compared(line: dict[str, Any]) -> bool:
 
 
 def _chart(cases: list[dict[str, Any]], base: str) -> str:
-    """Bars from the base to either side, on a logarithmic scale."""
+    """Bars that begin at the base, on a logarithmic scale."""
     rows = [
         (case["name"], [each for each in case["lines"] if _is_compared(each)])
         for case in cases
@@ -65,7 +65,7 @@ def _chart(cases: list[dict[str, Any]], base: str) -> str:
         for end in ("low", "high")
         if line["ratio"][end] > 0
     ]
-    reach = max(1.0, min(max(ends, default=1.0), 5.0))      # in doublings, to either side
+    reach = max(1.0, min(max(ends, default=1.0), 5.0))      # half the width, in doublings
     middle, unit = (LEFT + WIDTH) / 2, (WIDTH - LEFT) / 2 / reach
 
     def x(ratio: float) -> float:
@@ -108,11 +108,11 @@ def _chart(cases: list[dict[str, Any]], base: str) -> str:
     )
 
 
-SIDE, MARGIN, LINE = 290, 46, 14        # of a scaling chart, in pixels
+SIDE, MARGIN, LINE = 290, 46, 14        # a scaling chart, in pixels
 
 
 def _scaling(cases: list[dict[str, Any]]) -> str:
-    """For each scaling workload, what one costs among how many; both axes are logarithmic."""
+    """A chart for each scaling workload: the cost of one unit over their number, log-log."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for case in cases:
         if case["family"] == SCALING:
@@ -243,7 +243,7 @@ def _environment(where: dict[str, Any]) -> str:
 
 
 def render(everything: dict[str, Any]) -> str:
-    """The page, from what --json writes."""
+    """Return the page for the data that --json writes."""
     cases, base = everything["cases"], everything["options"]["base"]
     syscalls = any(line["syscalls"] is not None for case in cases for line in case["lines"])
     headings = ["", "per second", "p50", "p99", "p99.9", "CPU each (user + system)"]

@@ -1,4 +1,4 @@
-"""``--report`` and ``--goals``: a run as Markdown, to be read beside the code."""
+"""``--report`` and ``--goals``: writes the results of a run as Markdown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fill_goals(path: Path, everything: dict[str, Any]) -> None:
 def write_report(
     directory: Path, everything: dict[str, Any], cases: Sequence[CaseSummary], base: str
 ) -> None:
-    """README.md, the charts that it shows, the page and the figures, in a directory."""
+    """Write README.md, its charts, the HTML page and the figures to a directory."""
     directory.mkdir(exist_ok=True)
     for old in directory.glob("chart*.svg"):
         old.unlink()
@@ -67,7 +67,7 @@ def write_report(
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
-    """The first *left* columns are text, the others figures."""
+    """A Markdown table. The first *left* columns are aligned to the left."""
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -126,9 +126,9 @@ def _readme(
     lines = [
         "# Benchmarks",
         "",
-        "What `make bench` measured last, losses included; written by it, not by hand."
-        " [figures.json](figures.json) has every sample, [index.html](index.html) is the same as"
-        " one page. How it is measured, and why it is as it is: [performance](../performance.md).",
+        "The results of the last `make bench`, losses included. This file is written by it."
+        " [figures.json](figures.json) has every sample, and [index.html](index.html) shows the"
+        " results as one page. [performance](../performance.md) explains how they are measured.",
         "",
         "```",
         shlex.join(where["command"]),
@@ -141,16 +141,16 @@ def _readme(
     lines += ["", figures.LEGEND, ""]
     if everything["goals"]:
         lines += ["## Goals", "", *_goals(everything), ""]
-    lines += ["## On the whole", ""]
+    lines += ["## Summary", ""]
     standings = summary.standings(cases, base)
     lines += [f"- {figures.standing_text(each, base)}" for each in standings] + [""]
     lines += [f"![ratios to {base}]({name})" for name in charts if "scaling" not in name]
     lines += ["", "## Workloads", "", *_cases(plain, base, syscalls)]
     if spin:
-        lines += ["## Latency, and what `spin` does to it", "", *_cases(spin, base, syscalls)]
+        lines += ["## Latency, with and without `spin`", "", *_cases(spin, base, syscalls)]
     if scaling:
         lines += ["## Scaling", ""]
-        lines += [f"![cost of one among many]({name})" for name in charts if "scaling" in name]
+        lines += [f"![cost per unit]({name})" for name in charts if "scaling" in name]
         lines += ["", *_cases(scaling, base, syscalls)]
     lines += ["## Notes", "", *(f"- {text}" for text in figures.remarks(cases)), ""]
     return lines

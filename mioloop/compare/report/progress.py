@@ -1,4 +1,4 @@
-"""What is being measured, and how long it will still take."""
+"""A progress bar with the estimated remaining time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from mioloop.compare.measure.workloads import Case
 
 
 class Progress:
-    """A bar on standard error, drawn between the samples and never during one: the terminal
-    would take time from what is measured. Without rich, or a terminal, nothing is drawn."""
+    """A bar on standard error.
+
+    It is drawn between samples only, because drawing takes processor time. Without rich or
+    without a terminal, nothing is drawn.
+    """
 
     def __init__(self, console: Any, cases: Iterable[tuple[Case, int]], options: Options) -> None:
-        """*cases*: each with how many samplers it has."""
+        """*cases*: pairs of a case and its number of samplers."""
         self._bar: Any = None
         self._task: Any = None
         self._total_s = sum(
@@ -43,7 +46,7 @@ class Progress:
         return self
 
     def step(self, text: str, seconds: float) -> None:
-        """Begins what is expected to take *seconds* seconds."""
+        """Begin a step that is expected to take *seconds* seconds."""
         if self._bar is not None:
             self._bar.update(self._task, advance=seconds, description=text, refresh=True)
 

@@ -1,4 +1,4 @@
-"""From samples to figures: medians, ratios to the base pair by pair, and what to make of them."""
+"""Computes figures from samples: medians, ratios to the base pair by pair, and verdicts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mioloop.compare.report.statistics import Spread, ratios, spread
 
 LATENCIES = ("p50_s", "p99_s", "p999_s", "max_s")
 OUTCOMES = ("faster", "even", "slower", "undecided", "failed")
-BUSY = 0.95             # of a processor: whoever uses that much has no more to give
-ENOUGH_ROUNDS = 6       # for the interval of a ratio to be one of 95 %
-DIVISIBLE_S = 0.2       # of processor time: the least that ticks of 10 ms divide by mode
-DISTURBED = 0.05        # of the time of a round in which others had the processor
+BUSY = 0.95             # of a processor: a process that uses this much is at its limit
+ENOUGH_ROUNDS = 6       # least number with which the interval of a ratio reaches 95 %
+DIVISIBLE_S = 0.2       # least processor time that ticks of 10 ms can divide by mode
+DISTURBED = 0.05        # share of a round in which another process had the processor
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something to know about a figure; *amount* is what differs from one to the next."""
+    """A remark about a figure. Notes with equal text are shown together with their amounts."""
 
     text: str
     amount: str = ""
@@ -38,15 +38,15 @@ class Line:
     rounds: int = 0
     rate: float | None = None
     latencies_s: dict[str, float] = field(default_factory=dict)
-    cpu_s: float | None = None              # for each request; user and system add up to it
+    cpu_s: float | None = None              # per request; the sum of user_s and system_s
     user_s: float | None = None
     system_s: float | None = None
-    bytes: float | None = None              # for each connection
-    syscalls: float | None = None           # for each request
-    ratio: Spread | None = None             # of what the workload is judged by
+    bytes: float | None = None              # per connection
+    syscalls: float | None = None           # per request
+    ratio: Spread | None = None             # of the field that the workload is judged by
     cpu_ratio: Spread | None = None
-    over_baseline: Spread | None = None        # CPU for each, by that of the C baseline
-    early: float | None = None              # of timers, the share
+    over_baseline: Spread | None = None     # ratio of the CPU per request to the C baseline
+    early: float | None = None              # share of timers that fired early
     verdict: str = ""           # faster, slower, even, undecided, base, baseline, failed, skipped
     cpu_verdict: str = ""                   # less, more, even, undecided
     failed: str = ""
@@ -78,7 +78,7 @@ def _median(samples: Sequence[Sample], name: str) -> float | None:
 
 
 def _user_share(samples: Sequence[Sample]) -> float | None:
-    """Of all rounds together; None if that is too little time to be divided by ticks."""
+    """Share of user time in all rounds; None if ticks are too coarse for so little time."""
     split = [
         (sample["user_s"] * sample["requests"], sample["system_s"] * sample["requests"])
         for sample in samples
@@ -88,21 +88,23 @@ def _user_share(samples: Sequence[Sample]) -> float | None:
     return user_s / both_s if both_s >= DIVISIBLE_S else None
 
 
-def _ratio(ours: Result, base: Result, name: str) -> Spread | None:
-    """Round by round; what is better when it is less is turned round."""
-    a, b = _values(ours.samples, name), _values(base.samples, name)
+def _ratio(result: Result, base: Result, name: str) -> Spread | None:
+    """The ratio to the base, round by round. A figure that is better if smaller is inverted."""
+    a, b = _values(result.samples, name), _values(base.samples, name)
     found = ratios(a, b) if name == "rate" else ratios(b, a)
     return spread(found) if found else None
 
 
 def _find(results: Sequence[Result], loop: str) -> Result | None:
-    """The result of a loop that has one."""
+    """The result of a loop; None if the loop failed or did not run."""
     return next((each for each in results if each.loop == loop and not each.failed), None)
 
 
 def summarize(found: CaseResult, base: str, max_spread: float) -> CaseSummary:
-    """The figures of a case. *max_spread* is how wide the interval of a ratio may be, as
-    a share of it, before it is said to be too wide."""
+    """The figures of a case.
+
+    An interval of a ratio that is wider than *max_spread*, as a share of the ratio, gets a note.
+    """
     workload = found.case.workload
     base_result, baseline = _find(found.results, base), _find(found.results, BASELINE)
     lines = []
@@ -148,7 +150,7 @@ def summarize(found: CaseResult, base: str, max_spread: float) -> CaseSummary:
 
 
 def _verdict(ratio: Spread | None, rounds: int, max_spread: float, better: str, worse: str) -> str:
-    """An interval on one side of 1 decides, however wide; one around 1 says "even" if narrow."""
+    """An interval of any width on one side of 1 decides. One that contains 1 is even if narrow."""
     if ratio is None:
         return ""
     if rounds < ENOUGH_ROUNDS:
@@ -167,20 +169,20 @@ def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Not
             notes.append(Note(f"fewer than {ENOUGH_ROUNDS} rounds decide nothing"))
         if line.ratio.width > max_spread:
             text = (
-                f"the spread is wider than {max_spread:.0%}: how large the difference is, is not"
+                f"the spread is wider than {max_spread:.0%}, so the size of the difference is not"
                 " known; measure longer, or on a quieter machine"
             )
             notes.append(Note(text, f"{line.ratio.width:.0%}"))
-    client, ours = _median(samples, "client_busy"), _median(samples, "busy")
-    if client is not None and client > BUSY and (ours is None or ours < BUSY):
-        notes.append(Note("the load generator limits the rate: go by the CPU for each"))
+    client, server = _median(samples, "client_busy"), _median(samples, "busy")
+    if client is not None and client > BUSY and (server is None or server < BUSY):
+        notes.append(Note("the load generator limits the rate: compare the CPU instead"))
     disturbed = sum(
         max(sample.get(name) or 0 for name in ("waited", "client_waited", "stolen")) > DISTURBED
         for sample in samples
     )
     if disturbed:
         amount = f"{disturbed} of {len(samples)} rounds"
-        notes.append(Note("others had the processor for a part of the time", amount))
+        notes.append(Note("the processor was used by another process or the host", amount))
     if line.early:
         notes.append(Note("timers fired early", f"{line.early:.0%}"))
     return notes
@@ -188,7 +190,7 @@ def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Not
 
 @dataclass
 class Standing:
-    """One loop over all cases."""
+    """The results of one loop in all cases."""
 
     loop: str
     faster: int = 0
@@ -198,13 +200,15 @@ class Standing:
     failed: int = 0
     less_cpu: int = 0
     more_cpu: int = 0
-    mean_ratio: float | None = None         # geometric, of what is judged
+    mean_ratio: float | None = None         # geometric mean
     mean_cpu_ratio: float | None = None
 
 
 def standings(cases: Iterable[CaseSummary], base: str) -> list[Standing]:
-    """How often each loop is better than the base, and by how much on the whole. What is about
-    scaling or latency is left out: it asks something else."""
+    """How often each loop is better than the base, and by how much on average.
+
+    Cases of a family (scaling, latency) are left out, because they answer other questions.
+    """
     found: dict[str, Standing] = {}
     rates: dict[str, list[float]] = {}
     cpus: dict[str, list[float]] = {}
@@ -231,7 +235,7 @@ def _geometric_mean(values: Sequence[float]) -> float | None:
 
 
 def _rounded(value: Any) -> Any:
-    """Six digits: more are not known, and not worth their bytes."""
+    """Round to six digits. The measurements are not more precise than that."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
@@ -247,7 +251,7 @@ def as_json(
     warnings: Sequence[str],
     goals: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """All of it: figures, and the samples they were made from."""
+    """The whole run: the figures, and the samples from which they were computed."""
     made = []
     for found, summary in cases:
         case = _rounded(asdict(summary))
@@ -267,7 +271,7 @@ def as_json(
 
 
 def dump(everything: dict[str, Any]) -> str:
-    """As text: a line for each loop of a case, with its samples, so that a diff says something."""
+    """JSON text with one line for each loop of a case, so that a diff is readable."""
     cases = []
     for case in everything["cases"]:
         head = json.dumps({name: value for name, value in case.items() if name != "lines"})

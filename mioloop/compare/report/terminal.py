@@ -1,4 +1,4 @@
-"""The table on the terminal: with rich if it is installed, else in plain text."""
+"""The table on the terminal: by rich if it is installed, else as plain text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def show(
     base: str,
     goals: Sequence[Outcome] = (),
 ) -> None:
-    """Print it all. `console` is of rich, or None."""
+    """Print all results. `console` is a Console of rich, or None for plain text."""
     syscalls = any(line.syscalls is not None for case in cases for line in case.lines)
     tail = [standing_text(each, base) for each in standing]
     tail += [f"note: {text}" for text in remarks(cases)]

@@ -1,4 +1,4 @@
-"""The load generator: what it counts, and that nothing wrong goes unnoticed."""
+"""The load generator: its counts are right, and it notices every wrong answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ client.serve_baseline(lambda port: print(port, flush=True), **options)
 
 @contextlib.contextmanager
 def baseline(**options: object) -> Iterator[int]:
-    """A baseline server in a process of its own, as a comparison has it."""
+    """A C server in another process, as in a comparison."""
     import json
 
     with subprocess.Popen(
@@ -48,7 +48,7 @@ def test_answers_of_every_size_come_back_whole(
     kind: str, size: int, connections: int, tmp_path: Path
 ) -> None:
     if kind == "head" and size > 1024:
-        pytest.skip("the baseline puts a head before each read: of what fits in one")
+        pytest.skip("the C server sends a head for each read, and so several for a large request")
     shared: dict = {
         "transport": "unix" if kind == "unix" else "tcp",
         "protocol": "echo",
@@ -71,7 +71,7 @@ def test_answers_of_every_size_come_back_whole(
         assert 0 < found["p50_s"] <= found["p99_s"] <= found["p999_s"] <= found["max_s"]
         assert found["max_s"] <= found["elapsed_s"]
         again = load.run(0)
-        assert again["requests"] == connections     # each sends one, whatever the time is
+        assert again["requests"] == connections     # each sends at least one request
         assert load.message == ""
 
 
@@ -92,18 +92,18 @@ def test_http_answers_are_read_to_their_end() -> None:
 
 
 def test_active_connections_take_turns() -> None:
-    """Of 5 connections 2 at a time have a request under way, and each as often as the others."""
+    """Of 5 connections 2 at a time have a request in flight, and all 5 send equally often."""
     seen: list[int] = []
     at_a_time: list[int] = []
 
-    def answer_what_is_there(listener: socket.socket) -> None:
+    def answer_in_pairs(listener: socket.socket) -> None:
         conns = [listener.accept()[0] for _ in range(5)]
         waiting: list[tuple[socket.socket, bytes]] = []
         with selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
             for index, conn in enumerate(conns):
                 selector.register(conn, selectors.EVENT_READ, index)
             while selector.get_map():
-                # Two, unless no other comes: at the end one may be alone.
+                # Wait for two requests. The last one of a run may stay alone.
                 ready = selector.select(0.1 if waiting else None)
                 for key, _ in ready:
                     data = key.fileobj.recv(16)
@@ -121,7 +121,7 @@ def test_active_connections_take_turns() -> None:
             conn.close()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=answer_what_is_there, args=(listener,))
+        thread = threading.Thread(target=answer_in_pairs, args=(listener,))
         thread.start()
         with client.open_load(
             transport="tcp", protocol="echo", address="127.0.0.1",
@@ -143,7 +143,7 @@ def test_interval_keeps_requests_of_a_connection_apart() -> None:
     ) as load:
         found = load.run(0.12)
 
-    # At 0, 50 and 100 ms; less often only if the machine stands still.
+    # At 0, 50 and 100 ms. Fewer requests are possible if the machine is very slow.
     assert 2 <= found["requests"] <= 2 * 3
 
 
@@ -164,12 +164,12 @@ def test_certificate_is_private_and_never_overwrites(tmp_path: Path) -> None:
         client.make_certificate(str(path))
 
 
-# -- servers that do it wrong ---------------------------------------------------------------
+# -- servers with a fault --------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that accepts one connection and does *answer* with it."""
+    """A server that accepts one connection and calls *answer* with it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -222,7 +222,7 @@ def test_echo_of_an_older_request_fails() -> None:
     assert "request 2: wrong bytes" in failure(repeat)
 
 
-def test_more_than_was_asked_for_fails() -> None:
+def test_bytes_behind_the_answer_fail() -> None:
     def too_much(conn: socket.socket) -> None:
         conn.sendall(read_all(conn) + b"x")
         conn.recv(1)

@@ -1,4 +1,4 @@
-"""The user's own program on each loop: ``--app`` and ``-- COMMAND``."""
+"""The user's program on each loop: ``--app`` and ``-- COMMAND``."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_app_is_measured_on_each_loop(program: Compare, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("number", "what can be measured is an aiohttp.web.Application"), ("no", "has no attribute")],
+    [("number", "is 3, and not an aiohttp.web.Application"), ("no", "has no attribute")],
 )
-def test_app_that_is_none_fails(program: Compare, name: str, message: str) -> None:
+def test_object_that_is_no_app_fails(program: Compare, name: str, message: str) -> None:
     assert message in failure_of(program, "--app", f"program:{name}")
 
 
@@ -110,10 +110,10 @@ def test_wrong_answer_of_a_command_fails(program: Compare) -> None:
 def test_command_that_makes_its_own_loop_fails(program: Compare) -> None:
     failed = failure_of(program, "--path", "/hello", *COMMAND, "--own-loop")
 
-    assert "it makes its loop by itself" in failed
+    assert "it makes its loop without the policy" in failed
 
 
-def test_command_that_ends_fails_with_what_it_said(program: Compare) -> None:
+def test_command_that_ends_fails_with_its_error_message(program: Compare) -> None:
     failed = failure_of(program, "--", sys.executable, "-c", "raise SystemExit('{port}: no more')")
 
     assert failed.endswith(": no more")

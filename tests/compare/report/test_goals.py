@@ -1,4 +1,4 @@
-"""Goals: when one is reached, and what is said of it."""
+"""Goals: the file, the verdicts, and their texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDS = 7
 def case_of(
     workload: str, size: int, connections: int, **of_loop: dict[str, float]
 ) -> CaseSummary:
-    """The same sample in every round of a loop; `baseline` is the baseline's."""
+    """A case with equal samples in every round; `baseline` stands for the C baseline."""
     results = [
         Result(BASELINE if loop == "baseline" else loop, [{"requests": 1, **sample}] * ROUNDS)
         for loop, sample in of_loop.items()
@@ -173,7 +173,7 @@ def test_timers_are_never_early_and_hardly_late(late_s: float, early: float, ver
     assert found.verdict == verdict
 
 
-def test_failure_is_no_figure() -> None:
+def test_failed_case_has_its_failure_as_result() -> None:
     base = Result("uvloop", [{"requests": 1, "rate": 1.0}] * 7)
     failed = Result("mioloop", failed="1 of 9 requests failed")
     case = summarize(CaseResult(Case(BY_NAME["sleep-0"]), [base, failed]), "uvloop", 0.1)

@@ -1,5 +1,8 @@
-"""Found by every Python that ``mioloop compare -- COMMAND`` starts: chooses its loops, and notes
-which loops run. Does nothing without MIOLOOP_COMPARE_LOOP."""
+"""Imported by every Python that ``mioloop compare -- COMMAND`` starts.
+
+Sets the event loop policy, and writes the classes of the running loops to a file. Does nothing
+if MIOLOOP_COMPARE_LOOP is not set.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ import sys
 
 
 def _step_aside() -> None:
-    """Run the sitecustomize that we stand before, if there is one."""
+    """Import the sitecustomize that this file hides, if there is one."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
-    ours = sys.modules.pop("sitecustomize", None)
+    this_module = sys.modules.pop("sitecustomize", None)
     try:
         importlib.import_module("sitecustomize")
     except ImportError:
-        if ours is not None:
-            sys.modules["sitecustomize"] = ours
+        if this_module is not None:
+            sys.modules["sitecustomize"] = this_module
 
 
 def _install(name: str, seen: str) -> None:
@@ -45,7 +48,7 @@ def _install(name: str, seen: str) -> None:
         if loop is not None:
             with open(seen, "a") as file:
                 print(f"{type(loop).__module__}.{type(loop).__qualname__}", file=file)
-            # Once is enough for a process; loops that took a reference to this keep it.
+            # One note per process is enough. A loop that has imported this function keeps it.
             events._set_running_loop = asyncio._set_running_loop = set_running_loop
         set_running_loop(loop)
 

@@ -1,4 +1,4 @@
-"""``python -m mioloop compare``: every mistake is answered with what would be right."""
+"""The command line of compare: choices, and the answer to each mistake."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from mioloop.compare import cli
-from mioloop.compare.measure import cpu, worker
-from mioloop.compare.measure.loops import Loop
+from mioloop.compare.measure import cpu
 from mioloop.compare.measure.workloads import BY_NAME
 
 pytest.importorskip("matplotlib")
@@ -58,12 +57,12 @@ GOALS = str(Path(__file__).parents[2] / "docs" / "performance.md")
         (["--port", "80"], "--port is for a command"),
         (["--port", "70000"], "'70000' is not a port: 1 to 65535"),
         (["--path", "/x"], "--path is for a program of your own"),
-        (["--", "sh", "server"], "the command names no {port}"),
+        (["--", "sh", "server"], "the command contains no {port}"),
         (["--", "no-such-command", "{port}"], "there is no command 'no-such-command'"),
         (["--path", "x", "--app", "a:b"], "--path 'x' does not begin with /"),
     ],
 )
-def test_mistake_is_answered_with_what_would_be_right(
+def test_mistake_is_answered_with_the_right_form(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -79,7 +78,7 @@ def chosen(*arguments: str) -> tuple[list[str], str]:
     return [case.workload.name for case in cases], "; ".join(warnings)
 
 
-def test_all_workloads_are_those_of_no_family_and_of_the_families_asked_for() -> None:
+def test_default_is_every_workload_without_a_family_or_of_a_requested_one() -> None:
     plain = {name for name, workload in BY_NAME.items() if not workload.family}
 
     assert set(chosen()[0]) == plain
@@ -87,7 +86,7 @@ def test_all_workloads_are_those_of_no_family_and_of_the_families_asked_for() ->
     assert chosen("--timers", "1,2", "scale-timers")[0] == ["scale-timers"] * 2
 
 
-def test_what_only_linux_can_measure_is_left_out_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workload_that_needs_linux_is_left_out_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "LINUX", False)
     names, warnings = chosen("idle", "sleep-0")
 
@@ -95,7 +94,7 @@ def test_what_only_linux_can_measure_is_left_out_elsewhere(monkeypatch: pytest.M
     assert "idle is left out: it can be measured on Linux only" in warnings
 
 
-def test_more_connections_than_a_process_may_have_are_left_out(
+def test_case_with_more_connections_than_open_files_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cli.resource, "getrlimit", lambda which: (1024, 1024))
@@ -103,48 +102,3 @@ def test_more_connections_than_a_process_may_have_are_left_out(
 
     assert names == ["echo-protocol"]
     assert "echo-protocol 1 KiB x 1,000 is left out: a process may open 1,024 files" in warnings
-
-
-def test_connections_that_do_not_fit_into_memory_are_not_made(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cpu, "available_bytes", lambda: 2**30)
-    worker._check_memory(100 * 2**20, 1000, 8_000)
-    with pytest.raises(OSError, match=r"10,000 connections would need another 0.9 GiB of memory"):
-        worker._check_memory(100 * 2**20, 1000, 10_000)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("asyncio", {"backend": "asyncio"}),
-        ("mioloop", {"backend": "mio"}),
-        ("mioloop:level", {"backend": "mio", "trigger": "level"}),
-        ("mioloop:edge:poll", {"backend": "mio", "trigger": "edge", "selector": "poll"}),
-        ("mioloop:spin=0.0001", {"backend": "mio", "spin": 0.0001}),
-        ("mioloop:io_uring=off", {"backend": "mio", "io_uring": False}),
-        ("mioloop.factory:new_event_loop", {}),
-        ("package.module:make.loop", {}),
-    ],
-)
-def test_loop_names(name: str, options: dict[str, object]) -> None:
-    assert Loop(name).options == options
-
-
-def test_options_of_a_loop_reach_a_program_by_its_environment() -> None:
-    assert Loop("mioloop:level:spin=0.0001:io_uring=off").environment == {
-        "MIOLOOP_BACKEND": "mio",
-        "MIOLOOP_TRIGGER": "level",
-        "MIOLOOP_SPIN": "0.0001",
-        "MIOLOOP_IO_URING": "False",
-        "MIOLOOP_COMPARE_LOOP": "mioloop:level:spin=0.0001:io_uring=off",
-    }
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["", "uv", "mioloop:fast", "mioloop:edge:select", "mioloop:io_uring=maybe", "a:", "a:b c"],
-)
-def test_unknown_loop_is_refused_with_the_ones_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match=r"(?s)there is no loop .*the loops are asyncio, uvloop"):
-        Loop(name)
