@@ -115,8 +115,9 @@ test-all: test-core   ## the Python tests on every CPython found: PYTHONS=, pyth
 
 # -- the house ----------------------------------------------------------------------------
 
-lint: build $(VENV)/.extra-test $(VENV)/.extra-lint   ## ruff on everything, mypy on the package and the examples
-	@failed=0; $(VENV)/bin/ruff check . || failed=1; $(VENV)/bin/mypy || failed=1; exit $$failed
+lint: build $(VENV)/.extra-test $(VENV)/.extra-lint   ## ruff and the prose on everything, mypy on the package and the examples
+	@failed=0; $(VENV)/bin/ruff check . || failed=1; $(VENV)/bin/mypy || failed=1; \
+	$(PY) tests/tools/prose.py || failed=1; exit $$failed
 
 clean:        ## remove everything that was built, the virtual environments too
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
