@@ -67,6 +67,9 @@ HAS_IPV6 = _object("asyncio.base_events", "_HAS_IPv6", "loop/test_sock.py")
 check_ssl_socket = _object("asyncio.base_events", "_check_ssl_socket", "loop/test_sock.py")
 format_handle = _object("asyncio.base_events", "_format_handle", "loop/test_debug.py")
 set_nodelay = _object("asyncio.base_events", "_set_nodelay", "transports/test_tcp_server.py")
+SendfileFallbackProtocol = _object(
+    "asyncio.base_events", "_SendfileFallbackProtocol", "transports/test_sendfile.py"
+)
 SendfileMode = _object("asyncio.constants", "_SendfileMode", "transports/test_sendfile.py")
 is_coroutine = _object(                     # later versions: inspect.markcoroutinefunction()
     "asyncio.coroutines", "_is_coroutine", "loop/test_sock_waiting.py", until=(3, 11)
@@ -128,8 +131,9 @@ _rows("hook", _LOOP, "loop/test_nesting.py", "_run_once")
 _rows("hook", _LOOP, CPYTHON, "_add_callback", "_process_events", "_timer_handle_cancelled")
 _rows("hook", _LOOP, "loop/test_scheduling.py", "_call_soon")
 _rows("hook", _LOOP, "transports/test_tcp_server.py", "_stop_serving")
-_rows("hook", _LOOP, "transports/test_sendfile.py", "_sendfile_native")
-_rows("hook", _LOOP, "loop/test_sock.py", "_sock_sendfile_native")
+_rows("hook", _LOOP, "transports/test_sendfile.py", "_sendfile_fallback", "_sendfile_native")
+_rows("hook", _LOOP, "loop/test_sock.py", "_sock_sendfile_fallback", "_sock_sendfile_native")
+_rows("hook that hands on", _LOOP, "transports/test_tcp_client.py", "_create_connection_transport")
 
 # -- members of the loop -----------------------------------------------------------------------
 
@@ -190,6 +194,8 @@ _rows("member", "asyncio.base_subprocess:BaseSubprocessTransport", "transports/t
 _rows("member", "asyncio.unix_events:_UnixSubprocessTransport", "transports/test_subprocess.py",
       "_start")
 _rows("member", "subprocess:Popen", "transports/test_children.py", "_waitpid_lock")
+_rows("member", "subprocess", "transports/test_children.py", "_fork_exec", since=(3, 11))
+_rows("member", "subprocess", "transports/test_children.py", "_posixsubprocess", until=(3, 10))
 _rows("member", "asyncio.unix_events:_UnixDefaultEventLoopPolicy", "loop/test_policy.py",
       "_loop_factory", until=(3, 15))
 _rows("member", "asyncio.unix_events:_UnixDefaultEventLoopPolicy", "transports/test_children.py",

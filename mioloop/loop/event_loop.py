@@ -443,12 +443,20 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         return await super().create_datagram_endpoint(protocol_factory, *args, **kwargs)
 
     def _make_datagram_transport(
-        self, sock: socket.socket, protocol: Any, *args: Any, **kwargs: Any
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+        **unknown: Any,
     ) -> Any:
         if type(protocol) is _FactoryFailure:
             sock.close()
             raise protocol.exc
-        return super()._make_datagram_transport(sock, protocol, *args, **kwargs)
+        return super()._make_datagram_transport(
+            sock, protocol, address, waiter, extra, **unknown
+        )
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
@@ -547,7 +555,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     async def _sendfile_fallback(
         self, transp: Any, file: Any, offset: int, count: int | None
     ) -> int:
-        flow = base_events._SendfileFallbackProtocol(transp)  # type: ignore[attr-defined]
+        flow = stdlib.SendfileFallbackProtocol(transp)
 
         async def send(data: memoryview) -> None:
             await flow.drain()  # before, so that what the transport holds counts as sent

@@ -64,7 +64,7 @@ cdef enum:
 cdef double LONGEST_SELECT_S = base_events.MAXIMUM_SELECT_TIMEOUT
 cdef object StdHandle = events.Handle
 cdef object StdTimerHandle = events.TimerHandle
-cdef object StdThreadSafeHandle = getattr(events, "_ThreadSafeHandle", events.Handle)     # 3.14
+cdef object StdThreadSafeHandle = stdlib.ThreadSafeHandle or events.Handle    # 3.14
 cdef object monotonic_clock = time.monotonic
 cdef object deque = collections.deque
 
@@ -899,7 +899,7 @@ cdef class NativeLoop(SockReactor):
         self.run_hook = replaced_run(events.Handle)
         self.timer_run_hook = replaced_run(events.TimerHandle)
         self.thread_safe_run_hook = replaced_run(
-            getattr(events, "_ThreadSafeHandle", events.Handle))
+            stdlib.ThreadSafeHandle or events.Handle)
         # To look an attribute up gives a class its version tag.
         StdTimerHandle._run, StdThreadSafeHandle._run
         self.timer_class_version = version_of(self.timer_class)

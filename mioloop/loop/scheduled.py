@@ -43,13 +43,13 @@ def _in_step(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name, _value in vars(list).items():
-    if callable(_value) and _name not in {
+for _method, _function in vars(list).items():
+    if callable(_function) and _method not in {
         "__class_getitem__",
         "__getattribute__",
         "__hash__",
         "__init__",
         "__new__",
     }:
-        setattr(Scheduled, _name, _in_step(_name))
+        setattr(Scheduled, _method, _in_step(_method))
 setattr(Scheduled, "__repr__", _in_step("__repr__"))

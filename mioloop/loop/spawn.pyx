@@ -8,6 +8,8 @@ cimport cython
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.ref cimport Py_INCREF
 
+from mioloop.reactor.sealed cimport seal
+
 import errno
 import os
 
@@ -161,3 +163,6 @@ def spawn(args, paths, bint close_fds, keep, cwd, env, streams, int report_read,
     self.child_reads = True
     self.pid = result
     return self
+
+
+seal(Spawned)

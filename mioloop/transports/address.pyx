@@ -185,4 +185,8 @@ cdef bint from_python(object address, int family, mio_address *out, socklen_t *l
     return False
 
 
+cdef Peers new_peers():
+    return Peers.__new__(Peers)
+
+
 seal(Peers)

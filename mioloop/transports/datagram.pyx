@@ -18,7 +18,7 @@ from libc.string cimport memcmp, memcpy
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
-from mioloop.transports.address cimport Peers, from_python, mio_address, to_python
+from mioloop.transports.address cimport from_python, mio_address, new_peers, to_python
 from mioloop.transports.endpoint cimport method_of
 from mioloop.transports.flow cimport WriteFlow
 from mioloop.transports.sysio cimport *
@@ -132,7 +132,7 @@ cdef class DatagramTransport(WriteFlow):
         if (length != self.sender_length or length == 0
                 or memcmp(&self.sender_address, datagram.peer, length) != 0):
             if self.peers is None and self.sender_length:
-                self.peers = Peers.__new__(Peers)
+                self.peers = new_peers()
             if self.peers is None:
                 self.sender = to_python(<mio_address *>datagram.peer, length)
             else:

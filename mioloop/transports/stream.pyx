@@ -84,10 +84,10 @@ class SharedSocket(trsock.TransportSocket):
     that are here: they change neither the order of what is sent nor what there is to receive.
     """
 
-    __slots__ = ("_socket", "_transport")
+    __slots__ = ("_shared", "_transport")
 
     def __init__(self, sock, transport):
-        self._socket = sock
+        self._shared = sock
         self._transport = weakref.ref(transport)
 
     @property
@@ -95,37 +95,37 @@ class SharedSocket(trsock.TransportSocket):
         transport = self._transport()
         if transport is not None:
             (<StreamTransport>transport).share_socket()
-        return self._socket
+        return self._shared
 
     def __repr__(self):
-        return repr(trsock.TransportSocket(self._socket))
+        return repr(trsock.TransportSocket(self._shared))
 
     @property
     def family(self):
-        return self._socket.family
+        return self._shared.family
 
     @property
     def type(self):
-        return self._socket.type
+        return self._shared.type
 
     @property
     def proto(self):
-        return self._socket.proto
+        return self._shared.proto
 
     def getpeername(self):
-        return self._socket.getpeername()
+        return self._shared.getpeername()
 
     def getsockname(self):
-        return self._socket.getsockname()
+        return self._shared.getsockname()
 
     def getsockopt(self, *args, **kwargs):
-        return self._socket.getsockopt(*args, **kwargs)
+        return self._shared.getsockopt(*args, **kwargs)
 
     def setsockopt(self, *args, **kwargs):
         transport = self._transport()
         if transport is not None:
             (<StreamTransport>transport).flush_gathered()   # it was written before
-        self._socket.setsockopt(*args, **kwargs)
+        self._shared.setsockopt(*args, **kwargs)
 
 
 cdef class StreamFilter:

@@ -25,7 +25,7 @@ PRIVATE = re.compile(r"(?<![\w.])_[a-zA-Z]\w*|(?<=\.)_[a-zA-Z]\w*")
 OTHER_SYSTEMS = ("windows", "proactor")
 
 # Names of mioloop's own that the stdlib happens to use for things of its own.
-OWN = {"_ssl", "_thread"}
+OWN = {"_posixsubprocess", "_ssl", "_thread"}
 
 
 def ident(row):
@@ -116,6 +116,7 @@ def test_hooks_take_what_the_stdlib_passes():
     """Each parameter of a hook of this Python's asyncio is one of mioloop's, by name."""
     unknown = stdlib.unknown_parameters(mioloop.EventLoop, asyncio.SelectorEventLoop)
     unknown.pop("_make_subprocess_transport")       # all of them go to the stdlib's transport
+    unknown.pop("_create_connection_transport")     # and here to the stdlib's own method
     assert unknown == {}
 
 
