@@ -6,6 +6,8 @@ cdef enum:
 
 
 cdef tuple BYTE_PROTOCOLS           # of stream sockets without records
+cdef tuple water_marks(object high, object low, Py_ssize_t default_high)
+cdef Py_ssize_t whole_bytes(object mark) except -1
 
 
 cdef class WriteFlow(Endpoint):
@@ -15,6 +17,7 @@ cdef class WriteFlow(Endpoint):
     cdef Py_ssize_t high_bytes
     cdef Py_ssize_t low_bytes
     cdef object writer_context              # of the write that waits, if no context is kept (R58)
+    cdef tuple limits                       # (low, high) as the program has set them, or None
 
     cdef int flush_now(self) except -1
     cdef int flush_in_context(self) except -1

@@ -15,8 +15,10 @@ from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
+import math
 import os
 import socket
+import sys
 
 cdef extern from "Python.h":
     object PyContext_CopyCurrent()
@@ -43,6 +45,27 @@ cdef enum:
     DEFAULT_HIGH_BYTES = 65536              # low is a quarter of high (asyncio-contract R52)
 
 BYTE_PROTOCOLS = (0, socket.IPPROTO_TCP, 262)   # 262 is MPTCP; SCTP keeps records
+
+cdef object INFINITY = math.inf
+cdef object MOST_BYTES = sys.maxsize
+
+
+cdef tuple water_marks(object high, object low, Py_ssize_t default_high):
+    """Return (low, high) with asyncio's defaults; any numbers. ValueError unless high >= low >= 0."""
+    if high is None:
+        high = default_high if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:                # false for NaN, too
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return low, high
+
+
+cdef Py_ssize_t whole_bytes(object mark) except -1:
+    """The largest number of bytes that is not above *mark*, as far as a buffer can grow."""
+    if mark == INFINITY:
+        return MOST_BYTES
+    return min(math.floor(mark), MOST_BYTES)
 
 
 cdef class WriteFlow(Endpoint):
@@ -152,19 +175,18 @@ cdef class WriteFlow(Endpoint):
 
         Raises ValueError unless high >= low >= 0.
         """
-        if high is None:
-            high = DEFAULT_HIGH_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        cdef tuple limits = water_marks(high, low, DEFAULT_HIGH_BYTES)
+        cdef Py_ssize_t low_bytes = whole_bytes(limits[0]), high_bytes = whole_bytes(limits[1])
+
         self.flush_gathered()
-        self.high_bytes = high
-        self.low_bytes = low
+        self.limits = limits
+        self.low_bytes = low_bytes
+        self.high_bytes = high_bytes
         self.pause_protocol_if_full()
 
     def get_write_buffer_limits(self):
-        return self.low_bytes, self.high_bytes
+        """The marks (low, high), as they were set."""
+        return (self.low_bytes, self.high_bytes) if self.limits is None else self.limits
 
     def get_write_buffer_size(self):
         """Bytes written that the system has not taken."""

@@ -90,11 +90,14 @@ cdef class TlsProtocol(StreamFilter):
     cdef bint writing_paused                # the application was told to pause
     cdef bint below_full                    # the transport told us to pause
     cdef Py_ssize_t high_bytes, low_bytes
+    cdef tuple write_limits, read_limits    # (low, high) as the program has set them
 
     cdef int enter(self, State state) except -1
     cdef int check(self) except -1
     cdef bint closes(self) except -1
     cdef int take_protocol(self, protocol) except -1
+    cdef int set_write_limits(self, high, low) except -1
+    cdef int set_read_limits(self, high, low) except -1
     cdef int go_on(self) except -1
     cdef int go_on_later(self) except -1
     cdef int shake_hands(self) except -1

@@ -20,11 +20,13 @@ from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
 
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
 from mioloop.transports.endpoint cimport enter_context, leave_context
+from mioloop.transports.flow cimport water_marks, whole_bytes
 from mioloop.transports.stream cimport StreamFilter, StreamTransport
 from mioloop.transports.tls_engine cimport WANT, Engine, new_engine
 from mioloop.reactor.sealed cimport seal
 
 import collections
+import sys
 import warnings
 from asyncio import constants, exceptions, protocols
 from asyncio.log import logger
@@ -55,6 +57,7 @@ cdef bint sends_after_eof = not hasattr(constants, "FLOW_CONTROL_HIGH_WATER_SSL_
 cdef object SHUTDOWN_TIMEOUT_S = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 cdef object BufferedProtocol = protocols.BufferedProtocol
+cdef Py_ssize_t MOST_BYTES = sys.maxsize
 
 
 class Protocol(protocols.Protocol):
@@ -71,14 +74,10 @@ cdef positive(name, value, default):
     return value
 
 
-cdef tuple marks(high, low, Py_ssize_t default_high):
-    if high is None:
-        high = default_high if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return high, low
+cdef Py_ssize_t reached_bytes(object mark) except -1:
+    """The least number of bytes that is at or above *mark*, as far as a buffer can grow."""
+    cdef Py_ssize_t below = whole_bytes(mark)
+    return below if below >= mark or below == MOST_BYTES else below + 1
 
 
 cdef bint may_follow(State before, State state) noexcept:
@@ -637,6 +636,22 @@ cdef class TlsProtocol(StreamFilter):
             self.told = CONNECTION_LOST
             protocol.connection_lost(exc)
 
+    cdef int set_write_limits(self, high, low) except -1:
+        cdef tuple limits = water_marks(high, low, DEFAULT_HIGH_BYTES)
+        cdef Py_ssize_t low_bytes = whole_bytes(limits[0]), high_bytes = reached_bytes(limits[1])
+        self.write_limits = limits
+        self.low_bytes = low_bytes
+        self.high_bytes = high_bytes
+        return 0
+
+    cdef int set_read_limits(self, high, low) except -1:
+        cdef tuple limits = water_marks(high, low, DEFAULT_READ_HIGH_BYTES)
+        cdef Py_ssize_t low_bytes = whole_bytes(limits[0]), high_bytes = reached_bytes(limits[1])
+        self.read_limits = limits
+        self.read_low = low_bytes
+        self.read_high = high_bytes
+        return 0
+
     # -- for TlsTransport -----------------------------------------------------------------------
 
     cdef int take_protocol(self, protocol) except -1:
@@ -756,13 +771,13 @@ cdef class TlsTransport:
         high >= low >= 0.
         """
         cdef TlsProtocol protocol = self._ssl_protocol
-        protocol.high_bytes, protocol.low_bytes = marks(high, low, DEFAULT_HIGH_BYTES)
+        protocol.set_write_limits(high, low)
         if protocol._app_protocol is not None:
             protocol.pause_if_full()
             protocol.resume_if_drained()
 
     def get_write_buffer_limits(self):
-        return self._ssl_protocol.low_bytes, self._ssl_protocol.high_bytes
+        return self._ssl_protocol.write_limits
 
     def get_write_buffer_size(self):
         """Bytes written that have not been encrypted yet."""
@@ -774,12 +789,12 @@ cdef class TlsTransport:
         Raises ValueError unless high >= low >= 0.
         """
         cdef TlsProtocol protocol = self._ssl_protocol
-        protocol.read_high, protocol.read_low = marks(high, low, DEFAULT_READ_HIGH_BYTES)
+        protocol.set_read_limits(high, low)
         if protocol.state == OPEN:
             protocol.watch_unread()
 
     def get_read_buffer_limits(self):
-        return self._ssl_protocol.read_low, self._ssl_protocol.read_high
+        return self._ssl_protocol.read_limits
 
     def get_read_buffer_size(self):
         """Bytes of ciphertext read and not yet decrypted."""
@@ -851,8 +866,8 @@ def make_tls(Reactor loop, protocol, context, waiter, bint server_side, server_h
     self.reactor = loop
     self.waiter = waiter
     self.told = NOTHING if call_connection_made else CONNECTION_MADE
-    self.read_high, self.read_low = marks(None, None, DEFAULT_READ_HIGH_BYTES)
-    self.high_bytes, self.low_bytes = marks(None, None, DEFAULT_HIGH_BYTES)
+    self.set_read_limits(None, None)
+    self.set_write_limits(None, None)
     self.take_protocol(protocol)
     transport = TlsTransport.__new__(TlsTransport)
     transport._ssl_protocol = self
