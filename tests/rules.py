@@ -120,4 +120,8 @@ RULES = {
     "R100": "What a tool replaces on a loop works, or raises when it is put in",
     "R97": "A protocol without a method that is called: an AttributeError that names both",
     "R98": "`start_tls` of a closed or lost transport returns None, and never waits for ever",
+    # -- what a write and a read may do together
+    "R94": "Messages keep their borders, and all of them are read",
+    # -- attributes
+    "R99": "Transports take attributes, and what is replaced is what is called",
 }

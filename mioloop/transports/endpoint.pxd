@@ -1,7 +1,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
-from mioloop.reactor.reactor cimport Reactor, Source
+from mioloop.reactor.reactor cimport Reactor, Source, Trigger
 
 cdef extern from *:
     """
@@ -40,6 +40,7 @@ cdef class Endpoint(Source):
 
     # the registration
     cdef uint32_t armed                 # interest that the poll has
+    cdef Trigger trigger                # how it is polled
     cdef bint blocked                   # the system is full: wait until writable
     cdef bint short_is_all              # a short read or write means: no more now
 
@@ -55,6 +56,7 @@ cdef class Endpoint(Source):
     cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1
     cdef object callback_context(self)
     cdef bint reading(self) noexcept
+    cdef Trigger choose_trigger(self) noexcept
     cdef bint idle(self) noexcept
     cdef int serve(self, uint32_t ready) except -1
     cdef int read(self, uint32_t ready) except -1

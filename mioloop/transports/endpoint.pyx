@@ -12,7 +12,7 @@ from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport (
-    AHEAD_SIZE, EDGE, LEVEL, ONESHOT, READ_SIZE, SPARES, Reactor, Source)
+    AHEAD_SIZE, EDGE, LEVEL, ONESHOT, READ_SIZE, SPARES, Reactor, Source, Trigger)
 from mioloop.reactor.sealed cimport seal
 
 import functools
@@ -43,7 +43,7 @@ cdef class Endpoint(Source):
     # -- hot path: ready -> receive -> protocol ------------------------------
 
     cdef int on_ready(self, uint32_t ready) except -1:
-        if self.reactor.trigger_mode == ONESHOT:
+        if self.trigger == ONESHOT:
             self.armed = 0              # spent
             try:
                 self.serve(ready)
@@ -78,7 +78,7 @@ cdef class Endpoint(Source):
                 PyContext_Exit(context)
             if not returned:            # KeyboardInterrupt: the loop may be run again
                 self.reactor.serve_again(self, ready)
-        if n <= 0 or self.reactor.trigger_mode != EDGE:
+        if n <= 0 or self.trigger != EDGE:
             return 0
         if (n < READ_SIZE and self.short_is_all
                 and not ready & (MIO_READ_CLOSED | MIO_HUP | MIO_ERROR | MIO_PRIORITY)):
@@ -134,6 +134,7 @@ cdef class Endpoint(Source):
         *waiter*, if not None, is a future that is set when reading has begun.
         """
         self.reactor = reactor
+        self.trigger = self.choose_trigger()
         self.set_protocol(protocol)
         if self.context is None:
             self.context = PyContext_CopyCurrent()
@@ -161,6 +162,9 @@ cdef class Endpoint(Source):
         """The context for a callback that is scheduled now; None: a copy of the current one."""
         return self.context if self.keeps_context else None
 
+    cdef Trigger choose_trigger(self) noexcept:
+        return self.reactor.trigger_mode
+
     cdef bint idle(self) noexcept:
         """Whether nothing will happen unless the user asks for it."""
         return self.paused and not self.closing
@@ -179,7 +183,7 @@ cdef class Endpoint(Source):
             self.reactor.let_go(self)   # whoever forgets it now gets a ResourceWarning
         else:
             self.reactor.hold(self)
-        if self.reactor.trigger_mode == EDGE:
+        if self.trigger == EDGE:
             want = self.armed
             if self.started:
                 want |= MIO_READABLE | MIO_PRIORITY     # urgent data cuts a read short
@@ -196,8 +200,8 @@ cdef class Endpoint(Source):
             return self.reactor.unregister(self)
         return self.reactor.register(
             self, want,
-            MIO_EDGE if self.reactor.trigger_mode == EDGE
-            else MIO_LEVEL if self.reactor.trigger_mode == LEVEL
+            MIO_EDGE if self.trigger == EDGE
+            else MIO_LEVEL if self.trigger == LEVEL
             else MIO_LEVEL | MIO_ONESHOT)
 
     cdef int block(self) except -1:

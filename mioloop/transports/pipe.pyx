@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport READ_SIZE, Reactor
+from mioloop.reactor.reactor cimport EDGE, LEVEL, READ_SIZE, Reactor, Trigger
 from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context, method_of
 from mioloop.transports.flow cimport BYTE_PROTOCOLS, MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
@@ -43,6 +43,14 @@ class WriteTransport(stdlib.FlowControlMixin, transports.WriteTransport):
 
 
 cdef class ReadPipeTransport(Endpoint):
+
+    cdef Trigger choose_trigger(self) noexcept:
+        """Level in the place of edge: a short read does not say that the pipe is empty.
+
+        It may have ended at a packet (O_DIRECT, which the reading end does not show) or at a
+        message of a socket, with more behind it. To read until EAGAIN would cost a call a read.
+        """
+        return LEVEL if self.reactor.trigger_mode == EDGE else self.reactor.trigger_mode
 
     # -- hot path: read -> data_received -------------------------------------------
 

@@ -798,7 +798,8 @@ cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, obje
 cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object protocol,
                        object waiter, object server, object context) except -1:
     # A Unix socket stops short at a message that passes descriptors, with more behind it.
-    self.short_is_all = self.sock_kind[0] in (AF_INET, AF_INET6)
+    self.short_is_all = (self.sock_kind[0] in (AF_INET, AF_INET6)
+                         and self.sock_kind[2] in BYTE_PROTOCOLS)
     self.keeps_records = self.sock_kind[2] not in BYTE_PROTOCOLS
     self.context = copy_current_context() if context is None else context
     self.keeps_context = True
