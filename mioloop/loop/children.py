@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 from asyncio import events
 from asyncio.log import logger
 from collections.abc import Callable
@@ -396,6 +397,16 @@ class SubprocessTransport(stdlib.UnixSubprocessTransport):
         # A child that has been reaped has no pid: its number may be somebody else's by now.
         if self._proc is None or self._proc.returncode is None:
             super().send_signal(signal)
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if getattr(self, "_closed", True):
+            return
+        text = f"unclosed transport {self!r}"
+        try:
+            self.close()
+        finally:
+            # Last: a filter may make it an exception, and a hook may do anything.
+            _warn(text, ResourceWarning, source=self)
 
     def close(self) -> None:
         if self._closed or self._proc is None or not self._loop.is_closed():

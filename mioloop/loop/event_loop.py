@@ -16,6 +16,7 @@ import selectors
 import signal
 import sys
 import threading
+import warnings
 from asyncio import constants
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -249,6 +250,17 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             if self._mio_poll is not None:
                 self._mio_poll._forget()
             self._close_native()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if self.is_closed():
+            return
+        text = f"unclosed event loop {self!r}"
+        try:
+            if not self.is_running():
+                self.close()
+        finally:
+            # Last: a filter may make it an exception, and a hook may do anything.
+            _warn(text, ResourceWarning, source=self)
 
     # -- the mio Poll ---------------------------------------------------------
 

@@ -47,6 +47,7 @@ cdef class Source:
     cdef bint attached                  # token is in the reactor's slab
     cdef bint held                      # the slab's entry owns a reference
     cdef bint registered                # fd is with the poll
+    cdef unsigned int forked_before     # children of this process, when we were attached
     cdef uint32_t still_ready           # bits to be served again without an event
     cdef bint flush_queued
     cdef Source next_unflushed          # in the reactor's queue, if flush_queued
@@ -208,6 +209,7 @@ cdef class Reactor(Host):
     cdef bint reregister_if_same(self, Source source, uint32_t interest, uint32_t opts) except -1
     cdef int unregister(self, Source source) except -1
     cdef int release(self, Source source, bint closing) except -1
+    cdef bint forgets_closed(self, Source source) noexcept
     cdef int drained(self, Source source, uint32_t ready) except -1
     cdef int serve_again(self, Source source, uint32_t ready) except -1
     cdef int flush_soon(self, Source source) except -1

@@ -72,6 +72,8 @@ TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
 
 # A child shares its parent's epoll: it must not change registrations there.
 cdef unsigned int forks = 0
+# Each child has the open files of that moment, and so keeps the registrations of closed ones.
+cdef unsigned int children_forked = 0
 signal_count = 0
 
 
@@ -101,7 +103,13 @@ def _after_fork_in_child():
         each = (<Reactor>each).next_running
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+def _after_fork_in_parent():
+    global children_forked
+    children_forked += 1
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent,
+                    after_in_child=_after_fork_in_child)
 
 
 def selectors():
@@ -816,6 +824,7 @@ cdef class Reactor(Host):
         source.attached = True
         self.hold(source)
         source.fd = fd
+        source.forked_before = children_forked
         if fd >= 0:
             self.token_by_fd[fd] = source.token
         return 0
@@ -884,24 +893,41 @@ cdef class Reactor(Host):
         return check(rc)
 
     cdef int release(self, Source source, bint closing) except -1:
-        """The end of *source* here; *closing*: its descriptor is closed right after.
+        """The end of *source* here.
 
-        With edges the kernel may forget a closed descriptor by itself. With level that is
-        not safe: while a forked child holds a duplicate it would be reported for ever.
+        *closing*: its descriptor is closed right after, and this process has no duplicate of it.
+        With edges the kernel may then forget it by itself, which saves a system call. With level
+        that is not safe: a child that holds a duplicate would be reported for ever.
         """
+        cdef bint held = source.held
+
         if not source.attached:
             return 0
-        if closing and source.registered and self.trigger_mode == EDGE:
-            mio_poll_closing(self.poll, source.fd)
-            source.registered = False
-        else:
-            self.unregister(source)
-        if self.token_by_fd.get(source.fd) == source.token:
-            del self.token_by_fd[source.fd]
-        source.attached = False
+        source.attached = source.held = False       # first: whatever fails, the slab forgets it
         source.still_ready = 0
         mio_slab_remove(&self.slab, source.token)
-        return self.let_go(source)
+        try:
+            if self.token_by_fd.get(source.fd) == source.token:
+                del self.token_by_fd[source.fd]
+            elif source.fd >= 0:                    # closed, and the number is another source's
+                source.registered = False
+            if closing and source.registered and self.forgets_closed(source):
+                mio_poll_closing(self.poll, source.fd)
+                source.registered = False
+            else:
+                self.unregister(source)
+        finally:
+            if held:
+                Py_DECREF(source)
+        return 0
+
+    cdef bint forgets_closed(self, Source source) noexcept:
+        """Whether the kernel drops the registration when *source* closes its descriptor.
+
+        It does unless a child of fork(2) has the open file, too: edges for a token that is gone
+        would then go on to end the poll.
+        """
+        return self.trigger_mode == EDGE and source.forked_before == children_forked
 
     cdef int drained(self, Source source, uint32_t ready) except -1:
         """*source* took all there was: where edges are emulated, listen again."""

@@ -25,6 +25,9 @@ cdef extern from *:
     void mio_bytes_set_size(object bytes, Py_ssize_t size)
 
 
+cdef int write_unraisable(exc, transport) except -1
+
+
 cdef class Endpoint(Source):
     """One descriptor and the protocol it is for: what all transports are."""
     cdef readonly object _protocol
@@ -73,6 +76,8 @@ cdef class Endpoint(Source):
     cdef int count_lost_write(self) except -1
     cdef int ended(self) except -1
     cdef int close_fd(self) except -1
+    cdef int close_files(self, int fd) except -1
+    cdef int forgotten(self) except -1
 
 
 cdef bint enter_context(object context) noexcept

@@ -31,9 +31,18 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context)
     int PyContext_Exit(object context) except -1
     void PyErr_Clear()
+    void PyErr_SetObject(object type, object exc)
+    void PyErr_WriteUnraisable(object where)
 
 cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+
+
+cdef int write_unraisable(exc, transport) except -1:
+    """What Python does with an exception of __del__; Cython ends the process for a SystemExit."""
+    PyErr_SetObject(type(exc), exc)
+    PyErr_WriteUnraisable(transport)
+    return 0
 
 
 cdef class Endpoint(Source):
@@ -308,19 +317,38 @@ cdef class Endpoint(Source):
         cdef int fd = self.fd
         if fd < 0:
             return 0
-        # Not by closing alone: whoever else has the file open would keep it registered.
-        self.reactor.release(self, False)
-        self.fd = -1
+        try:
+            # Not by closing alone: whoever else has the file open would keep it registered.
+            self.reactor.release(self, False)
+        finally:
+            self.fd = -1
+            self.close_files(fd)
+        return 0
+
+    cdef int close_files(self, int fd) except -1:
         if self.duplicated:
             close_descriptor(fd)
         if self.owner is not None:
             self.owner.close()
         return 0
 
+    cdef int forgotten(self) except -1:
+        """The program has dropped us without close(): nobody is told but by the warning."""
+        return self.close_fd()
+
     def __del__(self):
-        if self.fd >= 0:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            self.close_fd()
+        if self.fd < 0:
+            return
+        try:
+            text = f"unclosed transport {self!r}"
+            try:
+                self.forgotten()
+            finally:
+                # Last: a filter may make it an exception, and a hook may do anything, also with
+                # this transport.
+                warnings.warn(text, ResourceWarning, source=self)
+        except BaseException as exc:
+            write_unraisable(exc, self)
 
     def __reduce_ex__(self, protocol):      # object's goes by __class__
         raise TypeError(f"cannot copy or pickle {type(self).__name__!r} objects")

@@ -34,7 +34,6 @@ from mioloop.reactor.sealed cimport seal
 
 import os
 import socket as socket_module
-import warnings
 import weakref
 from asyncio import protocols, transports, trsock
 from asyncio.log import logger
@@ -507,24 +506,36 @@ cdef class StreamTransport(ByteFlow):
     cdef int ended(self) except -1:
         self.remember_addresses()
         self.data_received = self.get_buffer = self.buffer_updated = self.filter = None
-        ByteFlow.ended(self)
-        if self.empty_waiter is not None and not self.empty_waiter.done():
-            self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
-        if self.file is not None:
-            self.file_failed(ConnectionError("the transport was closed during sendfile()"))
-        return self.leave_server()
+        try:
+            ByteFlow.ended(self)            # a socket class of the program's may raise
+        finally:
+            try:
+                if self.empty_waiter is not None and not self.empty_waiter.done():
+                    self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+                if self.file is not None:
+                    self.file_failed(ConnectionError("the transport was closed during sendfile()"))
+            finally:
+                self.leave_server()
+        return 0
 
     cdef int close_fd(self) except -1:
         """Leave the reactor and close the descriptor. Once: `fd` is -1 afterwards."""
         cdef int fd = self.fd
         if fd < 0:
             return 0
-        self.reactor.release(self, True)
-        if self.ahead.state != PREFETCH_NONE:
-            if self.ahead.state != PREFETCH_FAILED:
-                mio_reset_at_close(fd)      # as the system does if bytes in it were not read
-            drop(&self.ahead)
-        self.fd = -1
+        try:
+            # Whoever has had the socket object may have a duplicate, or keep the descriptor.
+            self.reactor.release(self, self.sock is None)
+        finally:
+            self.fd = -1
+            if self.ahead.state != PREFETCH_NONE:
+                if self.ahead.state != PREFETCH_FAILED:
+                    mio_reset_at_close(fd)  # as the system does if bytes in it were not read
+                drop(&self.ahead)
+            self.close_files(fd)
+        return 0
+
+    cdef int close_files(self, int fd) except -1:
         if self.sock is not None:
             self.sock.close()
         else:
@@ -541,11 +552,12 @@ cdef class StreamTransport(ByteFlow):
         leave(<PyObject *>self)
         drop(&self.ahead)
 
-    def __del__(self):
-        if self.fd >= 0:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+    cdef int forgotten(self) except -1:
+        try:
             self.close_fd()
+        finally:
             self.leave_server()
+        return 0
 
     # -- cold path: the rest of asyncio.Transport ------------------------------------
 
