@@ -369,6 +369,20 @@ cdef class DatagramTransport(WriteFlow):
         return self.fd
 
     @property
+    def _buffer(self):
+        """A copy of what the system has not taken, which cannot be changed."""
+        return tuple(self.unsent)
+
+    @property
+    def _buffer_size(self):
+        return self.buffered_bytes
+
+    @property
+    def max_size(self):
+        """The most bytes that one read asks for."""
+        return READ_SIZE
+
+    @property
     def __class__(self):
         return Transport
 

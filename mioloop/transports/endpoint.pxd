@@ -26,6 +26,9 @@ cdef extern from *:
 
 
 cdef int write_unraisable(exc, transport) except -1
+cdef int drop_attributes(object transport) noexcept
+cdef bint has_attributes(object transport) noexcept
+cdef int set_attribute(object transport, str name, object value) except -1
 
 
 cdef class Endpoint(Source):
@@ -38,6 +41,7 @@ cdef class Endpoint(Source):
     cdef object context                 # in which read callbacks run; all callbacks, if it is kept
     cdef bint keeps_context             # a connection's; pipes and datagrams take the caller's (R58)
     cdef object __weakref__
+    cdef dict __dict__                  # attributes that the program sets; made when it does
     cdef PyObject *clients              # owned: a server's Clients that we have joined, or NULL
     cdef Py_ssize_t place               # in them
 

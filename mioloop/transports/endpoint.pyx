@@ -6,6 +6,7 @@ the times when it is paused and idle.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
@@ -17,7 +18,7 @@ from mioloop.reactor.sealed cimport seal
 
 import functools
 import warnings
-from asyncio import constants
+from asyncio import constants, selector_events, sslproto, unix_events
 from asyncio.log import logger
 
 from mioloop import stdlib
@@ -30,6 +31,9 @@ cdef extern from "Python.h":
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context)
     int PyContext_Exit(object context) except -1
+    PyObject **_PyObject_GetDictPtr(object)
+    int PyObject_GenericSetAttr(object transport, object name, object value) except -1
+    void Py_XDECREF(PyObject *)
     void PyErr_Clear()
     void PyErr_SetObject(object type, object exc)
     void PyErr_WriteUnraisable(object where)
@@ -45,7 +49,56 @@ cdef int write_unraisable(exc, transport) except -1:
     return 0
 
 
+# What asyncio's transports do, or keep, under names of their own, and might be replaced there.
+cdef frozenset PRIVATE_NAMES = frozenset(
+    name
+    for kind in (
+        selector_events._SelectorSocketTransport,
+        selector_events._SelectorDatagramTransport,
+        unix_events._UnixReadPipeTransport,
+        unix_events._UnixWritePipeTransport,
+        sslproto._SSLProtocolTransport,
+    )
+    for name in dir(kind)
+    if name.startswith("_") and not name.startswith("__")
+) | {
+    "_address", "_buffer", "_buffer_size", "_closed", "_closing", "_conn_lost", "_empty_waiter",
+    "_eof", "_fileno", "_header_size", "_paused", "_pipe", "_protocol", "_protocol_connected",
+    "_read_ready_cb", "_server", "_sock_fd", "_ssl_protocol", "_write_ready", "max_size",
+}
+
+
+cdef int drop_attributes(object transport) noexcept:
+    """Cython makes the dictionary with the object; most transports never need one."""
+    cdef PyObject **attributes = _PyObject_GetDictPtr(transport)
+    cdef PyObject *made = attributes[0]
+    attributes[0] = NULL
+    Py_XDECREF(made)
+    return 0
+
+
+cdef bint has_attributes(object transport) noexcept:
+    """Whether the program may have replaced a method of *transport*."""
+    return _PyObject_GetDictPtr(transport)[0] != NULL
+
+
+cdef int set_attribute(object transport, str name, object value) except -1:
+    """Set an attribute. AttributeError for a private one of asyncio's that has no effect here."""
+    if name in PRIVATE_NAMES and not hasattr(type(transport), name):
+        raise AttributeError(
+            f"{name!r} of {type(transport).__name__!r} objects cannot be set: "
+            "mioloop makes no use of it")
+    PyObject_GenericSetAttr(transport, name, value)
+    return 0
+
+
 cdef class Endpoint(Source):
+
+    def __cinit__(self, *args, **kwargs):
+        drop_attributes(self)
+
+    def __setattr__(self, str name, value):
+        set_attribute(self, name, value)
 
     _lost_write_text = "socket.send() raised exception."
 

@@ -46,6 +46,8 @@ cdef enum:
 
 BYTE_PROTOCOLS = (0, socket.IPPROTO_TCP, 262)   # 262 is MPTCP; SCTP keeps records
 
+# asyncio's streams keep a deque of chunks from 3.12 on, and one bytearray before.
+cdef bint keeps_chunks = sys.version_info >= (3, 12)
 cdef object INFINITY = math.inf
 cdef object MOST_BYTES = sys.maxsize
 
@@ -192,6 +194,14 @@ cdef class WriteFlow(Endpoint):
         """Bytes written that the system has not taken."""
         self.flush_gathered()
         return self.buffered_bytes
+
+    @property
+    def _high_water(self):
+        return self.get_write_buffer_limits()[1]
+
+    @property
+    def _low_water(self):
+        return self.get_write_buffer_limits()[0]
 
     def __repr__(self):
         info = [type(self).__name__]
@@ -348,6 +358,15 @@ cdef class ByteFlow(WriteFlow):
     cdef int write_failed(self, exc) except -1:
         self.discard()                  # fatal() would send it
         return self.fatal(exc, "Fatal write error on transport")
+
+    @property
+    def _buffer(self):
+        """A copy of what the system has not taken, which cannot be changed."""
+        self.get_write_buffer_size()
+        unsent = list(self.chunks)
+        if unsent:
+            unsent[0] = unsent[0][self.first_sent:]
+        return tuple(unsent) if keeps_chunks else b"".join(unsent)
 
     cdef int discard(self) except -1:
         self.chunks.clear()

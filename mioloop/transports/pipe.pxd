@@ -4,12 +4,10 @@ from mioloop.transports.flow cimport ByteFlow
 
 
 cdef class ReadPipeTransport(Endpoint):
-    cdef dict __dict__                  # tests and tools replace methods of one object
     cdef Py_ssize_t read_ended(self, Py_ssize_t n) except? -2
 
 
 cdef class WritePipeTransport(ByteFlow):
-    cdef dict __dict__
     cdef bint watches_reader            # the system tells when the reader goes away
     cdef int reader_gone(self) except -1
 

@@ -105,6 +105,15 @@ cdef class ReadPipeTransport(Endpoint):
         give_up(self, pipe)
 
     @property
+    def _fileno(self):
+        return self.fd
+
+    @property
+    def max_size(self):
+        """The most bytes that one read asks for."""
+        return READ_SIZE
+
+    @property
     def __class__(self):
         return ReadTransport
 
@@ -198,6 +207,10 @@ cdef class WritePipeTransport(ByteFlow):
     @_pipe.setter
     def _pipe(self, pipe):
         give_up(self, pipe)
+
+    @property
+    def _fileno(self):
+        return self.fd
 
     @property
     def __class__(self):

@@ -208,6 +208,9 @@ cdef class StreamTransport(ByteFlow):
         set_data(&self.ahead, data, PREFETCH_STALE)     # an interrupt must not lose it
         if not self.view_buffer(&view):
             return 0
+        if self.ahead.data != <PyObject *>data:     # a nested turn in get_buffer() has delivered it
+            PyBuffer_Release(&view)
+            return 0
         drop(&self.ahead)
         n = min(view.len, PyBytes_GET_SIZE(data))
         memcpy(view.buf, PyBytes_AS_STRING(data), n)
@@ -735,6 +738,23 @@ cdef class StreamTransport(ByteFlow):
     def _sock_fd(self):
         self.share_socket()
         return self.fd
+
+    @property
+    def _server(self):
+        return self.server
+
+    @property
+    def _eof(self):
+        return self.eof_written
+
+    @property
+    def _empty_waiter(self):
+        return self.empty_waiter
+
+    @property
+    def max_size(self):
+        """The most bytes that one read asks for."""
+        return READ_SIZE
 
     @property
     def __class__(self):

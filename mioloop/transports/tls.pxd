@@ -59,6 +59,8 @@ cdef class TlsProtocol(StreamFilter):
     cdef State state
     cdef Incoming incoming
     cdef Told told
+    cdef object __weakref__
+    cdef dict __dict__                      # as the transport's
     cdef readonly TlsTransport _app_transport
     cdef readonly object _transport         # what carries us, None before it is connected
     cdef StreamTransport stream             # the same, if it is one of ours
@@ -137,3 +139,4 @@ cdef class TlsTransport:
     cdef readonly TlsProtocol _ssl_protocol
     cdef readonly bint _closed
     cdef object __weakref__
+    cdef dict __dict__                      # attributes that the program sets; made when it does

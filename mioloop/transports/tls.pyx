@@ -20,6 +20,8 @@ from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
 
 from mioloop.reactor.reactor cimport READ_SIZE, Reactor
 from mioloop.transports.endpoint cimport enter_context, leave_context
+from mioloop.transports.endpoint cimport (
+    drop_attributes, has_attributes, set_attribute, write_unraisable)
 from mioloop.transports.flow cimport water_marks, whole_bytes
 from mioloop.transports.stream cimport StreamFilter, StreamTransport
 from mioloop.transports.tls_engine cimport WANT, Engine, new_engine
@@ -90,6 +92,15 @@ cdef bint may_follow(State before, State state) noexcept:
 
 
 cdef class TlsProtocol(StreamFilter):
+
+    def __cinit__(self):
+        drop_attributes(self)
+
+    def __setattr__(self, str name, value):
+        """Nothing that is called or read natively can be replaced: it would have no effect."""
+        if hasattr(type(self), name):
+            raise AttributeError(f"{name!r} of {type(self).__name__!r} objects cannot be set")
+        set_attribute(self, name, value)
 
     # -- hot path: ciphertext -> data_received() -----------------------------------------
 
@@ -275,9 +286,9 @@ cdef class TlsProtocol(StreamFilter):
 
         if records is None:
             return 0
-        if self.stream is not None:
+        if self.stream is not None and not has_attributes(self.stream):
             return self.stream.send(records)
-        self._transport.write(records)
+        self._transport.write(records)      # which the program may have replaced
         return 0
 
     cdef int pause_if_full(self) except -1:
@@ -702,11 +713,29 @@ cdef class TlsProtocol(StreamFilter):
         return self.reading_paused
 
     @property
+    def _loop(self):
+        return self.reactor
+
+    @property
+    def _sslcontext(self):
+        return self.context
+
+    @property
+    def _sslobj(self):
+        return self.engine.ssl_object
+
+    @property
     def __class__(self):
         return Protocol
 
 
 cdef class TlsTransport:
+
+    def __cinit__(self):
+        drop_attributes(self)
+
+    def __setattr__(self, str name, value):
+        set_attribute(self, name, value)
 
     _start_tls_compatible = nests
     _sendfile_compatible = stdlib.SendfileMode.FALLBACK
@@ -826,6 +855,14 @@ cdef class TlsTransport:
     def _protocol_paused(self):
         return self._ssl_protocol.writing_paused
 
+    @property
+    def _high_water(self):
+        return self._ssl_protocol.write_limits[1]
+
+    @property
+    def _low_water(self):
+        return self._ssl_protocol.write_limits[0]
+
     def __repr__(self):
         info = [type(self).__name__]
         if self._closed:
@@ -834,8 +871,11 @@ cdef class TlsTransport:
 
     def __del__(self):
         if not self._closed:
-            self._closed = True
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            self._closed = True         # the transport below closes its descriptor by itself
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            except BaseException as exc:
+                write_unraisable(exc, self)
 
     @property
     def __class__(self):

@@ -1,0 +1,257 @@
+"""Transports take attributes, and what is replaced on one is what its users call: R99."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import weakref
+from unittest import mock
+
+import pytest
+from recording import Recorder, receive_all, send, socket_pair, turns
+
+
+@contextlib.asynccontextmanager
+async def stream(loop, tls):
+    near, far = socket_pair("tcp")
+    with far:
+        transport, _ = await loop.create_connection(lambda: Recorder(loop), sock=near)
+        yield transport
+        transport.abort()
+        await turns()
+
+
+@contextlib.asynccontextmanager
+async def accepted(loop, tls):
+    made = loop.create_future()
+    protocol = Recorder(loop, connection_made=lambda p, t: made.set_result(t))
+    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    yield await made
+    server.close()
+    writer.transport.abort()
+    await protocol.closed()
+
+
+@contextlib.asynccontextmanager
+async def over_tls(loop, tls):
+    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, ssl=tls.server)
+    address = server.sockets[0].getsockname()
+    _, writer = await asyncio.open_connection(
+        *address, ssl=tls.client, server_hostname="localhost"
+    )
+    yield writer.transport
+    server.close()
+    writer.transport.abort()
+    await turns(20)
+
+
+@contextlib.asynccontextmanager
+async def datagrams(loop, tls):
+    transport, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+    )
+    yield transport
+    transport.abort()
+    await turns()
+
+
+@contextlib.asynccontextmanager
+async def read_pipe(loop, tls):
+    read_end, write_end = os.pipe()
+    transport, _ = await loop.connect_read_pipe(asyncio.Protocol, open(read_end, "rb", 0))
+    yield transport
+    transport.close()
+    os.close(write_end)
+    await turns()
+
+
+@contextlib.asynccontextmanager
+async def write_pipe(loop, tls):
+    read_end, write_end = os.pipe()
+    transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, open(write_end, "wb", 0))
+    yield transport
+    transport.abort()
+    os.close(read_end)
+    await turns()
+
+
+KINDS = [stream, accepted, over_tls, datagrams, read_pipe, write_pipe]
+kinds = pytest.mark.parametrize("connect", KINDS, ids=lambda kind: kind.__name__)
+
+
+@pytest.mark.known_difference("uvloop", "transports have no attributes", strict=False)
+@kinds
+def test_transport_takes_attributes(loop, run, tls, connect):
+    """R99: any name, vars(), deletion, weak references."""
+
+    async def main():
+        async with connect(loop, tls) as transport:
+            transport._of_the_program = 1
+            transport.name = "one"
+            assert vars(transport)["_of_the_program"] == 1
+            assert transport.name == "one"
+            del transport.name
+            with pytest.raises(AttributeError):
+                transport.name
+            assert weakref.ref(transport)() is transport
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
+@kinds
+def test_replaced_method_is_the_one_that_is_called(loop, run, tls, connect):
+    """R99: by mock.patch.object, which puts the old one back."""
+
+    async def main():
+        async with connect(loop, tls) as transport:
+            for name in ("close", "is_closing", "get_extra_info", "write", "sendto"):
+                if not hasattr(transport, name):
+                    continue
+                with mock.patch.object(transport, name) as replaced:
+                    getattr(transport, name)()
+                replaced.assert_called_once_with()
+                assert name not in vars(transport)
+            assert not transport.is_closing()
+
+    run(loop, main())
+
+
+@kinds
+def test_private_attribute_works_or_is_refused(mioloop_loop, run, tls, connect):
+    """R99: asyncio's own names, which a program replaces there; here they are not ignored."""
+    names = [
+        "_add_reader",
+        "_buffer",
+        "_conn_lost",
+        "_eof",
+        "_fatal_error",
+        "_loop",
+        "_maybe_pause_protocol",
+        "_protocol_paused",
+        "_read_ready",
+        "_read_ready_cb",
+        "_write_ready",
+    ]
+
+    async def main():
+        async with connect(mioloop_loop, tls) as transport:
+            for name in names:
+                with pytest.raises(AttributeError):
+                    setattr(transport, name, None)
+            assert not vars(transport)
+
+    run(mioloop_loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
+def test_stream_writer_calls_the_replaced_write(loop, run):
+    """R99: a wrapper that counts bytes, as tracing tools put it in."""
+
+    async def main():
+        near, far = socket_pair("tcp")
+        with far:
+            _, writer = await asyncio.open_connection(sock=near)
+            transport = writer.transport
+            written = []
+            write = transport.write
+            transport.write = lambda data: (written.append(data), write(data))
+            writer.write(b"one")
+            writer.write(b"two")
+            await writer.drain()
+            writer.close()
+            assert await receive_all(far) == b"onetwo"
+            assert written == [b"one", b"two"]
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
+def test_tls_sends_by_the_replaced_write_of_the_transport_below(loop, run, tls):
+    """R99: what is put in the way of the bytes sees the records, too."""
+
+    async def main():
+        sent = []
+
+        async def serve(reader, writer):
+            writer.write(await reader.readexactly(4))
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server)
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=tls.client, server_hostname="localhost"
+        )
+        below = writer.transport._ssl_protocol._transport
+        write = below.write
+        below.write = lambda data: (sent.append(bytes(data)), write(data))
+        writer.write(b"ping")
+        assert await reader.read() == b"ping"
+        assert sent and all(b"ping" not in record for record in sent)
+        writer.close()
+        server.close()
+        await turns(20)
+
+    run(loop, main())
+
+
+def test_attributes_of_asyncios_streams_can_be_read(loop, run):
+    """R99: those that libraries look at; what they say is so."""
+    if not isinstance(loop, asyncio.SelectorEventLoop):
+        pytest.skip("the names are asyncio's")
+
+    async def main():
+        near, far = socket_pair("tcp")
+        with far:
+            protocol = Recorder(loop)
+            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+            assert transport._sock is near
+            assert transport._sock_fd == near.fileno()
+            assert transport._protocol is protocol
+            assert transport._loop is loop
+            assert transport._server is None
+            assert (transport._closing, transport._conn_lost, transport._eof) == (False, 0, False)
+            assert transport._empty_waiter is None
+            assert transport.max_size == 256 * 1024
+            transport.set_write_buffer_limits(high=1000, low=10)
+            assert (transport._low_water, transport._high_water) == (10, 1000)
+            assert len(transport._buffer) == 0
+            transport.write(b"x" * 8_000_000)
+            assert sum(map(len, transport._buffer)) == transport.get_write_buffer_size() > 0 or (
+                len(transport._buffer) == transport.get_write_buffer_size()
+            )
+            transport._extra["peername"] = "proxied"
+            assert transport.get_extra_info("peername") == "proxied"
+            transport.pause_reading()
+            assert transport._paused
+            transport.abort()
+            await protocol.closed()
+            assert transport._closing and transport._conn_lost
+            assert transport._sock is None
+
+    run(loop, main())
+
+
+def test_attribute_that_leads_back_to_its_transport_is_collected(mioloop_loop, run):
+    """A cycle through the attributes is found by the garbage collector."""
+
+    async def main():
+        near, far = socket_pair("tcp")
+        with far:
+            protocol = Recorder(mioloop_loop)
+            transport, _ = await mioloop_loop.create_connection(lambda: protocol, sock=near)
+            transport.itself = transport
+            gone = weakref.ref(transport)
+            await send(far, b"x")
+            await protocol.received(1)
+            transport.abort()
+            await protocol.closed()
+            protocol.transport = None
+            del transport
+            await turns()
+            gc.collect()
+            assert gone() is None
+
+    run(mioloop_loop, main())
