@@ -20,6 +20,7 @@ from mioloop.reactor.handle cimport (
 from mioloop.reactor.reactor cimport (
     PyTypeObject, Reactor, Source, Watcher, class_version)
 from mioloop.transports.datagram cimport new_datagram
+from mioloop.transports.endpoint cimport enter_context, leave_context
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.process cimport new_process_end
@@ -365,7 +366,12 @@ cdef class WatchedEvented(Source):
         if handle._cancelled:
             return 0
         event = self.make_event(ready, self.token)
-        once = handle_of(reactor, handle._callback, (event, *handle._args), handle._context)
+        context = handle._context
+        if enter_context(context):
+            leave_context(context)
+        else:                           # a nested turn of this callback: the event comes only once
+            context = None
+        once = handle_of(reactor, handle._callback, (event, *handle._args), context)
         if reactor.slow_run:
             return reactor.run_slowly(once)
         return once.run()
