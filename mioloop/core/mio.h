@@ -141,6 +141,22 @@ void mio_registration_drop(mio_registration *reg);
 int mio_readiness_set(mio_registration *reg, uint32_t ready);
 uint32_t mio_readiness_get(mio_registration *reg);
 
+/* -- in a forked child ---------------------------------------------------
+ *
+ * The child has the locks as they were, and none of the threads that held them.
+ * Its only thread calls these functions right after the fork, for each poll
+ * and for each registration that it inherited. They give them new locks.
+ * What a thread of the parent had half done is as if it had not begun, or is
+ * repeated. An inherited poll may then be closed, freed or renewed.
+ */
+void mio_poll_forked(mio_poll *poll);
+void mio_registration_forked(mio_registration *reg);
+
+/* Give the child a selector of its own in place of the one that it shares with
+ * its parent. No descriptor is registered with it; registrations made by
+ * mio_registration_update() are. Not while other threads use the poll. */
+int mio_poll_renew(mio_poll *poll);
+
 int64_t mio_clock_now(void);
 
 /* cdef-end */

@@ -3,6 +3,7 @@
 #define MIO_MONITOR_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct {
@@ -12,6 +13,11 @@ typedef struct {
 
 int mio_monitor_init(mio_monitor *monitor);
 void mio_monitor_destroy(mio_monitor *monitor);
+
+/* In a forked child: a new lock and a new condition. Returns whether a thread
+ * of the parent held the old lock. */
+bool mio_monitor_forked(mio_monitor *monitor);
+bool mio_lock_forked(pthread_mutex_t *lock);
 
 /* Gives the lock up until somebody signals `changed` or mio_clock_now() has
  * reached deadline_ns (-1: never). May return for no reason: test again. */

@@ -239,15 +239,38 @@ out:
     return err;
 }
 
-/* After fork() the pollers are in the parent: there is nobody to wait for. One of
- * them may have held the lock, and holds it here for ever: then the descriptors
- * stay open until the child ends, which is better than to stop it. */
-static void close_in_child(mio_poll *poll)
+/* After fork() the pollers are in the parent: there is nobody to wait for. */
+void mio_poll_forked(mio_poll *poll)
 {
-    if (pthread_mutex_trylock(&poll->queue->monitor.lock) != 0) return;
-    pthread_mutex_unlock(&poll->queue->monitor.lock);
-    mio_ready_queue_close(poll->queue);
-    poll->ops->close(poll->selector);
+    pid_t pid = getpid();
+
+    if (poll->pid == pid) return;
+    poll->pid = pid;
+    poll->polling = false;
+    poll->waiting = 0;
+    atomic_store(&poll->users, 0);
+    mio_ready_queue_forked(poll->queue);
+    /* A poll that was just being closed may have lost its selector. */
+    if (!atomic_load(&poll->closed)) poll->ops->forked(poll->selector);
+}
+
+int mio_poll_renew(mio_poll *poll)
+{
+    mio_ready_queue *queue = poll->queue;
+    mio_selector *old = poll->selector;
+    mio_selector *selector;
+    int err;
+
+    mio_poll_forked(poll);
+    if (atomic_load(&poll->closed)) return -EBADF;
+    err = poll->ops->open(&selector);
+    if (err < 0) return err;
+    pthread_mutex_lock(&queue->monitor.lock);
+    poll->selector = selector;
+    queue->selector = selector;
+    pthread_mutex_unlock(&queue->monitor.lock);
+    poll->ops->close(old);
+    return 0;
 }
 
 /* A second caller returns as soon as it is closing, not closed. */
@@ -255,8 +278,8 @@ void mio_poll_close(mio_poll *poll)
 {
     mio_ready_queue *queue = poll->queue;
 
+    mio_poll_forked(poll);      /* if nobody has told us */
     if (atomic_exchange(&poll->closed, true)) return;
-    if (poll->pid != getpid()) { close_in_child(poll); return; }
 
     pthread_mutex_lock(&queue->monitor.lock);
     if (poll->polling) mio_ready_queue_wake(queue);

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct mio_registration {
     pthread_mutex_t lock;
@@ -41,6 +42,7 @@ int mio_ready_queue_new(const mio_selector_ops *ops, mio_selector *selector,
     err = mio_monitor_init(&queue->monitor);
     if (err < 0) { free(queue); queue = NULL; goto out; }
     atomic_init(&queue->references, 1);
+    queue->pid = getpid();
     queue->ops = ops;
     queue->selector = selector;
 
@@ -65,9 +67,11 @@ void mio_ready_queue_wake(mio_ready_queue *queue)
     queue->ops->wake(queue->selector);
 }
 
+/* A fork may copy the memory in between: from `first` on the queue is whole. */
 static void append(mio_ready_queue *queue, mio_registration *node)
 {
     node->next = NULL;
+    atomic_signal_fence(memory_order_seq_cst);
     if (queue->last == NULL) queue->first = node;
     else queue->last->next = node;
     queue->last = node;
@@ -126,6 +130,27 @@ void mio_ready_queue_close(mio_ready_queue *queue)
         node->queued = false;
         pthread_mutex_unlock(&node->lock);
         mio_registration_unref(node);
+    }
+}
+
+/* A wake would go to the parent's poll: nothing asks for one until a poll of the
+ * child has begun to wait. */
+void mio_ready_queue_forked(mio_ready_queue *queue)
+{
+    mio_registration *node;
+    pid_t pid = getpid();
+
+    if (queue->pid == pid) return;
+    queue->pid = pid;
+    mio_monitor_forked(&queue->monitor);
+    queue->sleeping = false;
+    queue->nested = false;
+    queue->last = NULL;
+    queue->length = 0;
+    for (node = queue->first; node != NULL; node = node->next) {
+        mio_lock_forked(&node->lock);
+        queue->last = node;
+        queue->length++;
     }
 }
 
@@ -267,6 +292,24 @@ void mio_registration_drop(mio_registration *reg)
         enqueue(reg);
     }
     pthread_mutex_unlock(&reg->lock);
+}
+
+static bool is_in_queue(const mio_registration *node)
+{
+    const mio_registration *other = node->queue == NULL ? NULL : node->queue->first;
+
+    while (other != NULL && other != node) other = other->next;
+    return other == node;
+}
+
+/* A poller of the parent may have had it in its hand, with the queue's
+ * reference to it, which is lost. */
+void mio_registration_forked(mio_registration *reg)
+{
+    mio_lock_forked(&reg->lock);
+    if (reg->queue != NULL) mio_ready_queue_forked(reg->queue);
+    reg->queued = is_in_queue(reg);
+    if (!reg->dropped) enqueue_if_ready(reg);
 }
 
 /* -- registration: readiness ----------------------------------------------- */

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "mio.h"
 #include "monitor.h"
@@ -20,6 +21,7 @@
 typedef struct {
     mio_monitor monitor;        /* the poll takes its turns by it, too */
     atomic_uint references;
+    pid_t pid;                  /* of the process whose threads use the lock */
 
     /* Under the lock. */
     mio_registration *first;
@@ -37,6 +39,9 @@ void mio_ready_queue_unref(mio_ready_queue *queue);
 
 /* Forgets the selector and lets every node go. */
 void mio_ready_queue_close(mio_ready_queue *queue);
+
+/* In a forked child: see mio_poll_forked(). */
+void mio_ready_queue_forked(mio_ready_queue *queue);
 
 /* Wake the selector, with the lock held. */
 void mio_ready_queue_wake(mio_ready_queue *queue);

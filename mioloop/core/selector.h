@@ -39,6 +39,8 @@ typedef struct {
 
     int (*open)(mio_selector **out);
     void (*close)(mio_selector *selector);
+    /* In a forked child, before anything else: new locks; close() follows. */
+    void (*forked)(mio_selector *selector);
     int (*fd)(const mio_selector *selector);            /* or -ENOTSUP */
 
     int (*add)(mio_selector *selector, int fd, mio_token token,

@@ -63,6 +63,12 @@ out:
     return err;
 }
 
+/* No lock, and closing the child's descriptors changes nothing in the parent. */
+static void epoll_forked(mio_selector *selector)
+{
+    (void)selector;
+}
+
 static int epoll_fd(const mio_selector *selector)
 {
     return selector->epfd;
@@ -200,6 +206,7 @@ const mio_selector_ops mio_selector_epoll = {
     .emulates_edges = false,
     .open = epoll_open,
     .close = epoll_close,
+    .forked = epoll_forked,
     .fd = epoll_fd,
     .add = epoll_add,
     .modify = epoll_modify,

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "fd_table.h"
+#include "monitor.h"
 
 #define WAKER 0                 /* its ident; EVFILT_USER has a space of its own */
 #define CHANGES 4               /* at most, for one descriptor */
@@ -49,6 +50,16 @@ static void kqueue_close(mio_selector *selector)    /* NULL or half-built is fin
     mio_fd_table_free(&selector->table);
     free(selector->found);
     free(selector);
+}
+
+/* A child inherits no kqueue: the number may be another file's by now. A thread of
+ * the parent may have been moving the arrays: they are not freed. */
+static void kqueue_forked(mio_selector *selector)
+{
+    selector->kq = -1;
+    selector->found = NULL;
+    selector->capacity = 0;
+    if (mio_lock_forked(&selector->lock)) mio_fd_table_init(&selector->table);
 }
 
 static int kqueue_open(mio_selector **out)
@@ -358,6 +369,7 @@ const mio_selector_ops mio_selector_kqueue = {
     .emulates_edges = false,
     .open = kqueue_open,
     .close = kqueue_close,
+    .forked = kqueue_forked,
     .fd = kqueue_fd,
     .add = kqueue_add,
     .modify = kqueue_modify,

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "fd_table.h"
+#include "monitor.h"
 #include "waker.h"
 
 struct mio_selector {
@@ -64,6 +65,15 @@ static void poll_close(mio_selector *selector)
     pthread_mutex_destroy(&selector->lock);
     mio_waker_close(&selector->waker);
     free(selector);
+}
+
+/* A thread of the parent may have been moving the arrays: they are not freed. */
+static void poll_forked(mio_selector *selector)
+{
+    if (!mio_lock_forked(&selector->lock)) return;
+    mio_fd_table_init(&selector->table);
+    selector->fds = NULL;
+    selector->count = selector->capacity = 0;
 }
 
 static int poll_fd(const mio_selector *selector)
@@ -320,6 +330,7 @@ const mio_selector_ops mio_selector_poll = {
     .emulates_edges = true,
     .open = poll_open,
     .close = poll_close,
+    .forked = poll_forked,
     .fd = poll_fd,
     .add = poll_add,
     .modify = poll_modify,

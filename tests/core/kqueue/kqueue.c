@@ -45,8 +45,20 @@ static uint64_t next_id = 1;
 int __real_close(int fd);
 int __wrap_close(int fd);
 
+static void take_lock(void) { pthread_mutex_lock(&lock); }
+static void leave_lock(void) { pthread_mutex_unlock(&lock); }
+
+/* A kernel does not stop because a process forks; nor does this in the child. */
+static void outlive_forks(void)
+{
+    pthread_atfork(take_lock, leave_lock, leave_lock);
+}
+
 int kqueue(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, outlive_forks);
     return epoll_create1(EPOLL_CLOEXEC);
 }
 
