@@ -14,6 +14,7 @@ import errno
 import functools
 import selectors
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -36,7 +37,6 @@ from mioloop.loop import children, signals
 from mioloop.options import LoopOptions
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
     from mioloop import mio
@@ -191,6 +191,9 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         options = LoopOptions(trigger, selector, spin, io_uring)
         if sys.version_info[:2] > stdlib.TRIED:
             stdlib.check_hooks(EventLoop, asyncio.SelectorEventLoop)
+        if not self.is_closed():  # called twice, as in a diamond of classes: begin anew
+            EventLoop.close(self)
+        self._ssock = self._csock = None
         self._open(options)
         self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
@@ -199,6 +202,9 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             self._opened()
         except BaseException:
             self._close_native()
+            for sock in (self._ssock, self._csock):
+                if sock is not None:
+                    sock.close()
             raise
 
     def __repr__(self) -> str:
@@ -213,6 +219,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         # Before the stdlib's own checks: 3.13.0 resets the outer loop's state if they fail (R19).
         self._check_closed()
         self._check_running()
+        self._renew_after_fork()
         with self._signal_wakeup():
             self._turn_until_stopped(True)
             try:
@@ -233,11 +240,45 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         finally:
             # Never without one in between: a signal that came then would be lost. While there
             # are handlers, signals between two runs are kept for the next one.
-            restored = ours if self._signal_handlers else -1 if before == ours else before
+            if before == ours:
+                before = -1
+            ours = self._csock.fileno()  # another one, if we are a forked child
+            restored = ours if self._signal_handlers else before
             with contextlib.suppress(ValueError, OSError):  # closed meanwhile
                 now = signal.set_wakeup_fd(restored, warn_on_full_buffer=restored != ours)
                 if now != ours:  # somebody took it while we ran, and keeps it
                     signal.set_wakeup_fd(now)
+
+    def _renew(self) -> None:
+        """In a forked child: take a poll and a self-pipe that are not the parent's.
+
+        What is registered stays registered. If this raises (OSError), nothing has changed.
+        """
+        borrowed = self._mio_poll
+        ssock, csock = socket.socketpair()
+        try:
+            with contextlib.nullcontext() if borrowed is None else borrowed._lock:
+                self._renew_native()
+                if borrowed is not None:
+                    borrowed._renewed()
+        except BaseException:
+            ssock.close()
+            csock.close()
+            raise
+        ssock.setblocking(False)
+        csock.setblocking(False)
+        self._remove_reader(self._ssock.fileno())
+        self._ssock.close()
+        self._csock.close()
+        self._ssock, self._csock = ssock, csock
+        self._add_reader(ssock.fileno(), self._read_from_self)
+        if (
+            self.is_running() or self._signal_handlers
+        ) and threading.current_thread() is threading.main_thread():
+            signals.take_over(csock)
+        executor = self._default_executor
+        if getattr(executor, "_thread_name_prefix", None) == "asyncio":
+            self._default_executor = None  # the stdlib's choice, whose threads are the parent's
 
     def close(self) -> None:
         if self.is_running():
@@ -629,10 +670,13 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Callable[..., object], *args: Any
     ) -> None:
+        self._renew_after_fork()
         super().add_signal_handler(sig, callback, *args)
         signals.take_note_of(sig, self._csock.fileno())
 
     def remove_signal_handler(self, sig: int) -> bool:
+        if self.is_running():
+            self._renew_after_fork()
         removed = super().remove_signal_handler(sig)
         if (
             self.is_running()

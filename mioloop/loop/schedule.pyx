@@ -18,7 +18,7 @@ from mioloop.reactor.handle cimport (
     Handle, Host, ThreadSafeHandle, TimerHandle, handle_of, items, new_handle, new_thread_safe,
     new_timer)
 from mioloop.reactor.reactor cimport (
-    PyTypeObject, Reactor, Source, Watcher, class_version)
+    PyTypeObject, Reactor, Source, Watcher, class_version, forks)
 from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.endpoint cimport enter_context, leave_context
 from mioloop.transports.listener cimport Listener, new_listener
@@ -359,10 +359,12 @@ cdef class WatchedEvented(Source):
     cdef readonly object evented
     cdef Handle handle
     cdef object make_event                  # (ready, token) -> mio.Event
+    cdef bint told                          # since it was registered last
 
     cdef int on_ready(self, uint32_t ready) except -1:
         cdef Handle handle = self.handle
         cdef Reactor reactor = <Reactor>handle.host
+        self.told = True
         if handle._cancelled:
             return 0
         event = self.make_event(ready, self.token)
@@ -414,6 +416,18 @@ cdef class NativeLoop(SockReactor):
     def _open(self, options):
         """Make the Poll; before BaseEventLoop.__init__(), which registers the self-pipe."""
         self.open_reactor(options.selector, options.trigger, options.spin, options.io_uring)
+
+    def _renew_after_fork(self):
+        """Before the first use of the poll in a forked child, by which it gets one of its own."""
+        if self.fork_generation != forks and not self.closed:
+            self.renew()
+
+    cdef int renew(self) except -1:
+        self._renew()
+        return 0
+
+    def _renew_native(self):
+        self.renew_poll()
 
     def _close_native(self):
         self.own_selector = None
@@ -760,7 +774,13 @@ cdef class NativeLoop(SockReactor):
 
     def check_token(self, token):
         """The guard of loop.poll: only tokens that watch() gave out may be registered on it."""
-        self.watched(token)
+        self.watched(token).told = False
+
+    def is_armed(self, token, bint oneshot):
+        """Whether what is registered under *token* is to be registered again after a fork."""
+        source = self.lookup(token)
+        return isinstance(source, WatchedEvented) and not (
+            oneshot and (<WatchedEvented>source).told)
 
     @property
     def _poll_address(self):

@@ -47,6 +47,7 @@ def wake_by(fd):
 
 def _after_fork_in_child():
     """The self-pipe is shared: the parent would serve signals that were sent to the child."""
+    noted.clear()                       # the parent's
     if our_wakeup_fd >= 0:
         fd = signal.set_wakeup_fd(-1)
         if fd != our_wakeup_fd:         # somebody else's
@@ -54,6 +55,13 @@ def _after_fork_in_child():
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def take_over(csock):
+    """In a forked child: *csock* is its new self-pipe. Signals that came since the fork go there."""
+    wake_by(csock.fileno())
+    for signum in list(noted):
+        csock.send(bytes([signum]))
 
 
 def serve(loop):

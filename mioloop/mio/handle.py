@@ -17,7 +17,7 @@ from mioloop.mio._core import lib
 from mioloop.mio.errors import check
 from mioloop.mio.event import Evented
 from mioloop.mio.interest import Interest
-from mioloop.mio.poll import Poll
+from mioloop.mio.poll import Poll, _others
 from mioloop.mio.poll_opt import PollOpt
 from mioloop.mio.ready import Ready
 
@@ -33,11 +33,15 @@ class Binding:
     Poll has gone can be registered nowhere.
     """
 
-    __slots__ = ("_lock", "_poll")
+    __slots__ = ("__weakref__", "_lock", "_poll")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._poll: weakref.ref[Poll] | None = None
+        _others.add(self)
+
+    def _forked(self) -> None:
+        self._lock = threading.RLock()
 
     def poll(self) -> Poll | None:
         """The Poll, if there is one and it still exists."""

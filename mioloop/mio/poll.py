@@ -6,8 +6,10 @@ Source: mio 0.6.21, ``src/poll.rs: Poll``. Differences are listed in docs/mio.md
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
@@ -34,11 +36,22 @@ class HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
+class Forkable(Protocol):
+    def _forked(self) -> None:
+        """We are in a forked child, in which there is no other thread yet."""
+
+
 class TokenGuard(Protocol):
     """What a borrowed Poll asks before it lets a token in."""
 
     def check_token(self, token: int) -> None:
         """Raise `ValueError` unless *token* is one that the owner handed out."""
+
+    def is_armed(self, token: int, oneshot: bool) -> bool:
+        """Whether *token* is in use and, if *oneshot*, was not reported since it was registered."""
+
+    def _renew_after_fork(self) -> None:
+        """Make the poll anew, for a forked child, and call `BorrowedPoll._renewed`."""
 
 
 Handle = Evented | int | HasFileno
@@ -58,7 +71,8 @@ class Poll:
     Any thread may call any method, also during a `poll` elsewhere; one thread
     polls at a time, the others wait their turn. No reference to a registered
     handle is kept: closing it ends its events. A `Poll` that is garbage collected
-    is closed. After a fork the child must make its own.
+    is closed. A forked child can only close a `Poll` of its parent, and must make its
+    own: any other method raises `RuntimeError` there.
 
     Args:
         selector: one of `selectors()`; None for the first of them.
@@ -81,6 +95,8 @@ class Poll:
     def _attach(self, poll: CData) -> None:
         self._poll = poll
         self._closed = False
+        self._inherited = False             # from the process that forked this one
+        _polls.add(self)
         self._selector = ffi.string(lib.mio_poll_selector(poll)).decode()
         self._emulates_edges = bool(lib.mio_poll_emulates_edges(poll))
 
@@ -289,8 +305,8 @@ class Poll:
     # -- the two ways down --------------------------------------------------
 
     def _tell(self, function: Callable[..., None], *args: Any) -> None:
-        """``function(poll, *args)``, of which a closed Poll need not know."""
-        if not self._closed:
+        """``function(poll, *args)``, of which a closed or inherited Poll need not know."""
+        if not self._closed and not self._inherited:
             function(self._poll, *args)
 
     def _call(self, function: Callable[..., int], *args: Any) -> int:
@@ -298,12 +314,25 @@ class Poll:
 
         Raises:
             ValueError: the Poll is closed, or was while the core was at it.
+            RuntimeError: the Poll is the parent's.
         """
         if not self._closed:
+            if self._inherited:
+                self._use_inherited()
             rc = function(self._poll, *args)
             if rc != -errno.EBADF or not self._closed:
                 return rc
         raise ValueError("the Poll is closed")
+
+    def _use_inherited(self) -> None:
+        raise RuntimeError("this Poll was made before a fork: the child must make its own")
+
+    def _forked(self) -> None:
+        """We are in the child. There is no other thread yet."""
+        owned = self.__dict__.get("_owned")     # else it is being freed
+        if owned is not None:
+            lib.mio_poll_forked(owned)
+            self._inherited = True
 
     def _control(
         self,
@@ -338,7 +367,8 @@ class BorrowedPoll(Poll):
     """A Poll that belongs to, and is driven by, an event loop.
 
     Handles are registered with it as with any other, under tokens that the loop
-    hands out. Once the loop is closed it answers as a closed Poll.
+    hands out. Once the loop is closed it answers as a closed Poll. In a forked child
+    the first use gives the loop a poll of its own, with all that was registered.
     """
 
     def __init__(self, address: int, guard: TokenGuard) -> None:
@@ -346,7 +376,48 @@ class BorrowedPoll(Poll):
         # The owner frees what `address` points to after _forget(): no call may
         # be under way then. Reentrant, for a signal handler that registers.
         self._lock = threading.RLock()
+        # What a forked child registers again: its descriptor, token, interest and options.
+        self._registered: dict[int, tuple[int, int, int]] = {}
         self._attach(ffi.cast("mio_poll *", address))
+
+    def deregister(self, handle: Handle) -> None:
+        super().deregister(handle)
+        if not _is_evented(handle):
+            self._registered.pop(_descriptor(handle), None)
+
+    def _closing(self, fd: int) -> None:
+        self._registered.pop(fd, None)
+        super()._closing(fd)
+
+    def _control(
+        self,
+        function: Callable[..., int],
+        fd: int,
+        token: int,
+        interest: Ready | Interest,
+        opts: PollOpt,
+    ) -> None:
+        with self._lock:
+            super()._control(function, fd, token, interest, opts)
+            self._registered[fd] = (token, interest._bits, opts._bits)
+
+    def _forked(self) -> None:
+        self._lock = threading.RLock()
+        if not self._closed:
+            lib.mio_poll_forked(self._poll)
+            self._inherited = True
+
+    def _use_inherited(self) -> None:
+        self._guard._renew_after_fork()
+
+    def _renewed(self) -> None:
+        """The owner has made the poll anew; our lock is held."""
+        self._inherited = False
+        for fd, registration in list(self._registered.items()):
+            if self._guard.is_armed(registration[0], bool(registration[2] & PollOpt.ONESHOT._bits)):
+                rc = lib.mio_poll_register(self._poll, fd, *registration)
+                if -rc not in _GONE:
+                    check(rc)
 
     def _tell(self, function: Callable[..., None], *args: Any) -> None:
         with self._lock:
@@ -378,6 +449,22 @@ class BorrowedPoll(Poll):
         with self._lock:
             self._closed = True
             self._poll = ffi.NULL
+
+
+# Every Poll, Registration, SetReadiness and Binding. What they own has locks, and a thread of the
+# parent may have held them when it forked.
+_polls: weakref.WeakSet[Poll] = weakref.WeakSet()
+_others: weakref.WeakSet[Forkable] = weakref.WeakSet()
+# Errors of registering again what its owner has closed; the number may be in use again.
+_GONE = (errno.EBADF, errno.EPERM, errno.EEXIST)
+
+
+def _after_fork_in_child() -> None:
+    for inherited in [*_polls, *_others]:
+        inherited._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _is_evented(handle: object) -> TypeGuard[Evented]:

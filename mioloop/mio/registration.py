@@ -13,7 +13,7 @@ from mioloop.mio._core import ffi, lib
 from mioloop.mio.errors import check
 from mioloop.mio.event import Evented
 from mioloop.mio.interest import Interest
-from mioloop.mio.poll import Poll
+from mioloop.mio.poll import Poll, _others
 from mioloop.mio.poll_opt import PollOpt
 from mioloop.mio.ready import Ready
 
@@ -36,7 +36,7 @@ class Registration(Evented):
 
     __slots__ = ("__weakref__", "_closed", "_node")
 
-    _node: CData
+    _node: CData | None         # None once finalized
     _closed: bool
 
     def __init__(self) -> None:
@@ -54,12 +54,13 @@ class Registration(Evented):
         registration = Registration.__new__(Registration)
         registration._node = out[0]
         registration._closed = False
+        _others.add(registration)
         return registration, SetReadiness._of(out[0])
 
     new = new2
 
     def _open(self) -> CData:
-        if self._closed:
+        if self._closed or self._node is None:
             raise ValueError("the Registration is closed")
         return self._node
 
@@ -104,9 +105,13 @@ class Registration(Evented):
         self._close(lib.mio_registration_drop)
 
     def _close(self, drop: Callable[[CData], None]) -> None:
-        if not self._closed:
+        if not self._closed and self._node is not None:
             self._closed = True
             drop(self._node)
+
+    def _forked(self) -> None:
+        if self._node is not None:
+            lib.mio_registration_forked(self._node)
 
     def __enter__(self) -> Registration:
         return self
@@ -124,9 +129,11 @@ class Registration(Evented):
         drop: Callable[[CData], None] = lib.mio_registration_drop,
         unref: Callable[[CData], None] = lib.mio_registration_unref,
     ) -> None:
-        if hasattr(self, "_node"):          # else it was never made
+        node = getattr(self, "_node", None)     # else it was never made
+        if node is not None:
             self._close(drop)
-            unref(self._node)
+            self._node = None
+            unref(node)
 
 
 class SetReadiness:
@@ -144,12 +151,17 @@ class SetReadiness:
         set_readiness = cls.__new__(cls)
         lib.mio_registration_ref(node)
         set_readiness._node = node
+        _others.add(set_readiness)
         return set_readiness
 
     def _open(self) -> CData:
         if self._node is None:
             raise ValueError("the SetReadiness has been finalized")
         return self._node
+
+    def _forked(self) -> None:
+        if self._node is not None:
+            lib.mio_registration_forked(self._node)
 
     def readiness(self) -> Ready:
         """What was set last, by whomever, delivered or not."""

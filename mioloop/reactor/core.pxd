@@ -18,6 +18,7 @@ cdef extern from "mio.h" nogil:
 
     const char *mio_selector_name(int i)
     int mio_poll_new(const char *selector, mio_poll **out)
+    int mio_poll_renew(mio_poll *poll)
     void mio_poll_free(mio_poll *poll)
     const char *mio_poll_selector(const mio_poll *poll)
     int mio_poll_register(mio_poll *poll, int fd, mio_token token, uint32_t interest, uint32_t opts)

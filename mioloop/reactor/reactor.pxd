@@ -46,7 +46,9 @@ cdef class Source:
     cdef mio_token token
     cdef bint attached                  # token is in the reactor's slab
     cdef bint held                      # the slab's entry owns a reference
-    cdef bint registered                # fd is with the poll
+    cdef bint registered                # fd is with the poll:
+    cdef uint32_t polled_for            # its interest,
+    cdef uint32_t poll_opts             # and options
     cdef unsigned int forked_before     # children of this process, when we were attached
     cdef uint32_t still_ready           # bits to be served again without an event
     cdef bint flush_queued
@@ -81,7 +83,7 @@ cdef class Reactor(Host):
     cdef readonly str selector
     cdef Trigger trigger_mode
     cdef bint edges_emulated
-    cdef unsigned int fork_generation   # of the process that made us
+    cdef unsigned int fork_generation   # of the process whose poll this is
 
     # Events that were polled. Those not yet dispatched outlive an exception, and a nested turn
     # polls behind them.
@@ -129,6 +131,7 @@ cdef class Reactor(Host):
     cdef PyObject *next_running         # borrowed: each is held by its caller, and unlinks itself
     cdef bint stopping
     cdef bint closed
+    cdef bint dismantling               # inside close_reactor()
     cdef bint slow_run                  # debug mode, or someone replaced Handle._run
     cdef bint goes_by_selector          # a tool replaced loop._selector, or a part of it
     cdef bint leaves_native_run         # _run_once() was replaced: run_forever() calls it each turn
@@ -156,6 +159,9 @@ cdef class Reactor(Host):
     # for loop/ and transports/
     cdef int open_reactor(self, str selector, str trigger, double spin_s, bint io_uring) except -1
     cdef int close_reactor(self) except -1
+    cdef int free_all(self) noexcept
+    cdef int renew(self) except -1
+    cdef int renew_poll(self) except -1
     @cython.final
     cdef inline int push(self, PyObject *handle) except -1:
         if self.ring_count == self.ring_capacity:
@@ -207,7 +213,7 @@ cdef class Reactor(Host):
     cdef int adopt(self, Source source, int fd) except -1
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1
     cdef bint reregister_if_same(self, Source source, uint32_t interest, uint32_t opts) except -1
-    cdef int unregister(self, Source source) except -1
+    cdef int unregister(self, Source source) noexcept
     cdef int release(self, Source source, bint closing) except -1
     cdef bint forgets_closed(self, Source source) noexcept
     cdef int drained(self, Source source, uint32_t ready) except -1
@@ -253,3 +259,6 @@ cdef int check(int rc) except -1
 
 # Signals that had a Python-level handler of ours, since the process began.
 cdef unsigned int signal_count
+
+# Forks that this process is behind, counted in the child.
+cdef unsigned int forks

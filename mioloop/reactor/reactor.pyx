@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.errno cimport EBADF, EINTR, ENOENT, EPERM
+from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, EPERM
 from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memmove, memset
@@ -70,8 +70,8 @@ cdef enum:
 
 TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
 
-# A child shares its parent's epoll: it must not change registrations there.
-cdef unsigned int forks = 0
+# A child shares its parent's epoll until Reactor.renew(): it must not change registrations there.
+forks = 0
 # Each child has the open files of that moment, and so keeps the registrations of closed ones.
 cdef unsigned int children_forked = 0
 signal_count = 0
@@ -92,9 +92,10 @@ def _before_fork():
 
 def _after_fork_in_child():
     """What other threads have gathered is theirs to send, and they are in the parent."""
-    global forks
+    global forks, children_forked
     cdef PyObject *each = running_reactors
     forks += 1
+    children_forked += 1                # the parent has the open files, too
     while each != NULL:
         (<Reactor>each).policy.off = True
         run_ends(&(<Reactor>each).policy)
@@ -248,6 +249,9 @@ cdef class Reactor(Host):
             selector = names[0]
         if selector not in names:
             raise ValueError(f"selector must be one of {', '.join(names)}, not {selector!r}")
+        if self.dismantling:
+            raise RuntimeError("the event loop is being closed")
+        self.close_reactor()                # __init__() may be called twice
         check(mio_poll_new(selector.encode(), &self.poll))
         self.selector = selector
         self.trigger_mode = TRIGGERS[trigger]
@@ -262,6 +266,7 @@ cdef class Reactor(Host):
         self.events = <mio_event *>malloc(LEAST_EVENT_CAPACITY * sizeof(mio_event))
         self.ring = <PyObject **>malloc(FIRST_RING_CAPACITY * sizeof(PyObject *))
         if self.events == NULL or self.ring == NULL:
+            self.close_reactor()
             raise MemoryError
         self.ring_capacity = FIRST_RING_CAPACITY
         mio_keep_heap()
@@ -269,17 +274,34 @@ cdef class Reactor(Host):
         return 0
 
     cdef int close_reactor(self) except -1:
-        """Let go of everything. Idempotent; runs in __dealloc__ and tp_clear too."""
+        """Let go of everything. Idempotent; runs in __dealloc__ and tp_clear too.
+
+        What is dropped may run any code. That code finds a closed loop: the ring, the heap and
+        the slab take nothing any more, and the poll is there until all of them are empty.
+        """
         self.closed = True
+        if self.dismantling:
+            return 0
+        self.dismantling = True
         # A process that was forked in the middle of a wake-up has none of the threads that count.
         while add_atomically(&self.wakers, 0) and self.fork_generation == forks:
             sched_yield()
-        drop_handles(self)
-        drop_sources(self)
+        try:
+            drop_ring(self)
+            drop_timers(self)
+            drop_sources(self)
+            self.again = []
+            self.again_now = []
+            self.token_by_fd = {}
+            self.read_buffer = self.plain_buffer = None
+            self.spares = [None] * SPARES
+        finally:                            # no memory for these, if anything
+            self.free_all()
+        return 0
+
+    cdef int free_all(self) noexcept:
         mio_timers_free(&self.timers)
         mio_slab_free(&self.slab)
-        mio_timers_init(&self.timers)
-        mio_slab_init(&self.slab)
         mio_burst_free(self.burst)
         self.burst = NULL
         self.drop_peek()
@@ -289,15 +311,42 @@ cdef class Reactor(Host):
         free(self.events)
         self.events = NULL
         self.event_capacity = self.event_count = self.event_next = self.event_ahead = 0
-        free(self.ring)
-        self.ring = NULL
-        self.ring_capacity = 0
-        self.again = []
-        self.again_now = []
         self.again_next = 0
-        self.token_by_fd = {}
-        self.read_buffer = self.plain_buffer = None
-        self.spares = [None] * SPARES
+        self.dismantling = False
+        return 0
+
+    cdef int renew(self) except -1:
+        """The first use of the poll in a forked child. The loop overrides this."""
+        return self.renew_poll()
+
+    cdef int renew_poll(self) except -1:
+        """Make a poll that is not the parent's, with the registrations of our sources.
+
+        If this raises, nothing is polled, and the next use tries again.
+        """
+        cdef Source source
+        cdef uint32_t i
+        cdef int rc
+
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
+        check(mio_poll_renew(self.poll))
+        mio_burst_free(self.burst)
+        self.burst = NULL
+        self.drop_peek()
+        self.wakers = 0
+        self.parked = False
+        for i in range(self.slab.used):
+            source = <Source>self.slab.entries[i].value if self.slab.entries[i].value else None
+            if source is None or not source.registered:
+                continue
+            rc = mio_poll_register(self.poll, source.fd, source.token, source.polled_for,
+                                   source.poll_opts)
+            if rc == -EBADF or rc == -EPERM or rc == -EEXIST:   # closed, and perhaps used again
+                source.registered = False
+            else:
+                check(rc)
+        self.fork_generation = forks
         return 0
 
     # -- the ready queue ---------------------------------------------------
@@ -320,6 +369,8 @@ cdef class Reactor(Host):
         return 0
 
     cdef object soon(self, object callback, tuple args, object context):
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
         handle = handle_of(self, callback, args, context)
         self.push(<PyObject *>handle)
         return handle
@@ -328,6 +379,8 @@ cdef class Reactor(Host):
         """End a poll that blocks now. Needed after a push() from another thread."""
         if self.parked:
             self.parked = False             # one write is enough
+            if self.fork_generation != forks:
+                return 0                    # it was the parent that waited
             # Without the GIL, which the loop needs as soon as the write has woken it: holding
             # it would make the loop wait a second time. close_reactor() waits for `wakers`,
             # who count themselves out before they ask for the GIL, which they may never get.
@@ -341,7 +394,11 @@ cdef class Reactor(Host):
 
     cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1:
         """The heap has a reference of its own. Takes the caller's over if it fails."""
-        cdef int rc = mio_timers_add(&self.timers, &(<TimerHandle>handle).timer, deadline_ns)
+        cdef int rc
+        if self.closed:                     # making the handle may have run any code
+            Py_DECREF(<object>handle)
+            raise RuntimeError("Event loop is closed")
+        rc = mio_timers_add(&self.timers, &(<TimerHandle>handle).timer, deadline_ns)
         if rc < 0:
             Py_DECREF(<object>handle)
             check(rc)
@@ -539,8 +596,10 @@ cdef class Reactor(Host):
         cdef int n
         cdef mio_poll *poll = self.poll
 
-        if poll == NULL:
+        if self.closed:
             raise RuntimeError("Event loop is closed")
+        if self.fork_generation != forks:
+            self.renew()
         self.make_event_room()
         self.signals_seen = signal_count
         if timeout_ns == 0:
@@ -722,12 +781,18 @@ cdef class Reactor(Host):
         if self.unflushed.next_unflushed is not None:
             self.send_together()
         while <PyObject *>source != last and self.unflushed is not None:
-            source = self.unflushed
-            self.unflushed = source.next_unflushed
-            source.next_unflushed = None
-            source.flush_queued = False
-            if source.attached:
-                source.on_flush()
+            try:                            # around them all: entering it costs, a source each
+                while <PyObject *>source != last and self.unflushed is not None:
+                    source = self.unflushed
+                    self.unflushed = source.next_unflushed
+                    source.next_unflushed = None
+                    source.flush_queued = False
+                    if source.attached:
+                        source.on_flush()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.serving_failed(source, exc)
         return 0
 
     cdef int send_unflushed(self) except -1:
@@ -821,12 +886,16 @@ cdef class Reactor(Host):
             self.remember_displaced((<Watcher>stale).fileobj)
             (<Watcher>stale).give_way(self, source)
         check(mio_slab_insert(&self.slab, <void *>source, &source.token))
+        if fd >= 0:
+            try:
+                self.token_by_fd[fd] = source.token
+            except BaseException:           # no memory
+                mio_slab_remove(&self.slab, source.token)
+                raise
         source.attached = True
         self.hold(source)
         source.fd = fd
         source.forked_before = children_forked
-        if fd >= 0:
-            self.token_by_fd[fd] = source.token
         return 0
 
     cdef int hold(self, Source source) noexcept:
@@ -853,23 +922,31 @@ cdef class Reactor(Host):
 
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1:
         """Register, or replace interest and options. OSError as epoll_ctl(2) fails."""
-        cdef int rc
+        cdef int rc = -ENOENT
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
         if self.fork_generation != forks:
-            return 0
-        rc = -ENOENT
+            self.renew()
         if source.registered:
             rc = mio_poll_reregister(self.poll, source.fd, source.token, interest, opts)
         if rc == -ENOENT:                   # new, or closed and the number used again
             rc = mio_poll_register(self.poll, source.fd, source.token, interest, opts)
-        check(rc)
+        if rc < 0:
+            self.unregister(source)         # nobody knows which of the two would be polled for
+            check(rc)
         source.registered = True
+        source.polled_for = interest
+        source.poll_opts = opts
         return 0
 
     cdef bint reregister_if_same(self, Source source, uint32_t interest,
                                  uint32_t opts) except -1:
         """As register(), but False if what was registered has been closed: the poll forgot it."""
         cdef int rc
-        if self.fork_generation != forks or not source.registered:
+        if not source.registered:
+            return False
+        if self.fork_generation != forks:
+            self.renew()
             return source.registered
         rc = mio_poll_reregister(self.poll, source.fd, source.token, interest, opts)
         if rc == -ENOENT:
@@ -878,19 +955,17 @@ cdef class Reactor(Host):
         check(rc)
         return True
 
-    cdef int unregister(self, Source source) except -1:
-        """The descriptor is polled no more; the source keeps its token."""
-        cdef int rc
-        if not source.registered:
-            return 0
-        source.registered = False
-        if self.fork_generation != forks:
-            return 0
-        rc = mio_poll_deregister(self.poll, source.fd)
-        # Closed by its owner, and so gone already; EPERM: the number is a plain file's now.
-        if rc == -ENOENT or rc == -EBADF or rc == -EPERM:
-            return 0
-        return check(rc)
+    cdef int unregister(self, Source source) noexcept:
+        """The descriptor is polled no more; the source keeps its token.
+
+        The poll may refuse: the owner has closed the descriptor (ENOENT, EBADF), and perhaps its
+        number is a plain file's now (EPERM). Nobody can do anything about any other error.
+        """
+        if source.registered:
+            source.registered = False
+            if self.fork_generation == forks:
+                mio_poll_deregister(self.poll, source.fd)
+        return 0
 
     cdef int release(self, Source source, bint closing) except -1:
         """The end of *source* here.
@@ -911,7 +986,8 @@ cdef class Reactor(Host):
                 del self.token_by_fd[source.fd]
             elif source.fd >= 0:                    # closed, and the number is another source's
                 source.registered = False
-            if closing and source.registered and self.forgets_closed(source):
+            if (closing and source.registered and self.fork_generation == forks
+                    and self.forgets_closed(source)):
                 mio_poll_closing(self.poll, source.fd)
                 source.registered = False
             else:
@@ -931,7 +1007,7 @@ cdef class Reactor(Host):
 
     cdef int drained(self, Source source, uint32_t ready) except -1:
         """*source* took all there was: where edges are emulated, listen again."""
-        if self.edges_emulated:
+        if self.edges_emulated and self.fork_generation == forks:
             mio_poll_drained(self.poll, source.fd, ready)
         return 0
 
@@ -1079,11 +1155,21 @@ cdef int leave_run(Reactor reactor) noexcept:
     return 0
 
 
-cdef int drop_handles(Reactor reactor) except -1:
-    """Empty the ring and the timer heap."""
+cdef int drop_ring(Reactor reactor) except -1:
+    """Empty the ring, which is gone before the first handle is."""
+    cdef PyObject **ring = reactor.ring
+    cdef size_t first = reactor.ring_first, count = reactor.ring_count
+    cdef size_t mask = reactor.ring_capacity - 1, i
+    reactor.ring = NULL
+    reactor.ring_capacity = reactor.ring_first = reactor.ring_count = 0
+    for i in range(count):
+        Py_DECREF(<object>ring[(first + i) & mask])
+    free(ring)
+    return 0
+
+
+cdef int drop_timers(Reactor reactor) except -1:
     cdef TimerHandle timer
-    while reactor.ring_count:
-        Py_DECREF(<object>reactor.pop())
     while reactor.timers.count:
         timer = <TimerHandle>mio_timers_first(&reactor.timers).owner
         reactor.forget_timer(timer)
@@ -1091,19 +1177,23 @@ cdef int drop_handles(Reactor reactor) except -1:
 
 
 cdef int drop_sources(Reactor reactor) except -1:
-    cdef uint32_t i
+    cdef uint32_t i = 0
     cdef Source source
     while reactor.unflushed is not None:    # one by one: a long chain is not freed recursively
         source = reactor.unflushed
         reactor.unflushed = source.next_unflushed
         source.next_unflushed = None
-    for i in range(reactor.slab.used):
+        source.flush_queued = False
+    while i < reactor.slab.used:
         if reactor.slab.entries[i].value != NULL:
             source = <Source>reactor.slab.entries[i].value
-            # No system call: the poll goes, or has gone, with all its registrations.
+            # No system call: the poll goes with all its registrations.
             source.attached = source.registered = False
+            source.still_ready = 0
             mio_slab_remove(&reactor.slab, source.token)
             reactor.let_go(source)
+            source = None
+        i += 1
     return 0
 
 
@@ -1143,8 +1233,7 @@ cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 
 
 cdef int clear(PyObject *self) noexcept:
-    drop_handles(<Reactor>self)             # an exception here is "unraisable": Cython prints it
-    drop_sources(<Reactor>self)
+    (<Reactor>self).close_reactor()         # an exception here is "unraisable": Cython prints it
     return cython_clear(self)
 
 
