@@ -71,6 +71,7 @@ cdef class Endpoint(Source):
     cdef bytes copy(self, const char *data, Py_ssize_t size)
     cdef int block(self) except -1
     cdef int update_interest(self) except -1
+    cdef int go_on_polling(self) except -1
     cdef bint is_expected(self, exc) except -1
     cdef int callback_failed(self, str name, exc) except -1
     cdef int fatal(self, exc, str message) except -1

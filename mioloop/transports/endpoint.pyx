@@ -110,7 +110,7 @@ cdef class Endpoint(Source):
             try:
                 self.serve(ready)
             finally:
-                self.update_interest()
+                self.go_on_polling()
             return 0
         return self.serve(ready)
 
@@ -257,19 +257,31 @@ cdef class Endpoint(Source):
                 want |= MIO_WRITABLE
         if want == self.armed:
             return 0
-        self.armed = want
+        self.armed = 0                      # if registering fails
         if want == 0:
             return self.reactor.unregister(self)
-        return self.reactor.register(
+        self.reactor.register(
             self, want,
             MIO_EDGE if self.trigger == EDGE
             else MIO_LEVEL if self.trigger == LEVEL
             else MIO_LEVEL | MIO_ONESHOT)
+        self.armed = want
+        return 0
+
+    cdef int go_on_polling(self) except -1:
+        """update_interest() where no caller could use an exception: the transport ends by it."""
+        try:
+            self.update_interest()
+        except OSError as exc:
+            self.blocked = True             # nothing is sent any more
+            self.discard()
+            self.fatal(exc, "Fatal error: the descriptor cannot be polled")
+        return 0
 
     cdef int block(self) except -1:
         self.blocked = True
         self.reactor.drained(self, MIO_WRITABLE)
-        return self.update_interest()
+        return self.go_on_polling()
 
     def pause_reading(self):
         if self.closing or self.paused:
@@ -344,7 +356,10 @@ cdef class Endpoint(Source):
         if self._conn_lost == 0:
             self._conn_lost = 1
             self.reactor.soon(self._call_connection_lost, (exc,), self.callback_context())
-            self.update_interest()      # may fail; connection_lost() comes all the same
+            try:
+                self.update_interest()
+            except OSError:             # the descriptor is closed soon
+                pass
         return 0
 
     cdef int count_lost_write(self) except -1:

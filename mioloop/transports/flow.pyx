@@ -116,7 +116,7 @@ cdef class WriteFlow(Endpoint):
     cdef int buffer_drained(self) except -1:
         if self.blocked or self.paused:
             self.blocked = False
-            self.update_interest()
+            self.go_on_polling()
         if self._protocol_paused:
             self.resume_protocol_if_drained()   # may write more
         if self.buffered_bytes or self._conn_lost:

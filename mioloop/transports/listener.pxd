@@ -22,6 +22,8 @@ cdef class Listener(Source):
     cdef bint accept_failed(self, int error) except -1
     cdef int connected(self, int fd, bytes peer, bytes local) except -1
     cdef int rearm(self) except -1
+    cdef int go_on_polling(self) except -1
+    cdef int look_away(self) except -1
 
 
 cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol_factory,

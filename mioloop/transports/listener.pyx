@@ -55,7 +55,7 @@ cdef class Listener(Source):
         finally:                                    # an exception that leaves the loop, too
             if self.attached and not self.paused:
                 if self.reactor.trigger_mode == ONESHOT:
-                    self.rearm()
+                    self.go_on_polling()
                 elif more and self.reactor.trigger_mode == EDGE:
                     self.reactor.serve_again(self, ready)
         return 0
@@ -134,16 +134,33 @@ cdef class Listener(Source):
             "exception": OSError(error, os.strerror(error)),
             "socket": trsock.TransportSocket(self.sock),
         })
+        self.look_away()
+        return False
+
+    cdef int look_away(self) except -1:
         if self.attached:
             self.paused = True
             self.reactor.unregister(self)
             self.reactor.call_later(RETRY_S, self._resume)
-        return False
+        return 0
 
     def _resume(self):
         self.paused = False
         if self.attached:
+            self.go_on_polling()
+
+    cdef int go_on_polling(self) except -1:
+        """rearm(), later if the poll refuses now."""
+        try:
             self.rearm()
+        except OSError as exc:
+            self.reactor.report({
+                "message": "the listening socket cannot be polled",
+                "exception": exc,
+                "socket": trsock.TransportSocket(self.sock),
+            })
+            self.look_away()
+        return 0
 
     cdef int rearm(self) except -1:
         return self.reactor.register(

@@ -468,7 +468,7 @@ cdef class StreamTransport(ByteFlow):
             return self.fatal(exc, "Fatal error: protocol.eof_received() call failed.")
         if keep_open:
             self.eof_seen = True
-            self.update_interest()
+            self.go_on_polling()
         else:
             self.close()
         return 0
@@ -718,7 +718,7 @@ cdef class StreamTransport(ByteFlow):
     cdef int end_file(self) except -1:
         self.file = None
         self.blocked = False
-        return self.update_interest()
+        return self.go_on_polling()
 
     cdef int share_socket(self) except -1:
         """The program reaches for the descriptor: it finds there what was written so far."""
