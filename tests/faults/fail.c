@@ -1,13 +1,14 @@
 /* fail.c -- preloaded into a child: chosen system calls fail, as those of a machine in need do.
  *
  * fail_next(name, fd, error, times): the next `times` calls of accept4() on `fd`, or of
- * socket() (`fd` is its family), fail with `error`.
+ * socket() (`fd` is its family) or epoll_ctl() for `fd`, fail with `error`.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 enum { PLANS = 16 };
@@ -29,6 +30,11 @@ int fail_next(const char *name, int fd, int error, int times)
         }
     }
     return -1;
+}
+
+void fail_no_more(void)
+{
+    memset(plans, 0, sizeof plans);
 }
 
 /* How many times it is still to fail. */
@@ -69,4 +75,14 @@ int socket(int family, int type, int protocol)
     if (fails("socket", family)) return -1;
     if (real == NULL) real = (int (*)(int, int, int))dlsym(RTLD_NEXT, "socket");
     return real(family, type, protocol);
+}
+
+int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    static int (*real)(int, int, int, struct epoll_event *);
+
+    if (fails("epoll_ctl", fd)) return -1;
+    if (real == NULL) real = (int (*)(int, int, int, struct epoll_event *))
+        dlsym(RTLD_NEXT, "epoll_ctl");
+    return real(epfd, op, fd, event);
 }

@@ -67,6 +67,31 @@ def test_lack_of_anything_is_reported_once_and_passes(loop_kind, shim):
     assert result["left open"] == 0
 
 
+@pytest.mark.parametrize("trigger", ["edge", "level", "oneshot"])
+def test_poll_that_refuses_ends_one_transport_and_not_the_run(trigger, shim):
+    """R46: ENOSPC of epoll_ctl(2), where no caller could use an exception (and elsewhere)."""
+    preload = ":".join(filter(None, (os.environ.get("LD_PRELOAD"), str(shim))))
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.faults.refusing", trigger],
+        env=os.environ | {"LD_PRELOAD": preload},
+        cwd=HERE.parent.parent,
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+    oneshot = trigger == "oneshot"
+    assert json.loads(child.stdout) == {
+        "one write": ["ENOSPC", "other"],
+        "many writes": ["ENOSPC", "other"],
+        "served": ["ENOSPC" if oneshot else None, "data"],
+        "closed": None,
+        "resumed": None if trigger == "edge" else "ENOSPC",
+        "reports": [],
+        "listening": ["the listening socket cannot be polled"] if oneshot else [],
+        "left open": 0,
+    }
+
+
 # -- EMFILE, for real ----------------------------------------------------------------------------
 
 

@@ -341,7 +341,12 @@ def late_push(loop):
 
 
 def late_reader(loop):
-    loop.add_reader(0, print, Untracked())
+    read_end, write_end = os.pipe()
+    try:
+        loop.add_reader(read_end, print, Untracked())
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 def late_run(loop):
@@ -404,13 +409,16 @@ def test_init_called_twice_begins_anew(mioloop_kind):
     for _ in range(300):
         loop.call_soon(print, "never")
     loop.call_later(0, print, "never")
-    loop.add_reader(0, print, "never")
+    read_end, write_end = os.pipe()
+    loop.add_reader(read_end, print, "never")
     loop.__init__(trigger=mioloop_kind.trigger, selector=mioloop_kind.selector)
     assert loop.run_until_complete(asyncio.sleep(0.001, "run")) == "run"
     loop.close()
     loop.__init__()                         # asyncio opens a closed loop again, too
     assert loop.run_until_complete(asyncio.sleep(0.001, "again")) == "again"
     loop.close()
+    os.close(read_end)
+    os.close(write_end)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -480,9 +488,12 @@ def test_init_that_fails_half_way_leaves_nothing_open(mioloop_kind):
 
     import mioloop
 
-    before = os.listdir("/proc/self/fd")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = max(int(fd) for fd in before) + 1
+    fillers = [open(os.devnull)]
+    while fillers[-1].fileno() < max(int(fd) for fd in os.listdir("/proc/self/fd")) - 1:
+        fillers.append(open(os.devnull))
+    before = os.listdir("/proc/self/fd")
+    lowest = fillers[-1].fileno() + 1
     failed = 0
     try:
         for room in range(6):
@@ -502,4 +513,6 @@ def test_init_that_fails_half_way_leaves_nothing_open(mioloop_kind):
             assert len(os.listdir("/proc/self/fd")) == len(before)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for filler in fillers:
+            filler.close()
     assert failed >= 2
