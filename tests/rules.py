@@ -111,7 +111,7 @@ RULES = {
     "R85": "Debug mode: checks, source tracebacks, slow callbacks, switched at any time",
     "R86": "`call_soon_threadsafe` from any thread and any signal handler loses no wake-up",
     "R87": "The signal wake-up descriptor is ours while we run, and given back",
-    "R88": "Loops change threads; a forked child sees none running and can make one",
+    "R88": "Loops change threads; a forked child sees none running, makes one, runs its parent's",
     "R89": "A forked child cannot disturb its parent's loop",
     "R90": "No connection owns a turn",
     "R91": "The policy is asyncio's own but for the loop it makes",

@@ -81,12 +81,12 @@ async def main(loop, reports):
 
 if __name__ == "__main__":
     backend, trigger, selector, bursts = sys.argv[1:]
+    before = len(os.listdir("/proc/self/fd"))
     loop = LoopKind(backend, trigger, selector, bursts == "True").new()
     reports: list[dict] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))
-    before = len(os.listdir("/proc/self/fd"))
     result = loop.run_until_complete(main(loop, reports))
     loop.run_until_complete(loop.shutdown_default_executor())
-    result["left open"] = len(os.listdir("/proc/self/fd")) - before
     loop.close()
+    result["left open"] = len(os.listdir("/proc/self/fd")) - before
     print(json.dumps(result))

@@ -1,4 +1,4 @@
-"""A loop that is closed or collected lets go of what it has, whatever that does meanwhile: R15, R90.
+"""A loop that is closed or collected lets go of what it has, whatever that does: R90.
 
 What a loop holds may own objects whose __del__ uses the loop again: each finds a loop that refuses,
 or one that still works, and never half of one.
