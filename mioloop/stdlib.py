@@ -87,6 +87,18 @@ format_callback_source = _object(
 set_result_unless_cancelled = _object(
     "asyncio.futures", "_set_result_unless_cancelled", "transports/test_stream.py"
 )
+SelectorSocketTransport = _object(
+    "asyncio.selector_events", "_SelectorSocketTransport", "transports/test_attributes.py"
+)
+SelectorDatagramTransport = _object(
+    "asyncio.selector_events", "_SelectorDatagramTransport", "transports/test_attributes.py"
+)
+UnixReadPipeTransport = _object(
+    "asyncio.unix_events", "_UnixReadPipeTransport", "transports/test_attributes.py"
+)
+UnixWritePipeTransport = _object(
+    "asyncio.unix_events", "_UnixWritePipeTransport", "transports/test_attributes.py"
+)
 SSLProtocolTransport = _object(
     "asyncio.sslproto", "_SSLProtocolTransport", "transports/test_tls.py"
 )
@@ -180,12 +192,20 @@ _rows("member", "asyncio.selector_events:_SelectorSocketTransport", "transports/
       "_sendfile_compatible", "_sock", "_sock_fd", "_start_tls_compatible")
 _rows("member", "asyncio.selector_events:_SelectorSocketTransport", "transports/test_contexts.py",
       "_context", since=(3, 15))
+_rows("member", "asyncio.selector_events:_SelectorSocketTransport", "transports/test_attributes.py",
+      "_buffer", "_empty_waiter", "_eof", "_high_water", "_low_water", "_protocol_connected",
+      "_read_ready_cb", "_server", "_write_ready")
+_rows("member", "asyncio.selector_events:_SelectorDatagramTransport",
+      "transports/test_attributes.py", "_buffer_size", since=(3, 11))
 _rows("member", "asyncio.selector_events:_SelectorDatagramTransport", CPYTHON, "_address")
 _rows("member", "asyncio.unix_events:_UnixReadPipeTransport", CPYTHON, "_pipe")
 _rows("member", "asyncio.unix_events:_UnixWritePipeTransport", CPYTHON, "_pipe")
 _rows("member", "asyncio.sslproto:SSLProtocol", "transports/test_tls.py",
       "_app_protocol", "_app_transport", "_get_extra_info", "_transport")
 _rows("member", "asyncio.sslproto:SSLProtocol", CPYTHON, "_app_reading_paused", since=(3, 11))
+_rows("member", "asyncio.unix_events:_UnixReadPipeTransport", "transports/test_attributes.py",
+      "_fileno")
+_rows("member", "asyncio.sslproto:SSLProtocol", "transports/test_attributes.py", "_sslcontext")
 _rows("member", "asyncio.sslproto:_SSLProtocolTransport", "transports/test_tls.py",
       "_closed", "_ssl_protocol")
 

@@ -18,7 +18,7 @@ from mioloop.reactor.sealed cimport seal
 
 import functools
 import warnings
-from asyncio import constants, selector_events, sslproto, unix_events
+from asyncio import constants
 from asyncio.log import logger
 
 from mioloop import stdlib
@@ -53,11 +53,11 @@ cdef int write_unraisable(exc, transport) except -1:
 cdef frozenset PRIVATE_NAMES = frozenset(
     name
     for kind in (
-        selector_events._SelectorSocketTransport,
-        selector_events._SelectorDatagramTransport,
-        unix_events._UnixReadPipeTransport,
-        unix_events._UnixWritePipeTransport,
-        sslproto._SSLProtocolTransport,
+        stdlib.SelectorSocketTransport,
+        stdlib.SelectorDatagramTransport,
+        stdlib.UnixReadPipeTransport,
+        stdlib.UnixWritePipeTransport,
+        stdlib.SSLProtocolTransport,
     )
     for name in dir(kind)
     if name.startswith("_") and not name.startswith("__")
@@ -203,7 +203,8 @@ cdef class Endpoint(Source):
         reactor.adopt(self, fd)
         try:
             reactor.soon(protocol.connection_made, (self,), self.callback_context())
-            reactor.soon(self._start, (waiter,), self.callback_context())
+            # Not in the context itself: a nested turn in connection_made() has entered it.
+            reactor.soon(self._start, (waiter,), None)
         except BaseException:           # the caller keeps the descriptor
             reactor.release(self, False)
             self.fd = -1
@@ -355,7 +356,7 @@ cdef class Endpoint(Source):
         """Schedule connection_lost(): once, and never inside the call that caused it."""
         if self._conn_lost == 0:
             self._conn_lost = 1
-            self.reactor.soon(self._call_connection_lost, (exc,), self.callback_context())
+            self.reactor.soon(self._call_connection_lost, (exc,), None)
             try:
                 self.update_interest()
             except OSError:             # the descriptor is closed soon
@@ -369,10 +370,17 @@ cdef class Endpoint(Source):
         return 0
 
     def _call_connection_lost(self, exc):
+        cdef object context = self.context
+        cdef bint entered = self.keeps_context and enter_context(context)
+
         try:
             self._protocol.connection_lost(exc)
         finally:
-            self.ended()
+            try:
+                self.ended()
+            finally:
+                if entered:
+                    leave_context(context)
 
     cdef int ended(self) except -1:
         """connection_lost() has been called: let go of everything."""

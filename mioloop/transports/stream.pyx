@@ -527,8 +527,8 @@ cdef class StreamTransport(ByteFlow):
         if fd < 0:
             return 0
         try:
-            # Whoever has had the socket object may have a duplicate, or keep the descriptor.
-            self.reactor.release(self, self.sock is None)
+            # A program that has had the descriptor may have a duplicate of it, or keep it.
+            self.reactor.release(self, self.reach == REACH_LOOP)
         finally:
             self.fd = -1
             if self.ahead.state != PREFETCH_NONE:

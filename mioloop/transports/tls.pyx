@@ -128,7 +128,7 @@ cdef class TlsProtocol(StreamFilter):
 
     cdef int go_on_later(self) except -1:
         """An interrupt leaves the loop: the next run takes up what is here and comes only once."""
-        self.reactor.soon(self._resume, (), self.callback_context)
+        self.reactor.soon(self._resume, (), None)
         return 0
 
     cdef bint reads(self) noexcept:
@@ -686,12 +686,17 @@ cdef class TlsProtocol(StreamFilter):
         self.writing_paused = app_knows
 
     def _resume(self):
+        cdef object context = self.callback_context
+        cdef bint entered = context is not None and enter_context(context)
+
         try:
             self.go_on()
             if self.incoming == EXHAUSTED and self.state == OPEN:
                 self.eof_reached()
         finally:
             self.engine.settle()
+            if entered:
+                leave_context(context)
 
     def _get_extra_info(self, name, default):
         if name == "sslcontext":
@@ -791,7 +796,7 @@ cdef class TlsTransport:
         cdef TlsProtocol protocol = self._ssl_protocol
         if not self._closed and protocol.reading_paused:
             protocol.reading_paused = False
-            protocol.reactor.soon(protocol._resume, (), protocol.callback_context)
+            protocol.reactor.soon(protocol._resume, (), None)
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Marks in bytes of plaintext: pause_writing() from *high*, resume_writing() at *low*.
