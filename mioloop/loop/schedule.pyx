@@ -415,6 +415,7 @@ cdef class NativeLoop(SockReactor):
 
     def _open(self, options):
         """Make the Poll; before BaseEventLoop.__init__(), which registers the self-pipe."""
+        self.ready_given = self.scheduled_given = False     # __init__() may be called twice
         self.open_reactor(options.selector, options.trigger, options.spin, options.io_uring)
 
     def _renew_after_fork(self):
