@@ -86,8 +86,9 @@ cdef extern from "burst.h" nogil:
     bint mio_burst_recv(mio_burst *burst, mio_transfer *transfers, int count)
 
 
-# Who is served by which readiness: error and hang-up wake both directions (R26), because a
-# pipe whose writer is gone gives hup alone, and a refused datagram peer gives error alone.
+# The readiness that wakes a reader, and the readiness that wakes a writer. Error and hang-up wake
+# both (rule R26), because a pipe without a writer reports only a hang-up, and a refused datagram
+# reports only an error.
 
 cdef inline uint32_t wakes_reader(uint32_t ready) noexcept nogil:
     return ready & (MIO_READABLE | MIO_READ_CLOSED | MIO_PRIORITY | MIO_ERROR | MIO_HUP)

@@ -1,22 +1,23 @@
-"""When written bytes leave: at once, or gathered, behind the callbacks of a batch (R93).
+"""When written bytes are sent: within write(), or gathered, after a batch of callbacks (R93).
 
-write() sends within the call, as asyncio's does, so nothing waits behind a callback that computes,
-sleeps or ends the process. To send behind the callbacks is up to 1.4 times faster under load, so
-send_now() says no where that pays and is known to be harmless. All of these must hold:
+Rule R93: write() sends within the call, as asyncio's does, unless the loop has proof that gathering
+pays and is harmless. So nothing waits for a callback that computes, sleeps or ends the process.
+Sending after the callbacks is up to 1.4 times faster under load. So send_now() returns False if all
+of these conditions hold:
 
-- The callback stems from a crowd: a poll found CROWD sources ready at once, and the callback is
-  one of theirs, or one that they woke, at most WOKEN_TURNS turns later. Fewer sources gain nothing.
-  Timers and other callbacks stem from no poll. A crowd is seen in a plain run only: there is none
+- The callback stems from a crowd: a poll found CROWD sources ready at once, and the callback serves
+  one of these sources, or was woken by one at most WOKEN_TURNS turns ago. Fewer sources gain
+  nothing. Timers and other callbacks stem from no poll. Only a plain run has crowds: there is none
   outside a run, in debug mode, under an instrumented loop, or in a forked child.
 - The transport may gather: it sends a stream of bytes, and no part of the program has its socket,
-  by which it could see the order.
-- What waits is not large. A buffer above its high mark is sent, so that pause_writing() is judged
-  after an attempt (R59).
-- No crowd's callback of late has taken HELD_NS, for which it may have kept a write waiting. After
-  one has, every write leaves at once for FIRST_PENALTY_NS, doubled each time that it happens
-  again, up to a minute; each quiet minute halves it. A slow callback meanwhile, which holds nothing
-  back, makes the penalty begin anew. A callback is not slow if the loop's thread has had to wait
-  for a processor meanwhile: else there would be no gathering on a busy machine.
+  through which it could see the order.
+- The waiting data is not large. A buffer above its high mark is sent, because pause_writing() is
+  decided after an attempt to send (R59).
+- No callback of a recent crowd has taken HELD_NS, because a gathered write may have waited for it.
+  After such a slow callback, every write is sent at once for FIRST_PENALTY_NS. Each further one
+  doubles the penalty, up to a minute, and each quiet minute halves it. A slow callback during the
+  penalty, when no write waits, makes the penalty begin again. A callback is not slow if the loop's
+  thread had to wait for a processor meanwhile. Otherwise a busy machine would never gather.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -27,32 +28,32 @@ from mioloop.reactor.core cimport mio_clock_now, mio_thread_delay_ns, mio_thread
 cdef enum:
     CROWD = 4
     WOKEN_TURNS = 2                     # a task, and the task or future that it wakes
-    HELD_NS = 1000000
-    GATHERING_NS = 1000000              # the longest wait for several short callbacks
-    FLUSH_BYTES = 65536
+    HELD_NS = 1000000                   # a callback that takes longer is slow
+    GATHERING_NS = 1000000              # longest time that a write waits for several callbacks
+    FLUSH_BYTES = 65536                 # a larger amount of waiting data is sent
     FIRST_PENALTY_NS = 1000000000
-    DOUBLINGS = 6                       # 64 s
-    QUIET_S = 60                        # halve it
-    DELAY_AGE_NS = 2000000              # delay_ns is no older when a batch begins
+    DOUBLINGS = 6                       # the longest penalty is 64 s
+    QUIET_S = 60                        # seconds without a slow callback that halve the penalty
+    DELAY_AGE_NS = 2000000              # greatest age of delay_ns at the beginning of a batch
 
 
 ctypedef struct FlushPolicy:
-    bint off                            # for good
-    bint crowded                        # the callbacks of now stem from a crowd
-    bint gathers                        # and what they write may wait for their end
-    uint64_t crowd_turn                 # when a crowd was dispatched last; 0: never
-    int64_t since_ns                    # something may have waited since then
-    int64_t looked_ns                   # the last look at the clock
-    int64_t at_once_until_ns
-    int doublings                       # of the penalty
-    int delay_fd                        # tells delay_ns; 0: not open yet, -1: there is none
-    int64_t delay_ns                    # that this thread has waited for a processor
-    int64_t delay_read_ns               # when that was read
+    bint off                            # never gathers again
+    bint crowded                        # the current callbacks stem from a crowd
+    bint gathers                        # and their writes may wait for the end of the batch
+    uint64_t crowd_turn                 # the turn that last dispatched a crowd; 0: none did
+    int64_t since_ns                    # a write may have waited since this time
+    int64_t looked_ns                   # time of the last look at the clock
+    int64_t at_once_until_ns            # end of the penalty: every write is sent at once
+    int doublings                       # how often the penalty is doubled
+    int delay_fd                        # source of delay_ns; 0: not open yet, -1: not available
+    int64_t delay_ns                    # total time that this thread waited for a processor
+    int64_t delay_read_ns               # time at which delay_ns was read
 
 
 cdef inline bint send_now(FlushPolicy *policy, bint may_gather, Py_ssize_t waiting,
                           Py_ssize_t high) noexcept:
-    """Whether *waiting* bytes of a transport, with the last write among them, leave now."""
+    """Whether a transport sends its *waiting* bytes, the last write included, now."""
     return not (policy.gathers and may_gather and waiting < FLUSH_BYTES and waiting <= high)
 
 
@@ -69,7 +70,7 @@ cdef inline int read_delay(FlushPolicy *policy, int64_t now) noexcept:
 
 
 cdef inline int forget_thread(FlushPolicy *policy) noexcept:
-    """Another thread runs the loop next, or none does."""
+    """Close delay_fd: the next run of the loop, if any, is in another thread."""
     if policy.delay_fd > 0:
         close_descriptor(policy.delay_fd)
     policy.delay_fd = 0
@@ -96,8 +97,8 @@ cdef inline int crowd_begins(FlushPolicy *policy) noexcept:
 
 cdef inline int events_begin(FlushPolicy *policy, bint plain, uint64_t turn,
                              Py_ssize_t ready) noexcept:
-    """The callbacks of *ready* sources come now."""
-    policy.crowded = policy.gathers = False     # after those of a nested turn
+    """Called before the callbacks of *ready* sources run."""
+    policy.crowded = policy.gathers = False     # a nested turn may have left them set
     if ready >= CROWD and plain and not policy.off:
         policy.crowd_turn = turn
         crowd_begins(policy)
@@ -106,7 +107,7 @@ cdef inline int events_begin(FlushPolicy *policy, bint plain, uint64_t turn,
 
 cdef inline int callbacks_begin(FlushPolicy *policy, bint plain, uint64_t turn,
                                 size_t count) noexcept:
-    """*count* callbacks of the ready queue come now."""
+    """Called before *count* callbacks of the ready queue run."""
     policy.crowded = policy.gathers = False
     if (count >= CROWD and plain and policy.crowd_turn != 0
             and turn - policy.crowd_turn <= WOKEN_TURNS and not policy.off):
@@ -130,7 +131,7 @@ cdef inline int penalise(FlushPolicy *policy, int64_t now) noexcept:
 
 
 cdef inline bint look(FlushPolicy *policy) noexcept:
-    """After a callback: whether what was gathered has waited for long enough."""
+    """Called after a callback. True if the gathered writes have waited long enough."""
     cdef int64_t now
 
     if not policy.crowded:
@@ -146,7 +147,7 @@ cdef inline bint look(FlushPolicy *policy) noexcept:
 
 
 cdef inline int batch_ends(FlushPolicy *policy) noexcept:
-    """The last callback has returned, and what was gathered is sent next."""
+    """Called when the last callback has returned, before the gathered writes are sent."""
     look(policy)
     policy.crowded = policy.gathers = False
     return 0

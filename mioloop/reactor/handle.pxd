@@ -4,9 +4,9 @@ from mioloop.reactor.core cimport mio_timer
 
 
 cdef class Host:
-    """What a handle needs of the loop it was made by; the loop overrides it."""
+    """The part of a loop that its handles call; the loop overrides these methods."""
     cdef int forget_timer(self, TimerHandle timer) except -1
-    cdef int report(self, dict context) except -1       # an exception of user code
+    cdef int report(self, dict context) except -1       # reports an exception of user code
     cdef int run_by_hand(self, Handle handle) except -1     # a tool calls handle._run()
     cdef bint debug
 
@@ -16,14 +16,15 @@ cdef enum:
 
 
 cdef class Handle:
-    # Owned references, or NULL. Not `object`: a None in each of them, at the beginning and at
-    # the end, was a third of what a handle costs.
+    # Owned references, or NULL. They are not declared as `object`: to set each of them to None
+    # first and last took a third of the time of a handle.
     cdef PyObject *callback                 # NULL once cancelled
     cdef PyObject *context
-    cdef PyObject *arg[1 + INLINE_ARGS]     # from 1 on, if they are few; 0: see free_handle()
-    cdef PyObject *args                     # all in a tuple, if they are more or somebody looked
+    cdef PyObject *arg[1 + INLINE_ARGS]     # up to INLINE_ARGS arguments, from 1 on; for 0 see
+                                            # free_handle()
+    cdef PyObject *args                     # a tuple: more arguments, or a program read _args
     cdef PyObject *host                     # a Host
-    cdef int arg_count                      # in arg; -1: args has them
+    cdef int arg_count                      # number of arguments in arg; -1: they are in args
     cdef public bint _cancelled
     cdef public object _source_traceback    # None, or a list in debug mode
     cdef readonly object _repr              # kept by cancel() in debug mode
@@ -33,30 +34,30 @@ cdef class Handle:
 
 
 cdef class TimerHandle(Handle):
-    cdef PyObject *when_s                   # as loop.time() counts
+    cdef PyObject *when_s                   # the deadline in seconds, on the clock of loop.time()
     cdef mio_timer timer                    # idle unless it is in the host's heap
 
 
 cdef class ThreadSafeHandle(Handle):
-    """What call_soon_threadsafe() returns where asyncio has a class of its own for it (3.14)."""
+    """The result of call_soon_threadsafe() where asyncio has a separate class for it (3.14)."""
     cdef unsigned long runner               # the thread that runs the callback now, or 0
-    cdef PyObject *gates                    # locks of those who wait until it returns, or NULL
+    cdef PyObject *gates                    # a lock for each thread that waits for it, or NULL
 
-    cdef int await_callback(self) except -1
-    cdef int begin(self) noexcept           # the callback runs from now on,
-    cdef int end(self) except -1            # and until now
+    cdef int await_callback(self) except -1     # wait until the callback has returned
+    cdef int begin(self) noexcept               # the callback is about to run
+    cdef int end(self) except -1                # the callback has returned
 
 
-# A new reference. *context* NULL or None: a copy of the current one.
+# Returns a new reference. If *context* is NULL or None, the handle gets a copy of the current one.
 cdef PyObject *new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
                           PyObject *context) except NULL
-# A ThreadSafeHandle, or a plain one before 3.14.
+# Returns a ThreadSafeHandle, or a plain Handle before 3.14.
 cdef PyObject *new_thread_safe(Host host, PyObject *callback, PyObject *const *args,
                                Py_ssize_t count, PyObject *context) except NULL
 cdef PyObject *new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
                          Py_ssize_t count, PyObject *context) except NULL
 
-# Runs a handle for the last time, and takes the reference over.
+# Runs a handle for the last time. Takes the caller's reference over.
 cdef int run_and_let_go(PyObject *handle) except -1
 
 

@@ -1,11 +1,11 @@
-"""Handles: what call_soon(), call_later() and add_reader() return.
+"""Handles: the objects that call_soon(), call_later() and add_reader() return.
 
-They behave as asyncio.Handle and asyncio.TimerHandle do, and pass isinstance() for
-them (by `__class__`: a class of the stdlib cannot be a base of a native one). Whatever
-is not needed to run a callback (repr, ordering) is asked of the stdlib's own classes,
-so that it reads as it does in the Python version at hand.
+They behave as asyncio.Handle and asyncio.TimerHandle do, and pass isinstance() for these
+classes. They do so by `__class__`, because a class of the stdlib cannot be the base of a native
+one. The parts that do not run a callback (repr, ordering) call the stdlib's own classes, so that
+the results are those of the running Python version.
 
-A handle is made, run and let go for every callback, so all three are done by hand here: see
+A handle is made, run and freed for every callback, so all three are written by hand here: see
 "making and letting go" at the end.
 """
 
@@ -114,7 +114,7 @@ cdef class Host:
 
 
 cdef int raised() except -1:
-    """Turns the C API's current exception into one that Cython sees."""
+    """Turn the C API's current exception into one that Cython sees."""
     return -1
 
 
@@ -123,7 +123,7 @@ cdef inline object value(PyObject *reference):
 
 
 cdef inline int drop(PyObject **reference) noexcept:
-    """Py_CLEAR: what goes with it may run any code, which finds NULL already."""
+    """Py_CLEAR: freeing the object may run any code, and that code finds NULL already."""
     cdef PyObject *old = reference[0]
     if old != NULL:
         reference[0] = NULL
@@ -155,19 +155,20 @@ cdef PyObject *call_with(PyObject *callback, PyObject *args) noexcept:
     return PyObject_Call(callback, args, NULL)
 
 
-# What a handle calls, with references of its own: cancel() may drop the handle's meanwhile.
+# The callback of a handle and its arguments. The struct owns references, because cancel() may drop
+# the references of the handle during the call.
 ctypedef struct Call:
     PyObject *callback
     PyObject *context
-    PyObject *args                          # what is called if count is -1
-    PyObject *arg[1 + INLINE_ARGS]          # from 1 on; 0 is the callee's to use
+    PyObject *args                          # the arguments if count is -1
+    PyObject *arg[1 + INLINE_ARGS]          # the arguments from 1 on; the callee may overwrite 0
     int count
 
 
 cdef inline PyObject *make(Call *call) noexcept:
     cdef PyObject *result
     if PyContext_Enter(call.context) < 0:
-        return NULL                         # not a Context, or one that is entered already
+        return NULL                         # not a Context, or a Context that is entered already
     if call.count < 0:
         result = call_with(call.callback, call.args)
     else:
@@ -192,7 +193,7 @@ cdef class Handle:
     # -- hot path ----------------------------------------------------------
 
     cdef int run(self) except -1:
-        """Call the callback in its context. The caller holds a reference to us."""
+        """Call the callback in its context. The caller holds a reference to the handle."""
         cdef Call call
         cdef PyObject *result
         cdef int i
@@ -258,7 +259,7 @@ cdef class Handle:
     def _args(self, args):
         packed = None if args is None else tuple(args)
         drop_args(<PyObject *>self)
-        drop(&self.args)                    # what drop_args() freed may have set them again
+        drop(&self.args)                    # code that drop_args() ran may have set them again
         if packed is not None:
             replace(&self.args, packed)
         self.arg_count = -1
@@ -285,7 +286,7 @@ cdef class Handle:
     def __repr__(self):
         return StdHandle.__repr__(self)
 
-    def __reduce_ex__(self, protocol):      # object's goes by __class__
+    def __reduce_ex__(self, protocol):      # object.__reduce_ex__() would use __class__
         raise TypeError(f"cannot copy or pickle {type(self).__name__!r} objects")
 
 
@@ -339,8 +340,10 @@ cdef class TimerHandle(Handle):
 
 
 cdef class ThreadSafeHandle(Handle):
-    """Whoever cancels it from another thread knows, when cancel() returns, that the callback does
-    not run: it never will, or it has returned."""
+    """When cancel() returns in another thread, the callback is not running.
+
+    It has returned, or it will never run.
+    """
 
     cdef int run(self) except -1:
         if self._cancelled:
@@ -373,7 +376,7 @@ cdef class ThreadSafeHandle(Handle):
         gate.acquire()
         if self.gates == NULL:
             replace(&self.gates, [])
-        (<list>self.gates).append(gate)     # the GIL is ours since we looked at `runner`
+        (<list>self.gates).append(gate)     # this thread has held the GIL since it read `runner`
         gate.acquire()
         return 0
 
@@ -391,7 +394,7 @@ cdef class ThreadSafeHandle(Handle):
 
 
 cdef describe(Host host, callback, args):
-    """The callback as asyncio writes it in its messages."""
+    """The text for the callback in asyncio's messages."""
     if describe_takes_debug:
         return format_callback_source(callback, args, debug=host.debug)
     return format_callback_source(callback, args)
@@ -399,14 +402,15 @@ cdef describe(Host host, callback, args):
 
 # -- making and letting go -----------------------------------------------------
 #
-# A handle that is done with is kept, emptied, for the next callback, with one reference, which is
-# the list's. The garbage collector does not know it meanwhile: what is in the list when gc.freeze()
-# is called would be frozen for good, with all that it holds later. The functions at the end stand
-# in the types in the place of those that Cython made, which know nothing of our references.
+# A handle that is no longer used is emptied and kept in a free list for the next callback. The list
+# owns one reference. The garbage collector does not track the handle meanwhile: otherwise
+# gc.freeze() would freeze the handles of the list for ever, with all objects that they refer to
+# later. The functions at the end replace the types' functions that Cython made, because Cython does
+# not know these references.
 
 cdef enum:
     MAX_FREE = 1024
-    MOST_NESTED = 8         # handles that are freed inside each other: a thread's stack may be small
+    MOST_NESTED = 8         # depth of handles freed inside each other: a stack may be small
 
 ctypedef struct free_list:
     PyObject *handle[MAX_FREE]
@@ -422,7 +426,7 @@ cdef inline PyObject *owned(object handle) noexcept:
 
 cdef inline int fill(PyObject *self, Host host, PyObject *callback, PyObject *const *args,
                      Py_ssize_t count, PyObject *context) except -1:
-    """Takes the reference *self* over if it fails."""
+    """Set the fields of an empty handle. If this raises, it has dropped the reference *self*."""
     cdef Py_ssize_t i
 
     if context == NULL or context == Py_None:
@@ -454,7 +458,7 @@ cdef int remember_source(Handle handle) except -1:
     try:
         handle._source_traceback = format_helpers.extract_stack(getframe(0))
     except BaseException:
-        Py_DECREF(<PyObject *>handle)       # fill()'s
+        Py_DECREF(<PyObject *>handle)       # the reference that fill() drops if it raises
         raise
     return 0
 
@@ -505,7 +509,7 @@ cdef PyObject *new_timer(Host host, PyObject *when, PyObject *callback, PyObject
 
 
 cdef inline bint keep(PyObject *self) noexcept:
-    """Put an empty handle, with the one reference to it, into its list; False: it is full."""
+    """Put an empty handle into its free list, with the only reference. False: the list is full."""
     cdef free_list *free = &free_handles
     if Py_TYPE(self) == <PyTypeObject *>TimerHandle:
         free = &free_timers
@@ -533,8 +537,8 @@ cdef int run_and_let_go(PyObject *self) except -1:
         finally:
             Py_DECREF(self)
 
-    # Nobody else has the handle. Its contents are taken out, and it is ready to be the next one
-    # while they run.
+    # No other reference to the handle exists. Take its contents out, so that it can be used again
+    # while the callback runs.
     PyObject_GC_UnTrack(self)
     call.count = (<Handle>self).arg_count
     call.callback = (<Handle>self).callback
@@ -571,7 +575,10 @@ cdef int run_and_let_go(PyObject *self) except -1:
 
 
 cdef int report_failure(Handle handle, Host host, PyObject *when_s, Call *call) except -1:
-    """Report the exception that *call* ended by; of a handle that is gone, by its like."""
+    """Report the exception that *call* raised.
+
+    *handle*: None if the handle was recycled before the call. The report then has an equal new one.
+    """
     cdef PyObject *like
     try:
         raised()
@@ -603,7 +610,8 @@ cdef int report_failure(Handle handle, Host host, PyObject *when_s, Call *call) 
 
 
 cdef int clear(PyObject *self) noexcept:
-    # No local of type Handle in here and below: it would be a reference to what is going.
+    # No local variable here and below has the type Handle: it would own a new reference to a handle
+    # that is being freed.
     drop(&(<Handle>self).callback)
     drop_args(self)
     if (<Handle>self)._source_traceback is not None:
@@ -631,7 +639,10 @@ cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 
 
 cdef void free_handle(PyObject *self) noexcept:
-    """A handle may own the next one, and so on: a long chain is not freed recursively."""
+    """Free a handle. Handles may own each other: freeing a long chain must not recurse deeply.
+
+    A handle that is freed at the depth MOST_NESTED waits in a list, linked by arg[0].
+    """
     cdef mio_freeing *freeing = freeing_now()
 
     PyObject_GC_UnTrack(self)
@@ -660,21 +671,21 @@ cdef int free_contents(PyObject *self) noexcept:
     if type == <PyTypeObject *>TimerHandle:
         drop(&(<TimerHandle>self).when_s)
     if keep(self):
-        PyObject_Init(self, type)           # with one reference again: the list's
+        PyObject_Init(self, type)           # with one reference again, which the list owns
     else:
-        Py_DECREF(Py_None)                  # in _source_traceback
-        Py_DECREF(Py_None)                  # in _repr
+        Py_DECREF(Py_None)                  # the value of _source_traceback
+        Py_DECREF(Py_None)                  # the value of _repr
         type.tp_free(self)
     return 0
 
 
 cdef int by_hand(type handle_type) except -1:
     cdef PyTypeObject *type = <PyTypeObject *>handle_type
-    seal(handle_type)                       # only a loop makes handles
+    seal(handle_type)                       # only a loop can make handles
     type.tp_dealloc = <destructor>free_handle
     type.tp_traverse = <traverseproc>traverse
     type.tp_clear = <inquiry>clear
-    type.tp_flags &= ~Py_TPFLAGS_BASETYPE   # no classes of them: the free lists hold these types
+    type.tp_flags &= ~Py_TPFLAGS_BASETYPE   # no derived classes: the free lists hold exact types
     return 0
 
 

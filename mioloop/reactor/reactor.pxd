@@ -25,10 +25,10 @@ cdef extern from *:
 
 
 cdef enum:
-    READ_SIZE = 262144      # of the buffer that reads share
-    COPY_BELOW = 65536      # a smaller read is copied into bytes of its own size
-    AHEAD_SIZE = 4032       # of a read before its turn; 4096 would put all in the same cache sets
-    SPARES = 65             # blocks for small reads, and the first for any other
+    READ_SIZE = 262144      # size of the buffer that all reads share
+    COPY_BELOW = 65536      # a smaller read is copied into a bytes object of its own size
+    AHEAD_SIZE = 4032       # size of a prefetched read; 4096 would map all to the same cache sets
+    SPARES = 65             # slots 1 to 64: reads up to AHEAD_SIZE; slot 0: all larger reads
 
 
 cdef enum Trigger:
@@ -41,16 +41,16 @@ cdef class Reactor(Host)
 
 
 cdef class Source:
-    """One thing the reactor polls, and the calls it makes when it is ready."""
+    """One thing that the reactor polls, and the methods that it calls when the thing is ready."""
     cdef readonly int fd                # -1: none, or closed
     cdef mio_token token
     cdef bint attached                  # token is in the reactor's slab
     cdef bint held                      # the slab's entry owns a reference
-    cdef bint registered                # fd is with the poll:
-    cdef uint32_t polled_for            # its interest,
-    cdef uint32_t poll_opts             # and options
-    cdef unsigned int forked_before     # children of this process, when we were attached
-    cdef uint32_t still_ready           # bits to be served again without an event
+    cdef bint registered                # fd is registered on the poll
+    cdef uint32_t polled_for            # interest of that registration
+    cdef uint32_t poll_opts             # options of that registration
+    cdef unsigned int forked_before     # children_forked at the time of adopt()
+    cdef uint32_t still_ready           # readiness to serve in the next turn, without an event
     cdef bint flush_queued
     cdef Source next_unflushed          # in the reactor's queue, if flush_queued
 
@@ -65,33 +65,33 @@ cdef class Source:
 
 
 cdef class Watcher(Source):
-    """The reader and writer callbacks of one descriptor that is somebody else's."""
+    """The reader and writer callbacks of one descriptor that the program owns."""
     cdef Handle reader
     cdef Handle writer
-    cdef object fileobj                     # add_reader()'s, while there is a reader or writer
-    cdef uint32_t interest(self) noexcept   # what someone waits for now
-    cdef int update(self, Reactor reactor) except -1    # tell the poll
+    cdef object fileobj                     # argument of add_reader(); None without a callback
+    cdef uint32_t interest(self) noexcept   # the readiness that a callback or call waits for
+    cdef int update(self, Reactor reactor) except -1    # register that interest on the poll
     cdef int give_way(self, Reactor reactor, Source successor) except -1
     cdef int fire(self, Handle handle, bint writing) except -1
 
 
 cdef class Reactor(Host):
-    # the core's objects, ours until close_reactor()
+    # objects of the core, owned until close_reactor()
     cdef mio_poll *poll                 # NULL once closed
     cdef mio_slab slab                  # token -> Source; each entry owns a reference
     cdef mio_timers timers              # each scheduled TimerHandle is owned by the heap
     cdef readonly str selector
     cdef Trigger trigger_mode
     cdef bint edges_emulated
-    cdef unsigned int fork_generation   # of the process whose poll this is
+    cdef unsigned int fork_generation   # value of `forks` in the process that made the poll
 
-    # Events that were polled. Those not yet dispatched outlive an exception, and a nested turn
-    # polls behind them.
+    # Events that were polled. An event that has not been dispatched stays here when an exception
+    # leaves the loop. A nested turn appends its events.
     cdef mio_event *events
     cdef int event_capacity
     cdef int event_count
     cdef int event_next
-    cdef int event_ahead                # up to which was read before its turn
+    cdef int event_ahead                # events before this index have been offered a prefetch
 
     # the ready queue: a ring of owned Handle references
     cdef PyObject **ring
@@ -100,63 +100,66 @@ cdef class Reactor(Host):
     cdef size_t ring_count
 
     cdef list again                     # Sources with still_ready bits, for the next turn
-    cdef list again_now                 # those of this turn
-    cdef int again_next                 # the first of them that has not been served
+    cdef list again_now                 # Sources with still_ready bits that this turn serves
+    cdef int again_next                 # index of the first in again_now that is not served yet
 
     # Looking at the selector while callbacks are ready (see must_look())
-    cdef uint32_t own_sources           # the loop's own, which every loop has: its self-pipe
+    cdef uint32_t own_sources           # number of sources that every loop has: its self-pipe
     cdef bint poll_is_shared            # the program may register on the poll by itself
     cdef unsigned int signals_seen      # signal_count when the selector was last polled
-    cdef mio_peek *peek                 # NULL: not yet, or not possible
-    cdef bint peeks                     # unless the user or the system refuses
+    cdef mio_peek *peek                 # NULL: not made yet, or not possible
+    cdef bint peeks                     # False: the user or the system refuses peeks
     cdef bint peek_armed
-    cdef unsigned long peek_thread      # the thread that made it
-    cdef uint64_t peek_turn             # in which it was armed
-    cdef int empty_looks                # looks in a row that found nothing
-    cdef int looks_before_peek          # so many of them arm the peek
+    cdef unsigned long peek_thread      # the thread that made the peek
+    cdef uint64_t peek_turn             # the turn that armed the peek
+    cdef int empty_looks                # consecutive looks that found no event
+    cdef int looks_before_peek          # number of empty looks that arms the peek
 
-    cdef FlushPolicy policy             # whether a write() sends, or gathers
-    cdef Source unflushed               # the first of those whose on_flush() is due, or None
-    cdef PyObject *last_unflushed       # borrowed: `unflushed` leads to it
-    cdef mio_burst *burst               # one call for many sources; NULL: not yet, or never
-    cdef bint bursts                    # unless the user or the system refuses
-    cdef bint prefetches                # unless the program takes descriptors from transports
-    cdef int burst_least                # operations, from which on one call for all is cheaper
-    cdef dict token_by_fd               # one registration a descriptor
+    cdef FlushPolicy policy             # decides whether a write() sends or gathers
+    cdef Source unflushed               # head of the queue of sources whose on_flush() is due
+    cdef PyObject *last_unflushed       # tail of that queue; borrowed, the queue owns it
+    cdef mio_burst *burst               # one system call for many sources; NULL: not made
+    cdef bint bursts                    # False: the user or the system refuses bursts
+    cdef bint prefetches                # False: the program takes descriptors from transports
+    cdef int burst_least                # smallest number of operations for which a burst pays
+    cdef dict token_by_fd               # one registration for each descriptor
 
     cdef bint parked                    # inside a poll that may block
-    cdef int wakers                     # threads that are about to end such a poll
+    cdef int wakers                     # number of threads that are about to end such a poll
     cdef bint running                   # inside run_turns()
-    cdef unsigned long thread           # the one that is in run_turns()
-    cdef PyObject *next_running         # borrowed: each is held by its caller, and unlinks itself
+    cdef unsigned long thread           # the thread that runs run_turns()
+    cdef PyObject *next_running         # borrowed: its caller holds it, and it unlinks itself
     cdef bint stopping
     cdef bint closed
     cdef bint dismantling               # inside close_reactor()
     cdef bint slow_run                  # debug mode, or someone replaced Handle._run
     cdef bint goes_by_selector          # a tool replaced loop._selector, or a part of it
     cdef bint leaves_native_run         # _run_once() was replaced: run_forever() calls it each turn
-    cdef PyTypeObject *timer_class      # asyncio.TimerHandle, and what a thread's call makes
-    cdef PyTypeObject *thread_safe_class
-    cdef unsigned int timer_class_version   # those that the loop knows: see look_around()
+    cdef PyTypeObject *timer_class      # asyncio.TimerHandle
+    cdef PyTypeObject *thread_safe_class    # asyncio's class for call_soon_threadsafe()
+    # Version tags of these classes and of the loop's class, see look_around().
+    cdef unsigned int timer_class_version
     cdef unsigned int thread_safe_class_version
-    cdef unsigned int class_version         # of our own class, when we looked last
+    cdef unsigned int class_version
     cdef object shown_timers            # loop._scheduled, while a tool may change it, or None
-    cdef object displaced               # a WeakSet of closed fileobjs whose watches are gone, or None
-    cdef bint run_until_stopped         # the next run_turns() goes on until stopping
+    cdef object displaced               # a WeakSet of closed fileobjs without a watch, or None
+    cdef bint run_until_stopped         # the next run_turns() goes on until `stopping` is set
     cdef int turns_since_poll
     cdef int64_t polled_ns              # when the last poll returned
     cdef int64_t spin_ns                # longest time to poll without blocking before a wait
-    cdef int64_t spin_budget_ns         # what experience has made of it
+    cdef int64_t spin_budget_ns         # current limit, 0 to spin_ns: follows the recent waits
 
-    cdef bytes read_buffer              # of READ_SIZE bytes, for whoever reads; None if lent
-    cdef bytes plain_buffer             # the same, for what was decrypted
-    cdef list spares                    # of the last reads; nobody's, where only we refer to it
-    cdef Py_ssize_t[SPARES] spare_rooms # bytes that each was made for
-    cdef int spare_used                 # the last one
+    cdef bytes read_buffer              # READ_SIZE bytes that all reads share; None while lent
+    cdef bytes plain_buffer             # READ_SIZE bytes for decrypted data; None while lent
+    # Bytes objects that recent reads returned. A read may overwrite one if its reference count
+    # shows that the program has dropped it.
+    cdef list spares
+    cdef Py_ssize_t[SPARES] spare_rooms # number of bytes that each spare was made for
+    cdef int spare_used                 # index of the last slot that was used
 
     cdef uint64_t turns, polls, spins, burst_total, event_total, callback_total, timer_total
 
-    # for loop/ and transports/
+    # called by loop/ and transports/
     cdef int open_reactor(self, str selector, str trigger, double spin_s, bint io_uring) except -1
     cdef int close_reactor(self) except -1
     cdef int free_all(self) noexcept
@@ -173,7 +176,10 @@ cdef class Reactor(Host):
 
     @cython.final
     cdef inline PyObject *pop(self) noexcept:
-        """The first handle of the ring, which is not empty, with the ring's reference."""
+        """Remove and return the first handle. The caller takes the ring's reference over.
+
+        The ring must not be empty.
+        """
         cdef PyObject *first = self.ring[self.ring_first]
         self.ring_first = (self.ring_first + 1) & (self.ring_capacity - 1)
         self.ring_count -= 1
@@ -181,18 +187,18 @@ cdef class Reactor(Host):
 
     @cython.final
     cdef inline int end_batch(self) except -1:
-        """The callbacks that ran have returned: send what they wrote and did not send."""
+        """Send the gathered writes of the callbacks that have returned."""
         if self.unflushed is not None:
             self.flush()
         return 0
 
     @cython.final
     cdef inline int look_around(self) except -1:
-        """Once a turn: has a tool replaced Handle._run or a method of the loop, or taken
-        loop._scheduled?
+        """Notice, once a turn, that a tool replaced Handle._run or a method of the loop, or that
+        it holds loop._scheduled.
 
-        A class has another version tag after each change of one of its attributes, or one of its
-        bases'.
+        The version tag of a class changes whenever an attribute of the class or of one of its
+        bases changes.
         """
         if (class_version(self.timer_class) != self.timer_class_version
                 or class_version(self.thread_safe_class) != self.thread_safe_class_version
@@ -257,8 +263,8 @@ cdef class Reactor(Host):
 
 cdef int check(int rc) except -1
 
-# Signals that had a Python-level handler of ours, since the process began.
+# Number of calls of the loop's own Python-level signal handler since the process began.
 cdef unsigned int signal_count
 
-# Forks that this process is behind, counted in the child.
+# Number of forks between the first process and this one. Each child counts one more.
 cdef unsigned int forks

@@ -1,11 +1,12 @@
 """The reactor: ready queue, timers, sources, and one turn over the Poll core.
 
-One turn is five named steps: poll, due timers, what was ready, events, due timers' callbacks;
-what was gathered of what they wrote (flush_policy.pxd) leaves after each of them. See turn().
+One turn has five named steps: poll, queue the due timers, run the ready handles, dispatch the
+events, run the callbacks of the due timers. The writes that a step gathered (flush_policy.pxd) are
+sent after it. See turn().
 
-Threads: everything here needs the GIL and belongs to the thread that runs the loop,
-except push() followed by wake(), which any thread that holds the GIL may call: nothing
-in a push runs Python code or lets go of the GIL.
+Threads: every function here needs the GIL and belongs to the thread that runs the loop. The
+exception is push() followed by wake(): any thread that holds the GIL may call them, because a push
+neither runs Python code nor releases the GIL.
 """
 
 cimport cython
@@ -29,7 +30,7 @@ import os
 import weakref
 
 cdef inline int64_t until(int64_t deadline_ns, int64_t now_ns) noexcept nogil:
-    """From now to the deadline; 0 if it has passed. A replaced clock may be anywhere."""
+    """The time until the deadline; 0 if it has passed. A replaced clock may have any value."""
     if deadline_ns <= now_ns:
         return 0
     if now_ns < 0 and deadline_ns > INT64_MAX + now_ns:
@@ -57,32 +58,36 @@ cdef extern from *:
 cdef enum:
     LEAST_EVENT_CAPACITY = 64
     FIRST_RING_CAPACITY = 256
-    MOST_SPIN_NS = 1000000000           # a second, and by then a program should sleep
-    # A loop that watches nothing but its own self-pipe looks at it only this often while
-    # callbacks are ready, so that a chain of call_soon() does not pay a system call a link.
+    MOST_SPIN_NS = 1000000000           # one second: a longer wait should sleep
+    # While callbacks are ready, a loop that watches only its self-pipe polls only after so many
+    # turns or so much time. So a chain of call_soon() makes no system call for each link.
     TURNS_PER_POLL = 61
     POLL_INTERVAL_NS = 200000
-    # A peek costs as much as four looks, and pays if it saves more.
+    # A peek costs as much as four looks, and pays if it saves more than four.
     LOOKS_BEFORE_PEEK = 4
     MOST_LOOKS_BEFORE_PEEK = 256
     TURNS_OF_A_GOOD_PEEK = 16
-    SOURCES_PER_BATCH = 64              # whose callbacks' writes are sent behind the last
+    SOURCES_PER_BATCH = 64              # gathered writes are sent at least after so many sources
 
 TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
 
-# A child shares its parent's epoll until Reactor.renew(): it must not change registrations there.
+# A child shares its parent's epoll until Reactor.renew(), so it must not change registrations.
 forks = 0
-# Each child has the open files of that moment, and so keeps the registrations of closed ones.
+# A child holds the open files of the moment of its fork. A descriptor that the parent closes after
+# the fork therefore keeps its registration.
 cdef unsigned int children_forked = 0
 signal_count = 0
 
 
-# The reactors that are inside run_turns(), in any thread; no other has anything gathered.
+# The reactors that are inside run_turns(), in any thread. Only these can have gathered writes.
 cdef PyObject *running_reactors = NULL
 
 
 def _before_fork():
-    """What this thread has gathered leaves once, and not from the child, too (R95)."""
+    """Send the writes that this thread has gathered, so that they are sent only once (R95).
+
+    The child would otherwise send them a second time.
+    """
     cdef PyObject *each = running_reactors
     while each != NULL:
         if (<Reactor>each).thread == PyThread_get_thread_ident():
@@ -91,11 +96,11 @@ def _before_fork():
 
 
 def _after_fork_in_child():
-    """What other threads have gathered is theirs to send, and they are in the parent."""
+    """Drop the writes that other threads have gathered: these threads send them in the parent."""
     global forks, children_forked
     cdef PyObject *each = running_reactors
     forks += 1
-    children_forked += 1                # the parent has the open files, too
+    children_forked += 1                # the parent holds the same open files
     while each != NULL:
         (<Reactor>each).policy.off = True
         run_ends(&(<Reactor>each).policy)
@@ -122,7 +127,7 @@ def selectors():
 
 
 def io_uring_problem():
-    """Why the system does not let a loop have an io_uring (an errno's name); None if it does."""
+    """The name of the errno with which the system refuses an io_uring; None if it allows one."""
     cdef mio_burst *burst
     cdef int rc = mio_burst_new(&burst)
     mio_burst_free(burst)
@@ -130,7 +135,7 @@ def io_uring_problem():
 
 
 cdef int check(int rc) except -1:
-    """The one place of the Cython half where -errno becomes an OSError."""
+    """Raise OSError for -errno. No other function of the Cython half does so for the core."""
     if rc < 0:
         raise OSError(-rc, os.strerror(-rc))
     return rc
@@ -158,38 +163,48 @@ cdef class Source:
         self.fd = -1
 
     cdef int on_ready(self, uint32_t ready) except -1:
-        """Something of *ready* (MIO_READABLE ...) is so. May run any user code."""
+        """Called when at least one condition of *ready* (MIO_READABLE ...) holds.
+
+        May run any user code.
+        """
         return 0
 
     cdef int on_flush(self) except -1:
-        """Called once after each flush_soon(), when the batch of callbacks has run."""
+        """Called once after flush_soon(), when the batch of callbacks has run."""
         return 0
 
     cdef int send_gathered(self) except -1:
-        """Send what waits for on_flush(), which still comes. Runs no callback."""
+        """Send the data that waits for on_flush(). Runs no callback. on_flush() is still called."""
         return 0
 
     cdef int drop_gathered(self) noexcept:
-        """Forget what waits for on_flush(): another process sends it."""
+        """Drop the data that waits for on_flush(): another process sends it."""
         return 0
 
     cdef bint offers(self, mio_transfer *transfer) except -1:
-        """What on_flush() would send first, in one piece; False if that is not so simple.
+        """Fill *transfer* with the data that on_flush() would send first.
 
-        If True, the outcome comes by offer_taken(), before on_flush(). The bytes stay in place.
+        False if that data is not one contiguous piece, or needs more than a send(). After True the
+        bytes stay in place until offer_taken() gets the result, before on_flush().
         """
         return False
 
     cdef int offer_taken(self, Py_ssize_t result) noexcept:
-        """What send() returned: bytes, not 0, or -errno. Not the place to act on it."""
+        """Record the result of the send: a positive number of bytes, or -errno.
+
+        on_flush() acts on it.
+        """
         return 0
 
     cdef bint reads_ahead(self, uint32_t ready) noexcept:
-        """Whether on_ready(ready) would begin with recv(), of AHEAD_SIZE at most."""
+        """Whether on_ready(ready) would begin with a recv() of at most AHEAD_SIZE bytes."""
         return False
 
     cdef int read_ahead(self, const char *data, Py_ssize_t result) noexcept:
-        """What recv() returned: bytes of *data*, or -errno. Not the place to act on it."""
+        """Record the result of the recv(): the number of bytes in *data*, or -errno.
+
+        on_ready() acts on it.
+        """
         return 0
 
 
@@ -200,11 +215,11 @@ cdef class Watcher(Source):
                 | (MIO_WRITABLE if self.writer is not None else 0))
 
     cdef int update(self, Reactor reactor) except -1:
-        # Also if the interest is the same: the fd may have been closed and used again.
+        # An unchanged interest is registered, too: the fd may have been closed and used again.
         return reactor.register(self, self.interest(), MIO_LEVEL)
 
     cdef int give_way(self, Reactor reactor, Source successor) except -1:
-        """*successor* takes the descriptor over; release() ourselves."""
+        """Release this watcher, because *successor* takes the descriptor over."""
         return reactor.release(self, False)
 
     cdef int on_ready(self, uint32_t ready) except -1:
@@ -216,7 +231,7 @@ cdef class Watcher(Source):
 
     cdef int fire(self, Handle handle, bint writing) except -1:
         cdef Reactor reactor = <Reactor>handle.host
-        if handle._cancelled:               # by its own cancel(), not by remove_*()
+        if handle._cancelled:               # handle.cancel() was called, not remove_reader()
             reactor.unwatch_fd(self.fd, writing)
         elif reactor.slow_run:
             reactor.run_slowly(handle)
@@ -241,7 +256,7 @@ cdef class Reactor(Host):
 
     cdef int open_reactor(self, str selector, str trigger, double spin_s,
                           bint io_uring) except -1:
-        """Make the poll. ValueError for a name that is not known, OSError from the system."""
+        """Make the poll. Raises ValueError for an unknown name, OSError if the system refuses."""
         if trigger not in TRIGGERS:
             raise ValueError(f"trigger must be one of {', '.join(TRIGGERS)}, not {trigger!r}")
         names = selectors()
@@ -274,16 +289,17 @@ cdef class Reactor(Host):
         return 0
 
     cdef int close_reactor(self) except -1:
-        """Let go of everything. Idempotent; runs in __dealloc__ and tp_clear too.
+        """Release all handles, timers and sources, then the poll. Idempotent.
 
-        What is dropped may run any code. That code finds a closed loop: the ring, the heap and
-        the slab take nothing any more, and the poll is there until all of them are empty.
+        __dealloc__ and tp_clear call this, too. A dropped object may run any code. That code finds
+        a closed loop: the ring, the heap and the slab accept no new entry, and the poll exists
+        until all three are empty.
         """
         self.closed = True
         if self.dismantling:
             return 0
         self.dismantling = True
-        # A process that was forked in the middle of a wake-up has none of the threads that count.
+        # The threads that `wakers` counts do not exist in a child that was forked meanwhile.
         while add_atomically(&self.wakers, 0) and self.fork_generation == forks:
             sched_yield()
         try:
@@ -295,7 +311,7 @@ cdef class Reactor(Host):
             self.token_by_fd = {}
             self.read_buffer = self.plain_buffer = None
             self.spares = [None] * SPARES
-        finally:                            # no memory for these, if anything
+        finally:                            # the assignments above may raise MemoryError
             self.free_all()
         return 0
 
@@ -316,13 +332,13 @@ cdef class Reactor(Host):
         return 0
 
     cdef int renew(self) except -1:
-        """The first use of the poll in a forked child. The loop overrides this."""
+        """Called at the first use of the poll in a forked child. The loop overrides this."""
         return self.renew_poll()
 
     cdef int renew_poll(self) except -1:
-        """Make a poll that is not the parent's, with the registrations of our sources.
+        """Replace the parent's poll by a new one, and register all sources there again.
 
-        If this raises, nothing is polled, and the next use tries again.
+        If this raises, the loop does not poll, and the next use of the poll tries again.
         """
         cdef Source source
         cdef uint32_t i
@@ -376,14 +392,14 @@ cdef class Reactor(Host):
         return handle
 
     cdef int wake(self) except -1:
-        """End a poll that blocks now. Needed after a push() from another thread."""
+        """End a poll that is blocking. Needed after a push() from another thread."""
         if self.parked:
             self.parked = False             # one write is enough
             if self.fork_generation != forks:
-                return 0                    # it was the parent that waited
-            # Without the GIL, which the loop needs as soon as the write has woken it: holding
-            # it would make the loop wait a second time. close_reactor() waits for `wakers`,
-            # who count themselves out before they ask for the GIL, which they may never get.
+                return 0                    # `parked` is the parent's: no poll blocks here
+            # Release the GIL: the loop needs it as soon as the write has woken it, and would
+            # have to wait a second time. close_reactor() waits until `wakers` is 0. A thread
+            # decrements it before it asks for the GIL, because it may never get the GIL.
             add_atomically(&self.wakers, 1)
             with nogil:
                 mio_poll_wake(self.poll)
@@ -393,9 +409,12 @@ cdef class Reactor(Host):
     # -- timers ------------------------------------------------------------
 
     cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1:
-        """The heap has a reference of its own. Takes the caller's over if it fails."""
+        """Add a timer. The heap takes a new reference.
+
+        If this raises, it has dropped the caller's reference.
+        """
         cdef int rc
-        if self.closed:                     # making the handle may have run any code
+        if self.closed:                     # creating the handle may have run any code
             Py_DECREF(<object>handle)
             raise RuntimeError("Event loop is closed")
         rc = mio_timers_add(&self.timers, &(<TimerHandle>handle).timer, deadline_ns)
@@ -418,13 +437,13 @@ cdef class Reactor(Host):
         return mio_clock_now()
 
     cdef int serve_tools(self) except -1:
-        """The loop overrides this."""
+        """See look_around(). The loop overrides this."""
         return 0
 
     # -- one turn ----------------------------------------------------------
 
     cdef int run_turns(self) except -1:
-        """One turn; or, if run_until_stopped was set, turns until stopping is."""
+        """Run one turn; or, if run_until_stopped is set, turns until `stopping` is set."""
         cdef bint nested = self.running
         cdef bint go_on = self.run_until_stopped and not nested and not self.leaves_native_run
         self.turns_since_poll = TURNS_PER_POLL      # the first turn looks at the selector
@@ -439,7 +458,7 @@ cdef class Reactor(Host):
                 if self.stopping or not go_on or self.leaves_native_run:
                     return 0
         except BaseException:
-            if self.unflushed is not None:      # nobody knows whether there is another run
+            if self.unflushed is not None:      # the loop may never run again
                 self.flush()
             raise
         finally:
@@ -449,10 +468,10 @@ cdef class Reactor(Host):
                 leave_run(self)
 
     cdef int turn(self) except -1:
-        """Order, as asyncio has it: what was queued, fd events, due timers (R2).
+        """Run one turn in asyncio's order: queued handles, fd events, due timers (rule R2).
 
-        An exception that leaves the loop (R13) leaves the rest of the turn where it is:
-        in the ring, in `events`, in `again_now`; the next turn takes it up.
+        If KeyboardInterrupt or SystemExit leaves the loop (rule R13), the rest of the turn stays in
+        the ring, in `events` and in `again_now`. The next turn continues with it.
         """
         cdef size_t queued, due
 
@@ -465,7 +484,7 @@ cdef class Reactor(Host):
         elif self.must_look():
             self.look()
         if self.again:
-            if self.again_now:                  # an exception left them
+            if self.again_now:                  # an exception ended the turn that served them
                 self.again_now.extend(self.again)
                 self.again.clear()
             else:
@@ -484,19 +503,19 @@ cdef class Reactor(Host):
         return 0
 
     cdef int turn_by_selector(self) except -1:
-        """The loop overrides this: a turn that asks loop._selector, as asyncio's does."""
+        """Run a turn that calls loop._selector, as asyncio does. The loop overrides this."""
         return 0
 
     cdef bint has_pending(self) noexcept:
-        """Whether sources have something to do that no poll will report."""
+        """Whether a source has work that no poll will report."""
         return (self.event_next < self.event_count or self.again or self.again_now
                 or self.unflushed is not None)
 
     cdef bint must_look(self) noexcept:
-        """Whether a turn that does not wait polls the selector (R92).
+        """Whether a turn that does not wait polls the selector.
 
-        A turn sees everything that was ready when it began, as asyncio's does. The poll is left
-        out only where it is known to find nothing: the loop watches nothing but its own
+        Rule R92: a turn sees every descriptor that was ready when the turn began, as asyncio's
+        does. The poll is left out only where it would find no event: the loop watches only its
         self-pipe, or the peek has not completed.
         """
         if (self.slab.count <= self.own_sources and not self.poll_is_shared
@@ -511,7 +530,7 @@ cdef class Reactor(Host):
         if self.fork_generation == forks and mio_peek_is_quiet(self.peek):
             return False
         self.peek_armed = False
-        # A peek that completes soon saves less than it costs: arm the next one later.
+        # A peek that completes after a few turns saves less than it costs: arm the next one later.
         if self.turns - self.peek_turn >= TURNS_OF_A_GOOD_PEEK:
             self.looks_before_peek = LOOKS_BEFORE_PEEK
         elif self.looks_before_peek < MOST_LOOKS_BEFORE_PEEK:
@@ -519,7 +538,7 @@ cdef class Reactor(Host):
         return True
 
     cdef int look(self) except -1:
-        """Poll without waiting; arm the peek after several polls that found nothing."""
+        """Poll without waiting. Arm the peek after several polls without an event."""
         cdef int count = self.event_count - self.event_next
 
         self.poll_events(0)
@@ -557,20 +576,21 @@ cdef class Reactor(Host):
         return 0
 
     cdef int64_t until_next_timer(self) except? -2:
-        """How long a poll may wait, in ns; -1: for ever."""
+        """The time that a poll may wait, in ns; -1: without limit."""
         cdef int64_t now
 
         if self.timers.count == 0:
             return -1
         now = self.now()
-        if self.timers.count == 0:              # now() may run Python code, which cancels timers
+        # now() may run Python code, which may cancel timers or queue callbacks.
+        if self.timers.count == 0:
             return -1
-        if self.ring_count:                     # or queues callbacks
+        if self.ring_count:
             return 0
         return until(mio_timers_first(&self.timers).deadline_ns, now)
 
     cdef int make_event_room(self) except -1:
-        """Move what is not dispatched to the front, and make room for every source behind it."""
+        """Move the undispatched events to the front, and make room for one event of each source."""
         cdef int pending = self.event_count - self.event_next
         cdef int needed = pending + <int>self.slab.count + 1
         cdef void *more
@@ -592,7 +612,10 @@ cdef class Reactor(Host):
         return 0
 
     cdef int poll_events(self, int64_t timeout_ns) except -1:
-        """Poll, for at most *timeout_ns* (-1: without an end), behind what is not dispatched."""
+        """Poll for at most *timeout_ns* (-1: without limit).
+
+        The new events are appended to the events that are not dispatched yet.
+        """
         cdef int n
         cdef mio_poll *poll = self.poll
 
@@ -626,11 +649,11 @@ cdef class Reactor(Host):
                              self.event_capacity - self.event_count, timeout_ns)
 
     cdef int wait(self, int64_t timeout_ns) noexcept nogil:
-        """Poll until there is something, spinning before it blocks if that has paid of late.
+        """Poll until there is an event. Spin before blocking if recent spins have paid.
 
-        A wait that ended by an event within `spin_ns` makes the next spin longer, up to that;
-        any other halves it, down to none. Those that block are timed too, so that a loop which
-        has stopped spinning finds out when it would pay again.
+        A wait that ends by an event within `spin_ns` makes the next spin longer, up to `spin_ns`.
+        Any other wait halves it, down to 0. Blocking waits are timed, too, so that a loop that has
+        stopped spinning notices when spinning would pay again.
         """
         cdef int64_t began_ns, now_ns, until_ns
         cdef int n = 0
@@ -641,7 +664,7 @@ cdef class Reactor(Host):
         until_ns = began_ns + self.spin_budget_ns
         if 0 <= timeout_ns < self.spin_budget_ns:
             until_ns = began_ns + timeout_ns
-        # A poll that was woken has no event to show: wake() clears `parked` before it writes.
+        # A wake-up produces no event: wake() clears `parked` before it writes.
         while n == 0 and self.parked and now_ns < until_ns:
             n = self.poll_into_room(0)
             now_ns = mio_clock_now()
@@ -673,9 +696,9 @@ cdef class Reactor(Host):
             self.timer_total += 1
 
     cdef int run_ready(self, size_t count, bint woken) except -1:
-        """Run the next *count* handles of the ring, then flush what they gathered.
+        """Run the next *count* handles of the ring, then flush the writes that they gathered.
 
-        *woken*: events may have queued them, and not timers.
+        *woken*: events may have queued the handles. False for the handles of due timers.
         """
         cdef PyObject *first
 
@@ -689,7 +712,7 @@ cdef class Reactor(Host):
             self.callback_total += 1
             if self.slow_run:
                 handle = <Handle>first
-                Py_DECREF(handle)           # the ring's reference; ours is `handle`
+                Py_DECREF(handle)           # the ring's reference: `handle` holds another one
                 self.run_slowly(handle)
             else:
                 run_and_let_go(first)
@@ -700,11 +723,11 @@ cdef class Reactor(Host):
         return 0
 
     cdef int run_slowly(self, Handle handle) except -1:
-        """The loop overrides this: debug mode, and a replaced Handle._run."""
+        """Run *handle* in debug mode or by a replaced Handle._run. The loop overrides this."""
         return handle.run()
 
     cdef int serve_slowly(self, Source source, uint32_t ready) except -1:
-        """The loop overrides this: debug mode, and a replaced Handle._run."""
+        """Serve *source* in debug mode or with a replaced Handle._run. The loop overrides this."""
         return source.on_ready(ready)
 
     cdef int dispatch(self) except -1:
@@ -718,17 +741,17 @@ cdef class Reactor(Host):
         if self.again_now:
             self.serve_again_now()
         while self.event_next < self.event_count:
-            try:                            # around them all: entering it costs, an event each
+            try:                            # around all events: entering it costs time
                 while self.event_next < self.event_count:
                     if self.event_next >= self.event_ahead:
                         self.read_together()
                     event = &self.events[self.event_next]
                     self.event_next += 1
-                    # A source that went away after the poll finds nothing, also if its fd is
-                    # in use again.
+                    # The token of a source that was released after the poll finds no source, even
+                    # if another source has the fd now.
                     found = mio_slab_get(&self.slab, event.token)
                     if found != NULL:
-                        source = <Source>found      # our own reference: the slab may lose its own
+                        source = <Source>found      # a new reference: the slab may drop its own
                         self.serve(source, event.ready)
                         served += 1
                         if look(&self.policy) or served % SOURCES_PER_BATCH == 0:
@@ -742,7 +765,7 @@ cdef class Reactor(Host):
         return 0
 
     cdef int serve_again_now(self) except -1:
-        """Serve the sources of `again_now`. A nested turn goes on where this one is."""
+        """Serve the sources of `again_now`. A nested turn continues where the outer one is."""
         cdef Source source
         cdef uint32_t ready
 
@@ -769,19 +792,19 @@ cdef class Reactor(Host):
         return 0
 
     cdef int serving_failed(self, Source source, exc) except -1:
-        """Not by a callback's exception: callbacks report their own."""
+        """Report *exc*, raised while *source* was served. Callbacks report their own exceptions."""
         self.report({"message": f"Fatal error: {source!r} could not be served", "exception": exc})
         return 0
 
     cdef int flush(self) except -1:
-        """What was gathered leaves now, in one send a source."""
+        """Send the gathered writes, with one send for each source."""
         cdef Source source = None
-        cdef PyObject *last = self.last_unflushed   # what is written meanwhile waits its turn
+        cdef PyObject *last = self.last_unflushed   # sources queued meanwhile wait for the next one
 
         if self.unflushed.next_unflushed is not None:
             self.send_together()
         while <PyObject *>source != last and self.unflushed is not None:
-            try:                            # around them all: entering it costs, a source each
+            try:                            # around all sources: entering it costs time
                 while <PyObject *>source != last and self.unflushed is not None:
                     source = self.unflushed
                     self.unflushed = source.next_unflushed
@@ -813,7 +836,7 @@ cdef class Reactor(Host):
         return 0
 
     cdef bint make_burst(self, int count) noexcept:
-        """Whether *count* operations are better made in one call, and can be."""
+        """Whether *count* operations can be made in one system call, and are then cheaper."""
         if count < self.burst_least or not self.bursts or self.fork_generation != forks:
             return False
         if self.burst == NULL:
@@ -822,7 +845,7 @@ cdef class Reactor(Host):
         return self.bursts
 
     cdef int send_together(self) except -1:
-        """Send what the unflushed sources offer. Runs no user code."""
+        """Send the data that the unflushed sources offer. Runs no user code."""
         cdef mio_transfer transfers[MIO_BURST_MOST]
         cdef PyObject *sources[MIO_BURST_MOST]      # borrowed: the queue owns them
         cdef Source source = self.unflushed
@@ -842,7 +865,7 @@ cdef class Reactor(Host):
         return 0
 
     cdef int read_together(self) except -1:
-        """Read for the sources whose turn comes next. Runs no user code."""
+        """Read for the sources of the next events. Runs no user code."""
         cdef mio_transfer transfers[MIO_BURST_MOST]
         cdef PyObject *sources[MIO_BURST_MOST]      # borrowed: the slab owns them
         cdef bytes buffer = self.read_buffer
@@ -873,16 +896,16 @@ cdef class Reactor(Host):
     # -- sources -----------------------------------------------------------
 
     cdef Source lookup(self, mio_token token):
-        """The source of *token*; None if it is gone, whatever has its slot now."""
+        """The source of *token*; None if it was released, even if another has its slot now."""
         cdef void *found = mio_slab_get(&self.slab, token)
         return None if found == NULL else <Source>found
 
     cdef int adopt(self, Source source, int fd) except -1:
-        """Give *source* a token and, unless -1, a descriptor; the slab owns a reference now."""
+        """Give *source* a token and the descriptor *fd* (-1: none). The slab takes a reference."""
         if self.closed:
             raise RuntimeError("Event loop is closed")
         stale = self.source_of(fd)
-        if isinstance(stale, Watcher):      # closed without remove_reader(), number used again
+        if isinstance(stale, Watcher):      # its file was closed and the number used again
             self.remember_displaced((<Watcher>stale).fileobj)
             (<Watcher>stale).give_way(self, source)
         check(mio_slab_insert(&self.slab, <void *>source, &source.token))
@@ -899,16 +922,16 @@ cdef class Reactor(Host):
         return 0
 
     cdef int hold(self, Source source) noexcept:
-        """From now on the slab owns a reference: the source may be served at any time."""
+        """Let the slab own a reference, because the source may be served at any time."""
         if source.attached and not source.held:
             source.held = True
             Py_INCREF(source)
         return 0
 
     cdef int let_go(self, Source source) except -1:
-        """Nothing will happen to *source* unless its user asks: if the user forgets it, it goes.
+        """Drop the slab's reference, because no event of *source* will come.
 
-        Its __del__ must release() it.
+        The source is then freed when its user drops it, and its __del__ must call release().
         """
         if source.held:
             source.held = False
@@ -921,7 +944,7 @@ cdef class Reactor(Host):
         return None if token is None else self.lookup(token)
 
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1:
-        """Register, or replace interest and options. OSError as epoll_ctl(2) fails."""
+        """Register, or replace interest and options. Raises OSError as epoll_ctl(2) fails."""
         cdef int rc = -ENOENT
         if self.closed:
             raise RuntimeError("Event loop is closed")
@@ -929,10 +952,10 @@ cdef class Reactor(Host):
             self.renew()
         if source.registered:
             rc = mio_poll_reregister(self.poll, source.fd, source.token, interest, opts)
-        if rc == -ENOENT:                   # new, or closed and the number used again
+        if rc == -ENOENT:                   # new, or the number of a closed file used again
             rc = mio_poll_register(self.poll, source.fd, source.token, interest, opts)
         if rc < 0:
-            self.unregister(source)         # nobody knows which of the two would be polled for
+            self.unregister(source)         # the old or the new interest may be registered
             check(rc)
         source.registered = True
         source.polled_for = interest
@@ -941,7 +964,7 @@ cdef class Reactor(Host):
 
     cdef bint reregister_if_same(self, Source source, uint32_t interest,
                                  uint32_t opts) except -1:
-        """As register(), but False if what was registered has been closed: the poll forgot it."""
+        """Register again. False if the registered file was closed, so that the poll forgot it."""
         cdef int rc
         if not source.registered:
             return False
@@ -956,10 +979,10 @@ cdef class Reactor(Host):
         return True
 
     cdef int unregister(self, Source source) noexcept:
-        """The descriptor is polled no more; the source keeps its token.
+        """Stop polling the descriptor. The source keeps its token.
 
-        The poll may refuse: the owner has closed the descriptor (ENOENT, EBADF), and perhaps its
-        number is a plain file's now (EPERM). Nobody can do anything about any other error.
+        The poll may refuse: the owner has closed the descriptor (ENOENT, EBADF), and a plain file
+        may have its number now (EPERM). No other error has a remedy, so all errors are ignored.
         """
         if source.registered:
             source.registered = False
@@ -968,23 +991,24 @@ cdef class Reactor(Host):
         return 0
 
     cdef int release(self, Source source, bint closing) except -1:
-        """The end of *source* here.
+        """Remove *source* from the slab and from the poll.
 
-        *closing*: its descriptor is closed right after, and this process has no duplicate of it.
-        With edges the kernel may then forget it by itself, which saves a system call. With level
-        that is not safe: a child that holds a duplicate would be reported for ever.
+        *closing*: the caller closes the descriptor next, and this process has no duplicate of it.
+        Edge-triggered, the kernel may then drop the registration by itself, which saves a system
+        call. Level-triggered that is not safe: if a child holds a duplicate, the poll would report
+        the descriptor for ever.
         """
         cdef bint held = source.held
 
         if not source.attached:
             return 0
-        source.attached = source.held = False       # first: whatever fails, the slab forgets it
+        source.attached = source.held = False       # first: a later failure must not keep it there
         source.still_ready = 0
         mio_slab_remove(&self.slab, source.token)
         try:
             if self.token_by_fd.get(source.fd) == source.token:
                 del self.token_by_fd[source.fd]
-            elif source.fd >= 0:                    # closed, and the number is another source's
+            elif source.fd >= 0:                    # closed, and another source has the number
                 source.registered = False
             if (closing and source.registered and self.fork_generation == forks
                     and self.forgets_closed(source)):
@@ -1000,13 +1024,13 @@ cdef class Reactor(Host):
     cdef bint forgets_closed(self, Source source) noexcept:
         """Whether the kernel drops the registration when *source* closes its descriptor.
 
-        It does unless a child of fork(2) has the open file, too: edges for a token that is gone
-        would then go on to end the poll.
+        It does unless a forked child holds the open file, too. In that case edges for a released
+        token would continue to end the poll.
         """
         return self.trigger_mode == EDGE and source.forked_before == children_forked
 
     cdef int drained(self, Source source, uint32_t ready) except -1:
-        """*source* took all there was: where edges are emulated, listen again."""
+        """*source* has consumed its readiness. Where edges are emulated, poll for it again."""
         if self.edges_emulated and self.fork_generation == forks:
             mio_poll_drained(self.poll, source.fd, ready)
         return 0
@@ -1028,12 +1052,13 @@ cdef class Reactor(Host):
             self.last_unflushed = <PyObject *>source
         return 0
 
-    # -- descriptors of others: add_reader() and its kin ---------------------
+    # -- descriptors that the program owns: add_reader(), add_writer() -------
 
     cdef Handle watch_fd(self, int fd, bint writing, Handle handle, object fileobj):
         """Set the reader or writer callback of *fd*, level-triggered.
 
-        *fileobj*: what the program calls it, by which it is found when it has been closed (R96).
+        *fileobj*: the object that the program passed. After fileobj.close() the watcher is found by
+        the identity of this object (rule R96).
         """
         cdef Watcher watcher
         cdef Handle old = None
@@ -1066,14 +1091,17 @@ cdef class Reactor(Host):
         return handle
 
     cdef int remember_displaced(self, object fileobj) except -1:
-        """Its watch is gone: remove_reader(fileobj) gives False, though it has been closed."""
+        """Remember that *fileobj* has no watch any more.
+
+        remove_reader(fileobj) then returns False although *fileobj* has been closed.
+        """
         if fileobj is None or isinstance(fileobj, int):
             return 0
         if self.displaced is None:
             self.displaced = weakref.WeakSet()
         try:
             self.displaced.add(fileobj)
-        except TypeError:                   # it cannot be referred to weakly, or hashed
+        except TypeError:                   # no weak reference possible, or not hashable
             pass
         return 0
 
@@ -1099,24 +1127,24 @@ cdef class Reactor(Host):
         else:
             try:
                 watcher.update(self)
-            except OSError:                 # closed by its owner: nothing left to watch
+            except OSError:                 # the owner has closed the descriptor
                 if watcher.reader is None and watcher.writer is None:
                     watcher.give_way(self, None)
-                else:                       # the other one is still to be removed
+                else:                       # the other callback is still to be removed
                     self.unregister(watcher)
         return True
 
     def _burst_from(self, int least):
-        """For tests: one call also for fewer operations than pay."""
+        """For tests: make bursts from *least* operations on, even where they do not pay."""
         self.burst_least = least
 
     def stats(self):
-        """Counts since the loop was made, and what it holds now; costs nothing to keep.
+        """Counts since the loop was made, and the sizes of its queues now.
 
-        turns, polls, events, callbacks (run from the ready queue), timers_fired: totals; spins:
-        polls without blocking that a wait began with; bursts: system calls that sent, or
-        received, for several connections.
-        ready, timers, sources: held now. Sources include the loop's own self-pipe.
+        turns, polls, events, callbacks (run from the ready queue), timers_fired: totals. spins:
+        non-blocking polls at the beginning of a wait. bursts: system calls that sent, or received,
+        for several connections.
+        ready, timers, sources: the numbers at this moment. Sources include the loop's self-pipe.
         """
         return {
             "turns": self.turns,
@@ -1156,7 +1184,7 @@ cdef int leave_run(Reactor reactor) noexcept:
 
 
 cdef int drop_ring(Reactor reactor) except -1:
-    """Empty the ring, which is gone before the first handle is."""
+    """Empty the ring. It is taken away before the first handle is dropped."""
     cdef PyObject **ring = reactor.ring
     cdef size_t first = reactor.ring_first, count = reactor.ring_count
     cdef size_t mask = reactor.ring_capacity - 1, i
@@ -1179,7 +1207,7 @@ cdef int drop_timers(Reactor reactor) except -1:
 cdef int drop_sources(Reactor reactor) except -1:
     cdef uint32_t i = 0
     cdef Source source
-    while reactor.unflushed is not None:    # one by one: a long chain is not freed recursively
+    while reactor.unflushed is not None:    # one by one: freeing a long chain must not recurse
         source = reactor.unflushed
         reactor.unflushed = source.next_unflushed
         source.next_unflushed = None
@@ -1187,7 +1215,7 @@ cdef int drop_sources(Reactor reactor) except -1:
     while i < reactor.slab.used:
         if reactor.slab.entries[i].value != NULL:
             source = <Source>reactor.slab.entries[i].value
-            # No system call: the poll goes with all its registrations.
+            # No system call: the poll is freed with all its registrations.
             source.attached = source.registered = False
             source.still_ready = 0
             mio_slab_remove(&reactor.slab, source.token)
@@ -1197,11 +1225,11 @@ cdef int drop_sources(Reactor reactor) except -1:
     return 0
 
 
-# -- garbage collection: what the core holds for us ------------------------
+# -- garbage collection: references in the core's structures ---------------
 #
-# The ring, the heap and the slab own references that Cython knows nothing of. Without
-# these two functions a loop that is dropped unclosed would never be collected: its
-# self-pipe's watcher alone makes a cycle through the slab.
+# The ring, the heap and the slab own references that Cython does not know. Without
+# these two functions a loop that is dropped without close() would never be collected: the
+# watcher of its self-pipe alone makes a cycle through the slab.
 
 cdef traverseproc cython_traverse
 cdef inquiry cython_clear
@@ -1233,7 +1261,7 @@ cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 
 
 cdef int clear(PyObject *self) noexcept:
-    (<Reactor>self).close_reactor()         # an exception here is "unraisable": Cython prints it
+    (<Reactor>self).close_reactor()         # Cython prints an exception as "unraisable"
     return cython_clear(self)
 
 

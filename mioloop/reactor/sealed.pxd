@@ -1,9 +1,9 @@
 # seal(type): only mioloop makes objects of *type*.
 #
-# Such an object is of no use before a function of mioloop has filled it, and its methods trust that
-# it was. So type(x)(), type(x).__new__() and classes derived from the type raise TypeError. Cython's
-# own X.__new__(X) does not go by the type's slot within the module that defines X, and a native
-# class that is derived from the type asks for itself.
+# Such an object is useless before a function of mioloop has filled it, and its methods rely on
+# that. So type(x)(), type(x).__new__() and classes derived from the type raise TypeError. Cython's
+# own X.__new__(X) bypasses the type's slot within the module that defines X. A native class that is
+# derived from the type is not sealed with it, and needs a seal() call too.
 
 cdef extern from *:
     """
