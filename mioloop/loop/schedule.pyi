@@ -1,4 +1,4 @@
-"""The compiled half of EventLoop. Only what Python code of mioloop uses is declared here."""
+"""The compiled half of EventLoop. Declares only the names that Python code of mioloop uses."""
 
 import asyncio
 import contextvars
@@ -13,7 +13,7 @@ class NativeLoop:
     slow_callback_duration: float
     _poll_address: int
 
-    # The stdlib's own, private in typeshed's eyes, that EventLoop calls or extends.
+    # Methods of the stdlib that EventLoop calls or extends; typeshed treats them as private.
     _ssock: Any
     _csock: Any
     _default_executor: Any
@@ -37,7 +37,7 @@ class NativeLoop:
     async def _create_connection_transport(self, *args: Any, **kwargs: Any) -> Any: ...
     async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> Any: ...
 
-    # Ours.
+    # Methods of mioloop.
     def stats(self) -> dict[str, int]: ...
     def _burst_from(self, least: int) -> None: ...
     def check_token(self, token: int) -> None: ...

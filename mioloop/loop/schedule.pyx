@@ -1,8 +1,8 @@
 """The hot half of the event loop: call_soon(), timers, fd watching, one turn.
 
-NativeLoop stands before asyncio.SelectorEventLoop in the bases of EventLoop: what is defined
-here replaces the stdlib's methods of the same name, everything else is the stdlib's own. The
-attributes that inherited code reads and writes (_ready, _stopping, _thread_id ...) are kept
+NativeLoop stands before asyncio.SelectorEventLoop in the bases of EventLoop: a method that is
+defined here replaces the stdlib's method of that name. All other methods are the stdlib's. The
+attributes that inherited code reads and writes (_ready, _stopping, _thread_id ...) are stored
 here, in one copy.
 """
 
@@ -54,13 +54,13 @@ cdef extern from "Python.h":
     int PyObject_GenericSetAttr(object, object, PyObject *) except -1
     PyTypeObject *Py_TYPE(object)
     Py_ssize_t Py_REFCNT(object)
-    # Of a class derived from list: Cython's own operations on a list want exactly that.
+    # For a class derived from list: Cython's own list operations need an exact list.
     object PyList_GetSlice(object, Py_ssize_t low, Py_ssize_t high)
     int PyList_SetSlice(object, Py_ssize_t low, Py_ssize_t high, object) except -1
     const Py_ssize_t PY_SSIZE_T_MAX
 
 cdef enum:
-    NO_VERSION = 0xFFFFFFFF             # of a class: it has none, so that it differs each time
+    NO_VERSION = 0xFFFFFFFF             # the class has no version tag: it differs at each check
 
 cdef double LONGEST_SELECT_S = base_events.MAXIMUM_SELECT_TIMEOUT
 cdef object StdHandle = events.Handle
@@ -74,9 +74,10 @@ cdef str asyncio_path = os.path.dirname(events.AbstractEventLoop.run_forever.__c
 
 
 cdef bint is_of_stdlib(function, module, str name) except -1:
-    """Whether *function* is the one that *module* defines, and not one that a tool has put there.
+    """Whether *function* is defined by the source of *module*, and not put there by a tool.
 
-    A tool may have come before mioloop, so that the one which is there now proves nothing.
+    A comparison with the function at import time would prove nothing: the tool may have been
+    imported before mioloop.
     """
     code = getattr(function, "__code__", None)
     file = module.__name__.rpartition(".")[2] + ".py"
@@ -86,7 +87,7 @@ cdef bint is_of_stdlib(function, module, str name) except -1:
 
 
 cdef object replaced_run(handle_class):
-    """What a tool has put at `_run` of *handle_class*, or of one of its bases; None: nothing."""
+    """The `_run` that a tool has set on *handle_class* or on one of its bases, or None."""
     for cls in handle_class.__mro__:
         run = vars(cls).get("_run")
         if run is not None and not is_of_stdlib(run, events, "_run"):
@@ -100,14 +101,14 @@ cdef inline unsigned int version_of(PyTypeObject *cls) noexcept:
 
 
 cdef bint isinstance_native(handle):
-    """By the real type: isinstance() believes `__class__`, which is the stdlib's."""
+    """Compare the real type: isinstance() goes by `__class__`, which is the stdlib's class."""
     return type(handle) in (Handle, TimerHandle, ThreadSafeHandle)
 
 
 cdef bint is_in(collection, thing) except -1:
     try:
         return thing in collection
-    except TypeError:                       # it cannot be referred to weakly, or hashed
+    except TypeError:                       # no weak reference possible, or not hashable
         return False
 
 
@@ -123,18 +124,18 @@ cdef bint are_the_same(list a, list b) noexcept:
 
 
 def run_foreign(handle):
-    """Run an asyncio.Handle that is not native, unless it was cancelled since."""
+    """Run an asyncio.Handle that is not native, unless it has been cancelled."""
     if not handle._cancelled:
         handle._run()
 
 
 cdef int64_t to_ns(when) except? -1:
-    """Seconds to nanoseconds, rounded up: a timer is never early (R3)."""
+    """Convert seconds to nanoseconds, rounded up: a timer is never early (R3)."""
     cdef double seconds = when
     cdef double ns = ceil(seconds * 1e9)
     if isnan(ns):
         raise ValueError("a time to call at cannot be NaN")
-    if ns >= <double>INT64_MAX:             # infinity comes later than any other time
+    if ns >= <double>INT64_MAX:             # infinity is later than any other time
         return INT64_MAX if isinf(seconds) else INT64_MAX - 1
     if ns <= -<double>INT64_MAX:
         return -INT64_MAX
@@ -144,7 +145,7 @@ cdef int64_t to_ns(when) except? -1:
 
 
 cdef object shown(PyObject *handle):
-    """A queued handle as the program knows it: a foreign one without ours around it."""
+    """A queued handle as the program knows it: a foreign handle without its native wrapper."""
     if ((<Handle>handle).callback == <PyObject *>run_foreign
             and (<Handle>handle).arg_count == 1):
         return <object>(<Handle>handle).arg[1]
@@ -152,7 +153,7 @@ cdef object shown(PyObject *handle):
 
 
 cdef Handle native_handle(Reactor reactor, handle):
-    """*handle* itself, or a native one that runs it; TypeError if it is none."""
+    """*handle* itself, or a native handle that runs it. Raises TypeError if it is no handle."""
     if isinstance_native(handle):
         return <Handle>handle
     if not hasattr(handle, "_run") or not hasattr(handle, "_cancelled"):
@@ -167,7 +168,7 @@ cdef int push_back(Reactor reactor, Handle handle) except -1:
 
 
 def walk(ReadyView view, size_t first, size_t count):
-    """Iterate over the queue while it stays as it is."""
+    """Iterate over the queue. Raises RuntimeError if the queue changes meanwhile."""
     cdef Reactor reactor = view.reactor
     cdef size_t i
     for i in range(count + 1):
@@ -179,7 +180,7 @@ def walk(ReadyView view, size_t first, size_t count):
 
 @cython.final
 cdef class ReadyView:
-    """The ready queue, as tools that know asyncio's deque see and change it: loop._ready."""
+    """loop._ready: a view of the ready queue, for tools that expect asyncio's deque."""
     cdef Reactor reactor
 
     __hash__ = None
@@ -190,7 +191,7 @@ cdef class ReadyView:
 
     maxlen = None
 
-    # -- as often as asyncio's own turn does it ------------------------------------
+    # -- the operations of asyncio's own turn: without a copy ----------------------
 
     def __len__(self):
         return self.reactor.ring_count
@@ -215,7 +216,7 @@ cdef class ReadyView:
         while self.reactor.ring_count:
             Py_DECREF(<object>self.reactor.pop())
 
-    # -- anything else: a deque does it ---------------------------------------------
+    # -- all other operations: on a copy that is a deque ----------------------------
 
     def copy(self):
         cdef Reactor reactor = self.reactor
@@ -227,7 +228,7 @@ cdef class ReadyView:
         return handles
 
     cdef object change(self, method, tuple args):
-        """Let *method* of a deque change the handles, and queue what it leaves."""
+        """Apply *method* of deque to a copy of the queue, and queue the resulting handles."""
         cdef Reactor reactor = self.reactor
         cdef size_t first = reactor.ring_first, count = reactor.ring_count
         cdef list handles, old = []
@@ -238,7 +239,7 @@ cdef class ReadyView:
             raise RuntimeError("deque mutated during iteration")
         while reactor.ring_count:
             old.append(<object>reactor.pop())
-            Py_DECREF(old[-1])              # the ring's reference; no handle goes before the end
+            Py_DECREF(old[-1])              # the ring's reference; `old` keeps each handle alive
         for handle in handles:
             push_back(reactor, <Handle>handle)
         if changed and reactor.ring_first == first:
@@ -246,7 +247,7 @@ cdef class ReadyView:
         return result
 
     cdef int rotate_storage(self) except -1:
-        """Begin elsewhere in the ring, so that an iterator sees the change."""
+        """Begin at another place of the ring, so that an iterator notices the change."""
         cdef PyObject *first
         cdef size_t count = self.reactor.ring_count
         while count:
@@ -359,7 +360,7 @@ cdef class WatchedEvented(Source):
     cdef readonly object evented
     cdef Handle handle
     cdef object make_event                  # (ready, token) -> mio.Event
-    cdef bint told                          # since it was registered last
+    cdef bint told                          # an event has come since the last registration
 
     cdef int on_ready(self, uint32_t ready) except -1:
         cdef Handle handle = self.handle
@@ -371,7 +372,7 @@ cdef class WatchedEvented(Source):
         context = handle._context
         if enter_context(context):
             leave_context(context)
-        else:                           # a nested turn of this callback: the event comes only once
+        else:                           # a nested turn of this callback: the event must not be lost
             context = None
         once = handle_of(reactor, handle._callback, (event, *handle._args), context)
         if reactor.slow_run:
@@ -381,27 +382,27 @@ cdef class WatchedEvented(Source):
 
 cdef class NativeLoop(SockReactor):
 
-    cdef object selector_in_use             # what a tool sees, or has put, at loop._selector
-    cdef object own_selector                # the stand-in that EventLoop made for it
-    # What tools and subclasses have replaced
-    cdef bint class_has_time                # a subclass overrides it, or a tool has set it
+    cdef object selector_in_use             # value of loop._selector; a tool may have set it
+    cdef object own_selector                # the _ReactorSelector that EventLoop has set there
+    # Methods that tools and subclasses have replaced
+    cdef bint class_has_time                # time() is overridden, or a tool has set it
     cdef bint class_has_call_at
     cdef bint class_has_call_soon
-    cdef bint time_of_base_replaced         # a tool has put another one at BaseEventLoop.time
+    cdef bint time_of_base_replaced         # a tool has replaced BaseEventLoop.time
     cdef bint time_replaced                 # on the class or the instance
     cdef bint call_at_replaced
     cdef bint call_soon_replaced
-    cdef object run_hook                    # what stands at Handle._run, if it was replaced
-    cdef object timer_run_hook              # at TimerHandle._run
+    cdef object run_hook                    # the function that has replaced Handle._run, or None
+    cdef object timer_run_hook              # the replacement of TimerHandle._run
     cdef object thread_safe_run_hook
-    cdef Handle hooked                      # that one of these runs now
-    cdef list timers_known                  # the handles in shown_timers when we looked last,
-    cdef list timers_of_known               # and the timers that they stand for
-    cdef bint ready_given                   # BaseEventLoop.__init__() has assigned its queue,
-    cdef bint scheduled_given               # and its list of timers
+    cdef Handle hooked                      # the handle that one of these hooks runs now
+    cdef list timers_known                  # the handles in shown_timers at the last look
+    cdef list timers_of_known               # the native timers of these handles
+    cdef bint ready_given                   # BaseEventLoop.__init__() has assigned its queue
+    cdef bint scheduled_given               # BaseEventLoop.__init__() has assigned its timers
 
-    # The attributes that BaseEventLoop's own code uses. It assigns some of them in its
-    # __init__, where ours win.
+    # Attributes that BaseEventLoop's own code uses. Its __init__ assigns some of them, and these
+    # assignments go to the fields here.
     cdef public object _thread_id
     cdef public object _current_handle
     cdef public object _task_factory
@@ -414,12 +415,12 @@ cdef class NativeLoop(SockReactor):
         self.timer_class_version = self.thread_safe_class_version = NO_VERSION
 
     def _open(self, options):
-        """Make the Poll; before BaseEventLoop.__init__(), which registers the self-pipe."""
+        """Make the Poll. Called before BaseEventLoop.__init__(), which registers the self-pipe."""
         self.ready_given = self.scheduled_given = False     # __init__() may be called twice
         self.open_reactor(options.selector, options.trigger, options.spin, options.io_uring)
 
     def _renew_after_fork(self):
-        """Before the first use of the poll in a forked child, by which it gets one of its own."""
+        """In a forked child, make a new poll. Called before the first use of the poll."""
         if self.fork_generation != forks and not self.closed:
             self.renew()
 
@@ -433,10 +434,10 @@ cdef class NativeLoop(SockReactor):
     def _close_native(self):
         self.own_selector = None
         self.close_reactor()
-        self._show_timers()                 # a tool that still has the list finds none
+        self._show_timers()                 # a tool that still has the list finds it empty
         self.shown_timers = self.timers_known = self.timers_of_known = None
 
-    # -- scheduling: any call of it; the usual ones are below, after the class --------
+    # -- scheduling: the general methods; the fast path is below, after the class -----
 
     def call_soon(self, callback, *args, context=None):
         if self.closed:
@@ -454,7 +455,7 @@ cdef class NativeLoop(SockReactor):
         cdef PyObject *made = new_thread_safe(self, <PyObject *>callback, items(args), len(args),
                                               <PyObject *>context)
         handle = <Handle>made
-        Py_DECREF(handle)                   # as it came; ours is `handle`
+        Py_DECREF(handle)                   # the new reference: `handle` holds another one
         self.push(made)
         self.wake()
         return handle
@@ -483,7 +484,7 @@ cdef class NativeLoop(SockReactor):
                                         len(args), <PyObject *>context)
         self.schedule(made, deadline_ns)
         handle = <TimerHandle>made
-        Py_DECREF(handle)                   # as it came; ours is `handle`
+        Py_DECREF(handle)                   # the new reference: `handle` holds another one
         return handle
 
     def get_debug(self):
@@ -505,23 +506,23 @@ cdef class NativeLoop(SockReactor):
     # -- hooks of the inherited code -------------------------------------------------
 
     def _opened(self):
-        """BaseEventLoop.__init__() has registered what every loop watches: the self-pipe."""
+        """Called when BaseEventLoop.__init__() has registered the self-pipe of the loop."""
         self.own_sources = self.slab.count
 
     def _run_once(self):
-        """One turn; the one that run_forever() starts goes on until stop()."""
+        """Run one turn. A call by run_forever() runs all turns until stop()."""
         self.run_turns()
 
     def _turn_until_stopped(self, bint begins):
-        """Around run_forever(): the next _run_once() is the whole run."""
+        """Called before and after run_forever(): its first _run_once() runs all turns."""
         if begins:
             if self.slow_run or events.Handle is not StdHandle:
-                self.look_for_hooks()       # a replaced class has another version tag
+                self.look_for_hooks()       # no version tag changes if a class is replaced
             self.check_run_once()
         self.run_until_stopped = begins
 
     cdef int check_run_once(self) except -1:
-        """A _run_once() of the program's own is called for every turn."""
+        """Notice a _run_once() that the program has replaced: it is called for every turn."""
         cdef PyObject **dictionary = _PyObject_GetDictPtr(self)
         self.leaves_native_run = (
             type(self)._run_once is not native_run_once
@@ -530,7 +531,10 @@ cdef class NativeLoop(SockReactor):
         return 0
 
     cdef int check_selector(self) except -1:
-        """A turn goes by loop._selector once a tool has replaced it, or its select()."""
+        """Notice a tool that has replaced loop._selector, its select() or _process_events().
+
+        Each turn then calls loop._selector.
+        """
         self.goes_by_selector = (
             self.selector_in_use is not None
             and (self.selector_in_use is not self.own_selector
@@ -563,7 +567,10 @@ cdef class NativeLoop(SockReactor):
         self.check_selector()
 
     cdef int turn_by_selector(self) except -1:
-        """A turn in asyncio's own steps, over whatever stands at loop._selector (R100)."""
+        """Run a turn in asyncio's own steps, on the selector at loop._selector.
+
+        Rule R100: a fake clock or a nesting tool that replaces the selector works.
+        """
         timeout = None
         if self.ring_count or self.stopping or self.has_pending():
             timeout = 0
@@ -576,7 +583,7 @@ cdef class NativeLoop(SockReactor):
         return self.run_ready(self.ring_count, False)
 
     def _poll_by_hand(self, timeout):
-        """Poll; (fd, readiness) of what has something to do, for _process_events()."""
+        """Poll, and return (fd, readiness) of each source that has work, for select()."""
         cdef int64_t timeout_ns = -1
         cdef int i
         if timeout is not None:
@@ -594,7 +601,7 @@ cdef class NativeLoop(SockReactor):
         return found
 
     def _process_events(self, event_list):
-        """Queue the dispatch of what was polled; add the handles of another selector's events."""
+        """Queue the dispatch of the polled events, and the handles of another selector's events."""
         for key, mask in event_list:
             if isinstance(key.data, tuple):
                 for handle, bits in zip(key.data, (EVENT_READ, EVENT_WRITE)):
@@ -615,7 +622,7 @@ cdef class NativeLoop(SockReactor):
     def _add_callback(self, handle):
         if handle._cancelled:
             return
-        # The stdlib makes some itself: a signal handler's, for instance.
+        # Some handles are made by the stdlib, for example for signal handlers.
         push_back(self, native_handle(self, handle))
 
     def _add_callback_signalsafe(self, handle):
@@ -626,7 +633,7 @@ cdef class NativeLoop(SockReactor):
         self.wake()
 
     def _timer_handle_cancelled(self, handle):
-        """The heap lets go of a cancelled timer by itself."""
+        """Nothing to do: cancel() removes a timer from the heap."""
 
     def _add_reader(self, fd, callback, *args, context=None):
         return self.watch(fd, False, callback, args, context)
@@ -651,7 +658,7 @@ cdef class NativeLoop(SockReactor):
             if watcher is None:
                 raise
             handle = handle_of(self, callback, args, context)
-            if writing and watcher.writer is not None:      # only the callback is another one
+            if writing and watcher.writer is not None:      # only the callback changes
                 watcher.writer.cancel()
                 watcher.writer = handle
                 return handle
@@ -677,7 +684,10 @@ cdef class NativeLoop(SockReactor):
         return self.unwatch_fd(fd, writing)
 
     cdef Watcher watcher_of_closed(self, fileobj):
-        """The watcher that *fileobj*, which has no descriptor any more, was given to (R96)."""
+        """The watcher of *fileobj*, which has been closed, or None.
+
+        Rule R96: remove_reader() finds a closed object by its identity.
+        """
         for fd in self.token_by_fd:
             source = self.source_of(fd)
             if isinstance(source, Watcher) and (<Watcher>source).fileobj is fileobj:
@@ -706,10 +716,10 @@ cdef class NativeLoop(SockReactor):
         extra = {} if extra is None else dict(extra)
         transport = new_stream(self, sock, sock.fileno(), (sock.family, sock.type, sock.proto),
                                protocol, waiter, extra, server, context)
-        transport.get_extra_info("sockname")    # both at once, while they can be asked
+        transport.get_extra_info("sockname")    # reads both names now, while the socket has them
         return transport
 
-    # A keyword that a newer stdlib passes is handed on to the stdlib's own method.
+    # If a newer stdlib passes an unknown keyword, the stdlib's own method makes the transport.
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None,
                                  **unknown):
@@ -737,13 +747,13 @@ cdef class NativeLoop(SockReactor):
 
     def _stop_listener(self, sock):
         fd = sock.fileno()
-        for number in [fd] if fd >= 0 else list(self.token_by_fd):      # closed by its owner
+        for number in [fd] if fd >= 0 else list(self.token_by_fd):      # -1: its owner closed it
             source = self.source_of(number)
             if isinstance(source, Listener) and (<Listener>source).sock is sock:
                 (<Listener>source).stop()
 
     def _watch_process(self, int pidfd, callback):
-        """Run callback() once the process of *pidfd* has ended; the descriptor is ours then."""
+        """Run callback() once the process of *pidfd* has ended. Takes *pidfd* over."""
         new_process_end(self, pidfd, handle_of(self, callback, (), None))
 
     # -- loop.watch() ------------------------------------------------------------------
@@ -765,7 +775,8 @@ cdef class NativeLoop(SockReactor):
         return <WatchedEvented>source
 
     def _watched_evented(self, token):
-        """What *token* stands for; ValueError if watch() did not give it out, or took it back."""
+        """The Evented of *token*. Raises ValueError if watch() has not given out *token*, or if
+        unwatch() has taken it back."""
         return self.watched(token).evented
 
     def _forget_evented(self, token):
@@ -774,11 +785,11 @@ cdef class NativeLoop(SockReactor):
         self.release(source, False)
 
     def check_token(self, token):
-        """The guard of loop.poll: only tokens that watch() gave out may be registered on it."""
+        """Called by loop.poll before a registration, which needs a token given out by watch()."""
         self.watched(token).told = False
 
     def is_armed(self, token, bint oneshot):
-        """Whether what is registered under *token* is to be registered again after a fork."""
+        """Whether the registration under *token* must be made again after a fork."""
         source = self.lookup(token)
         return isinstance(source, WatchedEvented) and not (
             oneshot and (<WatchedEvented>source).told)
@@ -826,7 +837,7 @@ cdef class NativeLoop(SockReactor):
             self.show_timers()
 
     cdef int show_timers(self) except -1:
-        """Make what a tool has done to loop._scheduled, and show the timers that there are."""
+        """Apply a tool's changes of loop._scheduled, then make the list show the current timers."""
         view = self.shown_timers
         cdef list now = PyList_GetSlice(view, 0, PY_SSIZE_T_MAX)
         cdef list known = self.timers_known, of_known = self.timers_of_known
@@ -879,7 +890,7 @@ cdef class NativeLoop(SockReactor):
         for i in range(self.timers.count):
             timer = <TimerHandle>self.timers.heap[i].timer.owner
             order.append((timer.timer.deadline_ns, timer.timer.sequence, timer))
-        order.sort()                        # no two have the same number in the sequence
+        order.sort()                        # the sequence numbers are unique
         return [timer for _, _, timer in order]
 
     @property
@@ -917,17 +928,17 @@ cdef class NativeLoop(SockReactor):
             self.look_at_class()
         if self.shown_timers is not None:
             self.show_timers()
-            if Py_REFCNT(self.shown_timers) == 1:       # no tool has it any more
+            if Py_REFCNT(self.shown_timers) == 1:       # no tool holds the list any more
                 self.shown_timers = self.timers_known = self.timers_of_known = None
         return 0
 
     cdef int look_for_hooks(self) except -1:
-        """Look whether a tool has replaced _run of asyncio's handles."""
+        """Check whether a tool has replaced _run of asyncio's handle classes."""
         self.run_hook = replaced_run(events.Handle)
         self.timer_run_hook = replaced_run(events.TimerHandle)
         self.thread_safe_run_hook = replaced_run(
             stdlib.ThreadSafeHandle or events.Handle)
-        # To look an attribute up gives a class its version tag.
+        # A class gets its version tag when one of its attributes is looked up.
         StdTimerHandle._run, StdThreadSafeHandle._run
         self.timer_class_version = version_of(self.timer_class)
         self.thread_safe_class_version = version_of(self.thread_safe_class)
@@ -940,7 +951,7 @@ cdef class NativeLoop(SockReactor):
         return 0
 
     cdef int run_slowly(self, Handle handle) except -1:
-        """Run one handle as asyncio's debug mode does, and by Handle._run if it was replaced."""
+        """Run one handle as asyncio's debug mode does, or by a replaced Handle._run."""
         cdef int64_t began_ns = self.monotonic()
         if self.debug:
             self._current_handle = handle
@@ -952,13 +963,13 @@ cdef class NativeLoop(SockReactor):
         return 0
 
     cdef int run_by_hand(self, Handle handle) except -1:
-        if self.hooked is handle:           # the tool calls what it has replaced
+        if self.hooked is handle:           # the tool calls the original _run()
             return handle.run()
         self.look_around()
         return self.run_by_tool(handle)
 
     cdef int run_by_tool(self, Handle handle) except -1:
-        """Run *handle* by what stands at _run of the class that it shows."""
+        """Run *handle* by the `_run` that a tool has set on its asyncio class, if there is one."""
         cdef Handle outer = self.hooked
         hook = self.run_hook
         if type(handle) is TimerHandle:
@@ -973,7 +984,7 @@ cdef class NativeLoop(SockReactor):
         try:
             if type(hook) is FunctionType:
                 hook(handle)
-            else:                           # as an attribute of the handle would be called
+            else:                           # bind it as an attribute access on the handle would
                 get = getattr(type(hook), "__get__", None)
                 (hook if get is None else get(hook, handle, handle.__class__))()
         finally:
@@ -996,17 +1007,17 @@ cdef class NativeLoop(SockReactor):
         return 0
 
     cdef inline int look_for_overrides(self) except -1:
-        """Make the flags true of what the class and the instance have now."""
+        """Set the flags according to the current attributes of the class and the instance."""
         cdef PyObject **instance_dict
         if class_version(Py_TYPE(self)) != self.class_version:
             self.look_at_class()
-        instance_dict = _PyObject_GetDictPtr(self)      # it is not made only to look into it
+        instance_dict = _PyObject_GetDictPtr(self)      # does not create a dictionary
         if instance_dict != NULL and instance_dict[0] != NULL:
             self.look_at_instance(<dict>instance_dict[0])
         return 0
 
     cdef int look_at_instance(self, dict own) except -1:
-        # Home Assistant sets loop.time = time.monotonic, which is the clock that we have.
+        # Home Assistant sets loop.time = time.monotonic, which is the loop's clock anyway.
         self.time_replaced = self.class_has_time or (
             own.get("time", monotonic_clock) is not monotonic_clock)
         self.call_at_replaced = self.class_has_call_at or "call_at" in own
@@ -1014,11 +1025,11 @@ cdef class NativeLoop(SockReactor):
         return 0
 
     cdef int look_at_class(self) except -1:
-        """Our class is another one, or was changed, since we looked last."""
+        """Update the flags after the loop's class was changed or replaced by another class."""
         cls = type(self)
         self.time_of_base_replaced = not is_of_stdlib(
             base_events.BaseEventLoop.time, base_events, "time")
-        clock = cls.time                    # to look it up gives the class its version tag
+        clock = cls.time                    # this look-up gives the class its version tag
         self.class_has_time = self.time_of_base_replaced or (
             clock is not native_time and clock is not monotonic_clock)
         method = cls.call_at
@@ -1034,7 +1045,7 @@ cdef class NativeLoop(SockReactor):
         return 0
 
     cdef object soon(self, callback, tuple args, context):
-        """A transport schedules a call: by the program's own call_soon(), if there is one."""
+        """Schedule a call for a transport. Uses the program's call_soon() if it has replaced it."""
         self.look_for_overrides()
         if not self.call_soon_replaced:
             return SockReactor.soon(self, callback, args, context)
@@ -1043,7 +1054,7 @@ cdef class NativeLoop(SockReactor):
         return self.call_soon(callback, *args, context=context)
 
     cdef seconds(self):
-        """loop.time(), by whoever defines it (R6)."""
+        """The result of loop.time(), which a subclass or a tool may have replaced (R6)."""
         self.look_for_overrides()
         if self.time_replaced:
             return self.time()
@@ -1060,15 +1071,15 @@ cdef class NativeLoop(SockReactor):
         return 0
 
 
-# -- scheduling, as it is nearly always called -------------------------------------------
+# -- scheduling, the fast path -----------------------------------------------------------
 #
-# C methods that take their arguments as a vector: none of the tuple and the keyword parsing
-# that a `def` with *args costs, which would be half of a call_soon(). They stand in the type
-# before the methods of the same name, and leave to those what is rare: a callback given by
-# keyword, debug mode, a closed loop, a task factory, a mistake.
+# C methods that take their arguments as a vector. They avoid the tuple and the keyword parsing of
+# a `def` with *args, which would take half of the time of a call_soon(). They replace the methods
+# of NativeLoop in EventLoop, and call these for the rare cases: a callback passed by keyword, debug
+# mode, a closed loop, a task factory, wrong arguments.
 
-# The tuple of keyword names that the last call with context= had. Calls from one place, as all
-# those of tasks, have the same one.
+# The tuple of keyword names of the last call with context=. All calls from one place of a program,
+# such as the calls that tasks make, pass one tuple object, so a comparison of pointers suffices.
 cdef tuple context_only = ("context",)
 
 
@@ -1080,7 +1091,7 @@ cdef bint is_context_only(PyObject *kwnames) except -1:
     return True
 
 
-# The same for create_task(), and the names that asyncio's classes are called with.
+# The tuple of the last create_task(name=...), and the keyword names for asyncio's classes.
 cdef tuple name_only = ("name",)
 cdef tuple loop_only = ("loop",)
 cdef tuple loop_and_name = ("loop", "name")
@@ -1120,7 +1131,7 @@ cdef PyObject *any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize
 cdef object native_run_once = NativeLoop._run_once
 cdef object native_process_events = NativeLoop._process_events
 cdef object native_time = NativeLoop.time
-cdef object usual_call_soon = None      # what take_usual_calls() has given the class
+cdef object usual_call_soon = None      # the method that take_usual_calls() has set
 cdef object usual_call_at = None
 cdef object any_call_soon = NativeLoop.call_soon
 cdef object any_call_soon_threadsafe = NativeLoop.call_soon_threadsafe
@@ -1133,7 +1144,7 @@ cdef inline PyObject *usual_handle(NativeLoop loop, PyObject *const *args, Py_ss
                                    PyObject *kwnames) except NULL:
     cdef PyObject *handle
     if loop.ring_count == loop.ring_capacity:
-        loop.grow_ring()                    # now: nothing can fail once the handle is made
+        loop.grow_ring()                    # now, because push() must not fail with a new handle
     handle = new_handle(loop, args[0], args + 1, count - 1,
                         NULL if kwnames == NULL else args[count])
     loop.push(handle)
@@ -1167,7 +1178,7 @@ cdef PyObject *call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t cou
             or loop.call_at_replaced):
         return any_call(any_call_later, loop, args, count, kwnames)
     when = loop.seconds() + <object>args[0]
-    if loop.call_at_replaced:               # seconds() has found that just now
+    if loop.call_at_replaced:               # seconds() has updated this flag
         return any_call(any_call_later, loop, args, count, kwnames)
     return usual_timer(loop, when, args, count, kwnames)
 
@@ -1190,7 +1201,7 @@ cdef PyObject *usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ssiz
 
 cdef PyObject *create_task(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                            PyObject *kwnames) except NULL:
-    cdef PyObject *vector[4]                # [0] is the callee's to use
+    cdef PyObject *vector[4]                # the callee may overwrite [0]
     if (count != 1 or loop._task_factory is not None or loop.closed or loop.debug
             or kwnames != NULL and kwnames != <PyObject *>name_only
             and not is_name_only(kwnames)):
@@ -1243,10 +1254,10 @@ usual_methods[5] = PyMethodDef(
 
 
 def take_usual_calls(loop_type):
-    """Give *loop_type*, a NativeLoop, the methods above.
+    """Set the C methods above on *loop_type*, a subclass of NativeLoop.
 
-    They are made for that very type: the interpreter calls a C method without a detour only if
-    the object's type is the one that the method was made for.
+    They are made for exactly this type: the interpreter calls a C method directly only if the type
+    of the object is the type that the method was made for.
     """
     global usual_call_soon, usual_call_at
     cdef int i

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 class Scheduled(list[Any]):
     """A list of the loop's timers, the next one first.
 
-    The timers are in the loop's own heap. Before each look at this list it is made to show them,
-    and each change of it is made in the heap, at the latest when the next turn begins: heapq
-    changes a list without asking it.
+    The timers are stored in the loop's own heap. Each method updates this list from the heap first,
+    and applies a change of the list to the heap. heapq changes a list without calling its methods,
+    so such a change is applied when the next turn begins.
     """
 
     __slots__ = ("_loop",)

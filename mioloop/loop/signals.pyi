@@ -1,4 +1,4 @@
-"""The self-pipe's reader. Only what Python code of mioloop uses is declared here."""
+"""The self-pipe's reader. Declares only the names that Python code of mioloop uses."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""A child that is not waited for. Only what Python code of mioloop uses is declared here."""
+"""A child that is not waited for. Declares only the names that Python code of mioloop uses."""
 
 from collections.abc import Sequence
 

@@ -34,11 +34,11 @@ cdef extern from "loop/child.h" nogil:
 cdef extern from "unistd.h" nogil:
     char **environ
 
-# Elsewhere spawn() always returns None. Valgrind, which is known by its preloaded library, ends a
-# process that calls clone() in this way.
+# Where this is False, spawn() always returns None. Valgrind ends a process that calls clone() in
+# this way. A process runs under Valgrind if Valgrind's library is preloaded.
 SUPPORTED = MIO_CHILD_SUPPORTED and "vgpreload" not in os.environ.get("LD_PRELOAD", "")
 
-# Errors of clone() that say that it is not possible here: an emulator, a sandbox.
+# The errors of clone() where an emulator or a sandbox does not support this call.
 cdef tuple IMPOSSIBLE = (errno.ENOSYS, errno.EINVAL, errno.EPERM)
 
 
@@ -46,12 +46,12 @@ cdef tuple IMPOSSIBLE = (errno.ENOSYS, errno.EINVAL, errno.EPERM)
 @cython.final
 cdef class Spawned:
     cdef mio_child *child
-    cdef list strings                   # what argv, paths, envp and cwd point into
+    cdef list strings                   # the bytes that argv, paths, envp and cwd point into
     cdef readonly int pid
     cdef bint child_reads
 
     def executed(self):
-        """The child has executed its program, or ended: it reads nothing any more."""
+        """Called when the child has executed its program or ended: it no longer reads memory."""
         self.child_reads = False
 
     def __dealloc__(self):
@@ -79,7 +79,7 @@ cdef void *allocate(size_t count, size_t size) except NULL:
 
 
 cdef char **pointers(list strings, items) except NULL:
-    """A NULL-terminated array of *items*, which join *strings*."""
+    """A NULL-terminated array of pointers to the encoded *items*, which are added to *strings*."""
     cdef list encoded = [os.fsencode(item) for item in items]
     cdef char **array = <char **>allocate(len(encoded) + 1, sizeof(char *))
     for i, item in enumerate(encoded):
@@ -92,7 +92,7 @@ cdef char **pointers(list strings, items) except NULL:
 
 
 cdef list current_environment():
-    """A copy: the parent may change its environment while the child reads it."""
+    """Copy the environment, because the parent may change its own while the child reads it."""
     cdef list variables = []
     cdef char **at = environ
     while at is not NULL and at[0] is not NULL:
@@ -155,7 +155,7 @@ def spawn(args, paths, bint close_fds, keep, cwd, env, streams, int report_read,
     child.new_session = new_session
     child.process_group = process_group
     child.umask = umask
-    result = mio_child_start(child)     # with the GIL: a fork by another thread waits
+    result = mio_child_start(child)     # keeps the GIL, so that no other thread forks meanwhile
     if -result in IMPOSSIBLE:
         return None
     if result < 0:

@@ -3,7 +3,7 @@
 They behave as asyncio.Handle and asyncio.TimerHandle do, and pass isinstance() for these
 classes. They do so by `__class__`, because a class of the stdlib cannot be the base of a native
 one. The parts that do not run a callback (repr, ordering) call the stdlib's own classes, so that
-the results are those of the running Python version.
+their results match the running Python version.
 
 A handle is made, run and freed for every callback, so all three are written by hand here: see
 "making and letting go" at the end.
