@@ -1,5 +1,5 @@
-/* child.c -- what a child does between clone() and execve(). The order of its
- * steps and its reports are those of CPython's _posixsubprocess.fork_exec(). */
+/* child.c -- the steps of a child between clone() and execve(). Their order and
+ * the reports match CPython's _posixsubprocess.fork_exec(). */
 #include "child.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-/* The sanitizer's shadow memory is shared too, and the child's frames never return: their red zones
+/* The child shares the sanitizer's shadow memory, too, and its frames never return: their red zones
  * would stay there for the next user of that memory. */
 #define IN_CHILD __attribute__((no_sanitize("address", "undefined")))
 
@@ -28,7 +28,7 @@ enum {
 #define SYS_close_range 436
 #endif
 
-/* A system call, with -errno as the kernel gives it. */
+/* Make a system call. Returns its result, or -errno as the kernel does. */
 IN_CHILD static inline long call(long number, long a, long b, long c, long d)
 {
 #ifdef __x86_64__
@@ -67,14 +67,14 @@ IN_CHILD static long set_inheritable(int fd)
     return flags < 0 ? flags : CALL3(SYS_fcntl, fd, F_SETFD, flags & ~FD_CLOEXEC);
 }
 
-/* Have *fd* as the descriptor *target*, and inherited. */
+/* Duplicate *fd* to the descriptor *target*, and make it inheritable. */
 IN_CHILD static long put(int fd, int target)
 {
     if (fd == -1) return 0;
     return fd == target ? set_inheritable(fd) : CALL3(SYS_dup3, fd, target, 0);
 }
 
-/* Move *fd* out of the way if it is below *limit*, where standard streams are put before it. */
+/* Move *fd* to 3 or above if it is below *limit*: a standard stream would overwrite it. */
 IN_CHILD static long above(int fd, int limit)
 {
     return fd < 0 || fd >= limit ? fd : CALL3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
@@ -107,7 +107,7 @@ IN_CHILD static long set_up_descriptors(const mio_child *child)
     return put((int)err, 2);
 }
 
-/* Handlers are functions of the parent's. */
+/* Set the default action of each handled signal, because a handler is a function of the parent. */
 IN_CHILD static void reset_signals(const mio_child *child)
 {
     unsigned long action[8];            /* larger than the kernel's struct; the handler is first */
@@ -132,7 +132,7 @@ IN_CHILD static int is_kept(const mio_child *child, int fd)
     return 0;
 }
 
-/* Before Linux 5.9 (close_range), and where a sandbox does not know it. */
+/* For systems without close_range(): Linux before 5.9, and sandboxes that refuse it. */
 IN_CHILD static void close_listed(const mio_child *child)
 {
     static const char path[] = "/proc/self/fd";
@@ -161,8 +161,8 @@ IN_CHILD static void close_listed(const mio_child *child)
     CALL1(SYS_close, directory);
 }
 
-/* All from 3 up that are not kept. While exec hangs, the child then holds no
- * connection open that the parent closes. */
+/* Close all descriptors from 3 up that are not kept. So the child holds no
+ * connection open that the parent closes while exec hangs. */
 IN_CHILD static void close_descriptors(const mio_child *child)
 {
     unsigned next = 3;
@@ -179,7 +179,8 @@ IN_CHILD static void close_descriptors(const mio_child *child)
     }
 }
 
-/* The errno of the last path, or of the first that is there and fails. */
+/* Execute the first path that can be executed. Returns only if all fail: with the error of the
+ * first path that exists, else with the error of the last path. */
 IN_CHILD static long execute(const mio_child *child)
 {
     long error = -ENOENT, first = 0;
@@ -191,11 +192,11 @@ IN_CHILD static long execute(const mio_child *child)
     return first != 0 ? first : error;
 }
 
-/* "OSError:<errno in hex>:<reason>" */
+/* Write "OSError:<errno in hex>:<reason>" to the report pipe. */
 IN_CHILD static void report(const mio_child *child, long error, const char *reason)
 {
     static const char kind[] = "OSError:", digits[] = "0123456789abcdef";
-    volatile char text[64];             /* volatile: or these loops become calls of memcpy() */
+    volatile char text[64];             /* else the compiler may turn these loops into memcpy() */
     long length = 0;
     int shift = 12;
 
@@ -246,7 +247,7 @@ pid_t mio_child_start(mio_child *child)
         child->stack = NULL;
         return -ENOMEM;
     }
-    /* A handler of the parent's that ran in the child would write to the parent's memory. */
+    /* A signal handler that ran in the child would write to the parent's memory. */
     CALL4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &child->signal_mask, SIGNAL_SET_BYTES);
     pid = clone(run, (char *)child->stack + STACK_BYTES, CLONE_VM | SIGCHLD, child);
     if (pid < 0) pid = -errno;

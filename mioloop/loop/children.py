@@ -1,14 +1,15 @@
-"""Children: started by subprocess.Popen, their ends seen by a pidfd that the loop polls.
+"""Children: subprocess.Popen starts them, and the loop polls a pidfd for the end of each.
 
-What a child's transport promises is the stdlib's, in the Python at hand; here is how it is kept.
+The transport of a child behaves as the stdlib's of the running Python. This module implements it.
 
-Ends     One pidfd a child, or a waiting thread where the system has none. No SIGCHLD: that signal
-         is the program's. The status is read under the lock that Popen has for it, so that a
-         status which Popen.poll() or Popen.wait() took is not lost (R78).
+Ends     Each child has a pidfd, or a waiting thread where the system has no pidfd. SIGCHLD is not
+         used: that signal belongs to the program. The status is read under the lock that Popen has
+         for it, so that a status which Popen.poll() or Popen.wait() took is not lost (rule R78).
 Starts   Popen makes the child in the loop's own thread. In a helper thread a fork would copy
          locks that the loop's thread holds at that moment, PR_SET_PDEATHSIG would count that
          thread as the parent, and preexec_fn would see that thread's locals. Only the wait for
-         exec() is left out: the loop waits for it, as for any descriptor (R80).
+         exec() is left out: the loop waits for it by polling a descriptor. Rule R80: the start of a
+         child does not block the loop.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ except ImportError:
 if TYPE_CHECKING:
     from mioloop.loop.event_loop import EventLoop
 
-# Up to 3.13: a policy whose getter is none of these, or whose watcher is of another class, is one
-# that a program has set up. A policy makes its default watcher by itself, as soon as it is asked.
+# Up to 3.13: if a policy's getter is none of these, or its watcher has another class, a program
+# has chosen the watcher. A policy makes its default watcher by itself at the first request.
 _PLAIN_GETTERS = [
     vars(policy)["get_child_watcher"]
     for policy in (
@@ -55,9 +56,9 @@ if sys.version_info < (3, 12):
 
 
 def watcher_was_chosen() -> bool:
-    """Whether the policy has a child watcher of the program's own choice (R78).
+    """Whether the program has chosen the child watcher of the policy (R78).
 
-    PidfdChildWatcher is none: it does what the loop does by itself, with more conditions.
+    PidfdChildWatcher does not count: it works like the loop does by itself, with more conditions.
     """
     if not _PLAIN_GETTERS:  # 3.14
         return False
@@ -70,7 +71,7 @@ def watcher_was_chosen() -> bool:
 
 
 def exit_status(process: subprocess.Popen[bytes]) -> int:
-    """Reap *process*; waits until it has ended. 255 if somebody else took the status."""
+    """Wait until *process* has ended, and reap it. 255 if the program has taken the status."""
     with process._waitpid_lock:  # type: ignore[attr-defined]
         if process.returncode is None:
             try:
@@ -93,7 +94,7 @@ def call_at_exit(
     try:
         pidfd = os.pidfd_open(process.pid)
     except (AttributeError, OSError):
-        # No such call here, or forbidden, or no descriptor left: the child is watched all the same.
+        # No such call here, or forbidden, or no descriptor left: a thread watches the child.
         pass
     else:
         try:
@@ -110,9 +111,9 @@ def call_at_exit(
 
 def _wait(loop: EventLoop, process: subprocess.Popen[bytes], callback: Callable[[], None]) -> None:
     if hasattr(os, "waitid"):  # macOS has it from 3.13 on
-        # The status stays where it is until the loop's thread takes it: a pid that is reaped
-        # beside a running send_signal() may be another process's by the time of its kill().
-        with contextlib.suppress(ChildProcessError):  # somebody else took it
+        # WNOWAIT leaves the status for the loop's thread. If this thread reaped the pid during a
+        # send_signal(), another process might have it by the time of the kill().
+        with contextlib.suppress(ChildProcessError):  # the program has taken the status
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     else:
         exit_status(process)
@@ -123,9 +124,9 @@ def _wait(loop: EventLoop, process: subprocess.Popen[bytes], callback: Callable[
         logger.warning("Loop %r that handles pid %r is closed", loop, process.pid)
 
 
-# The arguments of _posixsubprocess.fork_exec() that are used here, by place. 3.11 added process_group
-# in the middle and allow_vfork at the end; 3.14 took allow_vfork away.
-_ARGUMENT_COUNTS = {21: 0, 22: 1, 23: 1}    # -> how many places process_group takes
+# Positions of the arguments of _posixsubprocess.fork_exec() that are used here. 3.11 added
+# process_group in the middle and allow_vfork at the end; 3.14 removed allow_vfork.
+_ARGUMENT_COUNTS = {21: 0, 22: 1, 23: 1}    # -> number of places that process_group takes
 _STREAMS = slice(6, 12)
 _REPORT_READ, _REPORT_WRITE, _RESTORE_SIGNALS = 12, 13, 14
 _FORK_NAMES = {"_fork_exec", "_posixsubprocess"}     # from 3.11 on, and 3.10
@@ -134,7 +135,7 @@ _FORK_NAMES = {"_fork_exec", "_posixsubprocess"}     # from 3.11 on, and 3.10
 def _uses_posix_spawn(
     args: Any, new_session: bool, group: int, ids: Any, umask: int, preexec_fn: Any
 ) -> bool:
-    """Whether Popen would have called posix_spawn(), whose errors name the program as a str."""
+    """Whether Popen would have called posix_spawn(). Its errors name the program as a str."""
     paths, close_fds, keep, cwd = args[1:5]
     streams = args[_STREAMS]
     return (
@@ -149,9 +150,9 @@ def _uses_posix_spawn(
 
 
 class _Os:
-    """The module os for Popen._execute_child(): reading the report ends at once, nothing read.
+    """The module os for Popen._execute_child(): a read of the report pipe returns b"" at once.
 
-    What Popen leaves there to be read, and to be closed, is ours then.
+    The `UnawaitedStart` takes the read end over, reads the report and closes the descriptor.
     """
 
     def __init__(self, start: UnawaitedStart) -> None:
@@ -172,17 +173,18 @@ class _Os:
 
 
 class UnawaitedStart:
-    """One Popen that returns as soon as the child is there; the loop waits for its exec() (R80).
+    """One Popen that returns as soon as the child exists; the loop waits for its exec() (R80).
 
     Popen waits until all write ends of a pipe are closed: by exec(), or by a child that has
-    written why there will be none. It does so in _execute_child(), whose own code we run with
-    other globals: an `os` whose read() does not wait, and a fork that does not wait either
-    (spawn.pyx), because vfork() and posix_spawn() suspend the caller until the child's exec().
-    Where the stdlib has not got what this goes by, or something has replaced it, Popen waits.
+    written why exec() failed. It does so in _execute_child(). `popen` runs the code of that method
+    with other globals: an `os` with a read() that does not wait, and a fork that does not wait
+    either (spawn.pyx), because vfork() and posix_spawn() suspend the caller until the child's
+    exec(). If the stdlib lacks the names that this needs, or a program has replaced them, Popen
+    waits.
     """
 
     expected_fd = -1        # the read end that Popen would wait for
-    report_fd = -1          # that read end, once it is ours
+    report_fd = -1          # that read end, once Popen has tried to read from it
     _spawned: Spawned | None = None
 
     def __init__(self, loop: EventLoop) -> None:
@@ -191,7 +193,7 @@ class UnawaitedStart:
         self._reported: asyncio.Future[None] | None = None
 
     def popen(self, **keywords: Any) -> subprocess.Popen[bytes]:
-        """Return or raise what ``subprocess.Popen(**keywords)`` does, but do not wait."""
+        """Return or raise like ``subprocess.Popen(**keywords)``, but do not wait."""
         program = "/bin/sh" if keywords["shell"] else keywords["args"][0]
         self._program = keywords.get("executable") or program
         self._cwd = keywords.get("cwd")
@@ -208,7 +210,7 @@ class UnawaitedStart:
             or not (SUPPORTED or keywords.get("preexec_fn"))
         ):
             return popen_class(**keywords)  # type: ignore[no-any-return]
-        # Up to 3.12, an error of any step between fork and exec counts as one of chdir().
+        # Up to 3.12, Popen reports an error of any step between fork and exec as one of chdir().
         self._chdir_is_told = "noexec:chdir" in execute.__code__.co_consts
         namespace = {
             **execute.__globals__,
@@ -238,7 +240,7 @@ class UnawaitedStart:
         return process
 
     def fork_exec(self, *args: Any) -> int:
-        """Stands in the place of _posixsubprocess.fork_exec()."""
+        """The replacement of _posixsubprocess.fork_exec()."""
         real = getattr(subprocess, "_fork_exec", _fork_exec)
         group_places = _ARGUMENT_COUNTS.get(len(args))
         if real is not _fork_exec or group_places is None:
@@ -250,7 +252,7 @@ class UnawaitedStart:
         if _uses_posix_spawn(args, new_session, process_group, ids, umask, preexec_fn):
             self._program = os.fspath(self._program)
         self.expected_fd = args[_REPORT_READ]
-        # With any of these CPython forks anyway, and what they do is its own affair.
+        # With any of these CPython forks anyway, so it may also carry them out.
         forks = (*ids, preexec_fn) != (None, None, None, None)
         if not forks and getattr(subprocess, "_USE_VFORK", True):  # False: a program's choice
             try:
@@ -265,13 +267,13 @@ class UnawaitedStart:
                     umask,
                 )
             except (TypeError, ValueError, OverflowError):
-                pass  # CPython raises that in its own words, before there is a child
+                pass  # the real fork_exec() raises its own exception, before there is a child
         if self._spawned is None:
             return real(*args)  # type: ignore[no-any-return]
         return self._spawned.pid
 
     async def outcome(self) -> BaseException | None:
-        """None once the program runs, or what Popen would have raised."""
+        """Wait for exec(). None if the program runs, else the exception that Popen would raise."""
         if self.report_fd < 0:
             return None
         self._reported = self._loop.create_future()
@@ -321,7 +323,7 @@ class UnawaitedStart:
         return OSError(code, message, filename)
 
     def executed(self) -> None:
-        """The child has executed its program, or has ended."""
+        """Called when the child has executed its program, or has ended."""
         if self._spawned is not None:
             self._spawned.executed()
 
@@ -360,7 +362,7 @@ class SubprocessTransport(stdlib.UnixSubprocessTransport):
         try:
             error = await self._unawaited.outcome()
             if error is not None:
-                await self._ended  # Popen, too, raises only once that child is reaped
+                await self._ended  # Popen also raises only after it has reaped the child
                 raise error
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
@@ -370,7 +372,7 @@ class SubprocessTransport(stdlib.UnixSubprocessTransport):
         else:
             if not self._closed:
                 await super()._connect_pipes(waiter)
-        # A start that failed or was given up leaves no pipe open, whether connected or not.
+        # A start that failed or was cancelled leaves no pipe open, whether connected or not.
         for stream, pipe in zip((process.stdin, process.stdout, process.stderr), range(3)):
             protocol = self._pipes.get(pipe)
             if protocol is None:
@@ -380,7 +382,10 @@ class SubprocessTransport(stdlib.UnixSubprocessTransport):
                 protocol.pipe.close()
 
     async def until_started(self, waiter: asyncio.Future[None]) -> None:
-        """Return once the protocol may use us. If that fails, or is cancelled: no child is left."""
+        """Return once the protocol may use the transport.
+
+        If the start fails or is cancelled, no child is left.
+        """
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):
@@ -394,7 +399,7 @@ class SubprocessTransport(stdlib.UnixSubprocessTransport):
             raise
 
     def send_signal(self, signal: int) -> None:
-        # A child that has been reaped has no pid: its number may be somebody else's by now.
+        # A child that has been reaped has no pid: another process may have its number now.
         if self._proc is None or self._proc.returncode is None:
             super().send_signal(signal)
 
@@ -405,14 +410,14 @@ class SubprocessTransport(stdlib.UnixSubprocessTransport):
         try:
             self.close()
         finally:
-            # Last: a filter may make it an exception, and a hook may do anything.
+            # Last: a filter may turn the warning into an exception, and a hook may run any code.
             _warn(text, ResourceWarning, source=self)
 
     def close(self) -> None:
         if self._closed or self._proc is None or not self._loop.is_closed():
             super().close()
             return
-        # The loop went first: nothing can be called soon any more.
+        # The loop was closed before the transport: call_soon() would raise.
         self._closed = True
         self._unawaited.close()
         for protocol in self._pipes.values():

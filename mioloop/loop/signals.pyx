@@ -1,10 +1,10 @@
-"""Signals: what CPython's C handler writes to the loop's self-pipe, and what it could not write.
+"""Signals: CPython's C handler writes their numbers to the loop's self-pipe, unless it is full.
 
-The self-pipe carries a byte a signal, its number. It holds a few hundred; while it is full,
-numbers are lost, and with asyncio's empty Python-level handler so is the last sign of a signal
-that came only once. Ours notes its number. While the pipe may have been full, what was noted and
-not read is served as well; a signal that came in that very moment may then be served twice, as in
-a storm any may be.
+The self-pipe carries one byte for each signal, its number. It holds a few hundred bytes. While it
+is full, numbers are lost, and asyncio's Python-level handler is empty. So a signal that came only
+once would leave no trace. The handler of this module, `note`, notes the number. If the pipe may
+have been full, serve() also handles the numbers that were noted and not read. A signal that comes
+at that moment may be handled twice. In a storm of signals that may happen to any signal.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -18,10 +18,10 @@ import signal
 from mioloop import stdlib
 
 cdef enum:
-    MAYBE_FULL_BYTES = 64               # no self-pipe holds less, with the system's defaults
+    MAYBE_FULL_BYTES = 64               # with the system's defaults every self-pipe holds more
 
-cdef set noted = set()                  # numbers since a self-pipe was last read
-cdef int our_wakeup_fd = -1             # the last that wake_by() was given
+cdef set noted = set()                  # numbers that came since a self-pipe was last read
+cdef int our_wakeup_fd = -1             # last argument of wake_by()
 
 
 def note(signum, frame):
@@ -30,15 +30,15 @@ def note(signum, frame):
 
 
 def take_note_of(signum, fd):
-    """After add_signal_handler(): replace its empty handler by `note`; *fd* is the self-pipe."""
+    """Replace the empty handler of add_signal_handler() by `note`. *fd* is the self-pipe."""
     if signal.getsignal(signum) is stdlib.sighandler_noop:
         signal.signal(signum, note)
         signal.siginterrupt(signum, False)
-        wake_by(fd)                     # again: a full pipe is not to be complained about
+        wake_by(fd)                     # again, to turn off the warning about a full pipe
 
 
 def wake_by(fd):
-    """Have signals written to *fd*, a self-pipe; gives the descriptor they went to before."""
+    """Make *fd*, a self-pipe, the wakeup descriptor of signals. Returns the previous one."""
     global our_wakeup_fd
     before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
     our_wakeup_fd = fd
@@ -46,11 +46,11 @@ def wake_by(fd):
 
 
 def _after_fork_in_child():
-    """The self-pipe is shared: the parent would serve signals that were sent to the child."""
-    noted.clear()                       # the parent's
+    """Stop writing to the self-pipe: the parent reads it, and would handle the child's signals."""
+    noted.clear()                       # these signals were sent to the parent
     if our_wakeup_fd >= 0:
         fd = signal.set_wakeup_fd(-1)
-        if fd != our_wakeup_fd:         # somebody else's
+        if fd != our_wakeup_fd:         # the program has set another one: keep it
             signal.set_wakeup_fd(fd)
 
 
@@ -58,29 +58,31 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def take_over(csock):
-    """In a forked child: *csock* is its new self-pipe. Signals that came since the fork go there."""
+    """Use *csock*, the new self-pipe of a forked child. Write the signals since the fork there."""
     wake_by(csock.fileno())
     for signum in list(noted):
         csock.send(bytes([signum]))
 
 
 def serve(loop):
-    """Read the self-pipe of *loop* and run the handlers of the signals that have come (R87)."""
+    """Read the self-pipe of *loop* and run the handlers of the signals that came (R87)."""
     cdef bint full = False, was_full
     failure = None
 
     while loop._csock is not None:
         was_full = full
         failure = run_handlers(failure)
-        # No Python code runs from here to the end of the drain: a number that is noted has its
-        # byte in the pipe, unless that was full. What comes in between has a byte, or is noted by
-        # the next round.
+        # No Python code runs from here to the end of drain(). So a noted number has its byte in the
+        # pipe, unless the pipe was full. A signal that comes meanwhile has a byte in the pipe, or
+        # is noted in the next round.
         come = noted.copy()
         noted.clear()
         numbers = drain(loop._ssock.fileno())
         full = len(numbers) >= MAYBE_FULL_BYTES
-        failure = run_handlers(failure)     # Ctrl-C here, not in the Python code that follows
-        if not full:                        # read ahead of its note: not to be served by that, too
+        failure = run_handlers(failure)     # raises Ctrl-C here, not in the following Python code
+        # The numbers that came during drain() were read before `note` noted them. Remove these
+        # notes, or the signals would be handled twice.
+        if not full:
             noted.difference_update(set(numbers).difference(come))
         loop._process_self_data(numbers)
         if full or was_full:
@@ -93,10 +95,13 @@ def serve(loop):
 
 
 cdef object run_handlers(object failure):
-    """Python's handlers of what has come. Gives *failure*, or else what one of them raised."""
+    """Run Python's handlers of the pending signals.
+
+    Returns *failure*, or, if that is None, the exception that a handler raised.
+    """
     try:
         PyErr_CheckSignals()
-    except BaseException as exc:        # of the program's own, or Ctrl-C
+    except BaseException as exc:        # from a handler of the program, or Ctrl-C
         return exc if failure is None else failure
     return failure
 

@@ -9,7 +9,7 @@ cdef enum Operation:
     RECVFROM
     RECVFROM_INTO
     ACCEPT
-    SENDALL             # this and what follows waits until writable
+    SENDALL             # this operation and the following ones wait until writable
     SENDTO
     CONNECT
     SENDFILE
@@ -30,11 +30,11 @@ cdef class SockReactor(Reactor):
 cdef class SockWatcher(Watcher):
     """The sock_*() calls that wait for one descriptor, and its registration between calls."""
     cdef Reactor reactor
-    cdef object sock                    # a weak reference to it; None: it cannot have one
-    cdef list readers                   # SockCalls in the order they came; the first is to try
+    cdef object sock                    # a weak reference; None if the socket supports none
+    cdef list readers                   # SockCalls in order of arrival; only the first tries
     cdef list writers
-    cdef uint32_t wanted                # edges that were needed once; they stay
-    cdef uint32_t armed                 # those that the poll has; 0 while it is level-triggered
+    cdef uint32_t wanted                # directions that a call has needed; they are kept
+    cdef uint32_t armed                 # edges registered on the poll; 0 while level-triggered
 
     cdef int enter(self, SockCall call) except -1
     cdef int join(self, SockCall call) except -1
@@ -43,22 +43,22 @@ cdef class SockWatcher(Watcher):
 
 
 cdef class SockCall:
-    """One sock_*() call: a coroutine, and its place among those that wait for the socket."""
+    """One sock_*() call: a coroutine, and its place among the calls that wait for the socket."""
     cdef SockReactor loop
     cdef object sock
     cdef Operation operation
     cdef object argument                # size, buffer, data or address
     cdef object argument2               # recvfrom_into: size; sendto: address
-    cdef bint plain                     # a socket.socket, not a class of the user's
+    cdef bint plain                     # sock is exactly a socket.socket, not a derived class
     cdef bint started
     cdef bint finished
-    cdef bint woken                     # the waiter is set: the socket is ready, or has gone away
+    cdef bint woken                     # the waiter is set: the socket is ready or was closed
     cdef bint connecting
-    cdef bint turn_spent                # it would not block, but others are to have their turn
-    cdef object waiter                  # the future that our task waits for
+    cdef bint turn_spent                # pause for one turn, so that other callbacks can run
+    cdef object waiter                  # the future that the awaiting task waits for
     cdef object result
-    cdef SockWatcher watcher            # we are in one of its lists
-    cdef Py_buffer view                 # of the data to send, if viewing
+    cdef SockWatcher watcher            # the watcher that has this call in one of its lists
+    cdef Py_buffer view                 # the buffer of the data to send, if viewing
     cdef bint viewing
     cdef Py_ssize_t sent
     cdef object __weakref__

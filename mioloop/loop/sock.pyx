@@ -1,21 +1,23 @@
-"""The sock_*() methods: a coroutine each that tries first, and waits only if it would block.
+"""The sock_*() methods: each is a coroutine that tries first, and waits only if it would block.
 
-A call is one object, SockCall: the coroutine that is awaited and its place among those that
-wait for the same socket. It is not a Cython `async def`, which costs three objects a call
-(closure, coroutine, its awaitable) and a fourth to queue when it waits; and it hands its
-result to a task by am_send, without a StopIteration, as a coroutine of Python's does.
+A call is one object, SockCall: the coroutine that is awaited, and its place among the calls that
+wait for one socket. It is not a Cython `async def`, which takes three objects for each call
+(closure, coroutine, its awaitable) and a fourth one for the queue when it waits. Like a coroutine
+of Python, it passes its result to a task by am_send, without a StopIteration.
 
-Registration  made at the first wait, edge-triggered, and kept: later waits make no system call
-              but the poll's. It goes when a transport takes the descriptor over, or when
-              add_reader() and its kin have come and gone; with them it is level-triggered.
-Waking        an event only sets the future of the first call of its direction; the bytes are
-              taken when its task runs. A call that is cancelled before that has taken
-              nothing (R30): what it was woken for, it passes on to the next.
-Order         calls of one direction are served first come, first served. On asyncio a second
-              one replaces the first, which then waits for ever; two sendall() mix there.
-Closed        sockets are closed without our knowing, and their numbers used again (R29): a
-              watcher knows its socket object. For another one the poll is asked whether it
-              still has the registration; if not, the old watcher is dismissed.
+Registration  is made at the first wait, edge-triggered, and kept: a later wait makes no system call
+              except the poll. It is level-triggered while add_reader() or add_writer() watches the
+              descriptor. It is removed when such a watch ends and no call waits, and when a
+              transport takes the descriptor over.
+Waking        An event only sets the future of the first call of its direction. The call receives
+              when its task runs. A call that is cancelled before that has consumed no data
+              (rule R30), and wakes the next call.
+Order         Calls of one direction are served in the order of their arrival. On asyncio a second
+              call replaces the first, which then waits for ever, and the data of two sendall() mix.
+Closed        The program may close a socket without telling the loop, and its number may be used
+              again (rule R29). So a watcher knows its socket object. If a call comes with another
+              object, the reactor asks the poll whether the registration still exists. If it does
+              not, the old watcher is dismissed.
 """
 
 cimport cython
@@ -78,7 +80,7 @@ cdef tuple NAMES = ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfr
                     "sock_accept", "sock_sendall", "sock_sendto", "sock_connect",
                     "sock_sendfile")
 cdef object Socket = socket_module.socket
-# As the C half has it: the properties of the Python class make an enum of it.
+# The property of the C base class: the property of the Python class makes an enum of the value.
 cdef object type_of_socket = socket_module.SocketType.type.__get__
 cdef int SOCK_STREAM = socket_module.SOCK_STREAM
 cdef tuple WOULD_BLOCK = (BlockingIOError, InterruptedError)
@@ -107,9 +109,9 @@ cdef class SockReactor(Reactor):
         return new_call(self, RECVFROM_INTO, sock, buf, nbytes)
 
     def sock_sendall(self, sock, data):
-        """Send all of *data*. It must not be changed meanwhile: it is not copied.
+        """Send all of *data*. It must not be changed meanwhile, because it is not copied.
 
-        After an error or a cancellation nobody can tell how much of it was sent.
+        After an error or a cancellation, the number of bytes sent is unknown.
         """
         return new_call(self, SENDALL, sock, data, None)
 
@@ -141,7 +143,10 @@ cdef class SockReactor(Reactor):
             sending.leave_position()
 
     cdef SockWatcher watcher_for(self, object sock, int fd):
-        """Where calls on *sock* wait, made if need be. RuntimeError if the fd is in use (R28)."""
+        """The watcher where calls on *sock* wait; makes one if there is none.
+
+        Raises RuntimeError if a transport uses the descriptor (rule R28).
+        """
         cdef SockWatcher watcher, new
         cdef Watcher old = None
         cdef Source source = self.source_of(fd)
@@ -149,7 +154,7 @@ cdef class SockReactor(Reactor):
         if type(source) is SockWatcher:
             watcher = <SockWatcher>source
             if watcher.reader is not None or watcher.writer is not None:
-                self.refuse(fd, None)       # they may be a stdlib transport's
+                self.refuse(fd, None)       # a stdlib transport may have set these callbacks
             if watcher.sock is not None and watcher.sock() is sock:
                 return watcher
         elif source is not None and not isinstance(source, Watcher):
@@ -175,7 +180,7 @@ cdef class SockReactor(Reactor):
         return new
 
     cdef int refuse(self, int fd, Source source) except -1:
-        """RuntimeError if a live transport has the descriptor."""
+        """Raise RuntimeError if a transport that is not closing has the descriptor."""
         self._ensure_fd_no_transport(fd)
         if source is not None:
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
@@ -183,8 +188,11 @@ cdef class SockReactor(Reactor):
 
 
 cdef bint is_current(Reactor reactor, Watcher watcher) except -1:
-    """Asks the poll: False if *watcher* is of a file that was closed, and its number used again."""
-    if not watcher.registered:              # nothing that could have gone
+    """Ask the poll whether the file of *watcher* is still open.
+
+    False if it was closed, and another file has its number now.
+    """
+    if not watcher.registered:              # there is no registration that could be stale
         return True
     if type(watcher) is SockWatcher and (<SockWatcher>watcher).armed:
         return reactor.reregister_if_same(watcher, (<SockWatcher>watcher).armed, MIO_EDGE)
@@ -225,24 +233,24 @@ cdef class SockWatcher(Watcher):
         return 0
 
     cdef int enter(self, SockCall call) except -1:
-        """*call* has its place from now on."""
+        """Put *call* into its list, if it is not in a list already."""
         if call.watcher is None:
             (self.writers if call.operation >= SENDALL else self.readers).append(call)
             call.watcher = self
         return 0
 
     cdef int join(self, SockCall call) except -1:
-        """*call* waits from now on; what it waits for, it has just found not to be so."""
+        """Let *call* wait for readiness. It has just found that it would block."""
         cdef bint writing = call.operation >= SENDALL
 
         self.enter(call)
-        if call.operation == CONNECT:       # most likely to read next: one system call less
+        if call.operation == CONNECT:       # a read probably follows: this saves a system call
             self.wanted |= MIO_READABLE
         self.update(self.reactor)
         return self.reactor.drained(self, MIO_WRITABLE if writing else MIO_READABLE)
 
     cdef int leave(self, SockCall call) except -1:
-        """*call* has ended. What it left over is for the next one."""
+        """Remove *call*, which has ended. If an event had woken it, wake the next call."""
         cdef list calls = self.writers if call.operation >= SENDALL else self.readers
 
         call.watcher = None
@@ -253,8 +261,8 @@ cdef class SockWatcher(Watcher):
             (<SockCall>calls[0]).wake()
         if self.reader is not None or self.writer is not None:
             try:
-                self.update(self.reactor)   # level-triggered: only what someone waits for
-            except OSError:                 # closed by its owner
+                self.update(self.reactor)   # level-triggered: keep only the interest that is needed
+            except OSError:                 # the owner has closed the descriptor
                 self.give_way(self.reactor, None)
         elif not self.registered and self.interest() == 0:
             self.reactor.release(self, False)
@@ -268,7 +276,7 @@ cdef class SockWatcher(Watcher):
         return self.dismiss()
 
     cdef int dismiss(self) except -1:
-        """Nothing comes here any more: who waits must look again."""
+        """Wake all waiting calls, because no event will come here: they must try again."""
         cdef SockCall call
         for calls in (self.readers, self.writers):
             for call in calls:
@@ -293,11 +301,11 @@ cdef class SockCall:
         raise StopIteration(take_result(self))
 
     def send(self, value):
-        """As a coroutine's: go on until it waits again (for what is returned), or is done."""
+        """coroutine.send(): continue until the call is done, or return the future it waits for."""
         return self.__next__()
 
     def throw(self, exc, value=None, traceback=None):
-        """As a coroutine's: it ends here, with the exception that is given."""
+        """coroutine.throw(): end the call with the given exception."""
         if self.finished:
             raise RuntimeError("cannot reuse already awaited coroutine")
         self.end()
@@ -310,7 +318,7 @@ cdef class SockCall:
         raise value
 
     def close(self):
-        """As a coroutine's: it ends here; what it waited for is not taken."""
+        """coroutine.close(): end the call without receiving or sending."""
         self.end()
 
     @property
@@ -331,7 +339,10 @@ cdef class SockCall:
             warnings.warn(f"coroutine '{NAMES[self.operation]}' was never awaited", RuntimeWarning)
 
     cdef Step advance(self) except FAILED:
-        """Try; RETURNED: `result` is ours, WAITING: call again when `waiter` is done."""
+        """Try the operation. RETURNED: `result` is set. WAITING: call again when `waiter` is done.
+
+        With a `waiter` of None, call again in the next turn.
+        """
         cdef int fd
         if self.finished:
             raise RuntimeError("cannot reuse already awaited coroutine")
@@ -352,12 +363,13 @@ cdef class SockCall:
             raise
 
     cdef bint must_queue(self, int fd) except -1:
-        """Others came before us; or it was not readiness that woke us."""
+        """Whether this call must wait before it tries: it may have been woken without readiness,
+        and an earlier call may be waiting."""
         cdef Source source
 
         if self.watcher is not None:
             return False
-        if self.connecting:                 # SO_ERROR says nothing before the socket is ready
+        if self.connecting:                 # SO_ERROR is not valid before the socket is ready
             return True
         if self.operation == CONNECT:
             return False
@@ -370,30 +382,30 @@ cdef class SockCall:
 
     cdef int wait(self, int fd) except -1:
         cdef SockWatcher watcher = self.watcher
-        if self.finished:                   # closed by a method of the user's socket class
+        if self.finished:                   # a method of the user's socket class called close()
             raise RuntimeError(f"{self.__name__}() was closed while it ran")
         if watcher is None:
             watcher = self.loop.watcher_for(self.sock, fd)
         if self.turn_spent:
             self.turn_spent = False
             self.woken = True
-            self.waiter = None              # as a bare yield: go on in the next turn
+            self.waiter = None              # like a bare yield: continue in the next turn
             return watcher.enter(self)
         self.waiter = self.loop.create_future()
         self.woken = False
         watcher.join(self)
-        self.waiter._asyncio_future_blocking = True     # as Future.__await__() says it waits
+        self.waiter._asyncio_future_blocking = True     # as Future.__await__() sets it
         return 0
 
     cdef int wake(self) except -1:
         if not self.woken:
             self.woken = True
-            if not self.waiter.done():      # cancelled: throw() comes next
+            if not self.waiter.done():      # if it was cancelled, the task calls throw() next
                 self.waiter.set_result(None)
         return 0
 
     cdef int end(self) except -1:
-        cdef SockWatcher watcher = self.watcher     # leave() drops our reference, maybe the last
+        cdef SockWatcher watcher = self.watcher     # leave() drops a reference, maybe the last one
         self.finished = True
         if watcher is not None:
             watcher.leave(self)
@@ -403,7 +415,7 @@ cdef class SockCall:
         self.waiter = self.sock = self.argument = self.argument2 = None
         return 0
 
-    # -- the operations: True, with `result`; or False: it would block ---------------------
+    # -- the operations: True: `result` is set; False: the call would block ----------------
 
     cdef bint attempt(self, int fd) except -1:
         if self.plain:
@@ -420,7 +432,7 @@ cdef class SockCall:
         return self.call_socket()
 
     cdef bint receive(self, int fd) except -1:
-        """Into the buffer that all reads share, and out of it into bytes of the right size."""
+        """Receive into the buffer that all reads share, then copy into bytes of the right size."""
         cdef SockReactor loop = self.loop
         cdef Py_ssize_t size = self.argument
         cdef Py_ssize_t n
@@ -448,7 +460,7 @@ cdef class SockCall:
         try:
             PyObject_GetBuffer(self.argument, &view, PyBUF_WRITABLE)
         except BufferError:
-            return self.call_socket()       # which says what is wrong with it in its own words
+            return self.call_socket()       # raises the exception of socket.recv_into()
         n = mio_recv(fd, view.buf, view.len)
         PyBuffer_Release(&view)
         if n < 0:
@@ -457,7 +469,7 @@ cdef class SockCall:
         return True
 
     cdef bint send_rest(self, int fd) except -1:
-        """A send that comes back short leaves the socket full: its next edge is to come."""
+        """Send the rest of the data. A short send leaves the socket full: an edge will follow."""
         cdef Py_ssize_t n
 
         if not self.viewing:
@@ -488,7 +500,7 @@ cdef class SockCall:
             return False
 
     cdef bint call_method(self) except -1:
-        """By the methods of the socket, which may be of a class of the user's."""
+        """Call the method of the socket, which a derived class of the program may define."""
         sock = self.sock
         if self.operation == RECV:
             self.result = sock.recv(self.argument)
@@ -516,7 +528,7 @@ cdef class SockCall:
                 self.sock.connect(self.argument)
             except WOULD_BLOCK as exc:
                 # EAGAIN is a failure: the queue of a Unix listener is full, and no event
-                # will tell when it is not.
+                # reports when it has room.
                 if exc.errno not in CONNECT_GOES_ON:
                     raise
                 self.connecting = True
@@ -543,7 +555,10 @@ cdef int check_socket(SockReactor loop, object sock) except -1:
 
 
 cdef int fileno(object sock) except? -2:
-    """-1 if it is no number: a stand-in for a socket, which may never come to wait."""
+    """sock.fileno(), or -1 if that is no number.
+
+    A mock of a socket may return such a value, and its operations may never have to wait.
+    """
     fd = sock.fileno()
     return fd if isinstance(fd, int) else -1
 
@@ -566,7 +581,7 @@ cdef SockCall new_call(SockReactor loop, Operation operation, object sock, objec
 
 
 cdef PySendResult send_slot(PyObject *self, PyObject *arg, PyObject **result) except PYGEN_ERROR:
-    """SockCall.send(), as tasks call it."""
+    """SockCall.send() for tasks, which call am_send."""
     cdef SockCall call = <SockCall>self
     cdef Step step
 
@@ -579,7 +594,7 @@ cdef PySendResult send_slot(PyObject *self, PyObject *arg, PyObject **result) ex
 
 
 cdef PyObject *next_slot(PyObject *self) except? NULL:
-    """SockCall.send(), as `await` calls it from 3.11."""
+    """SockCall.__next__() for `await`, which calls tp_iternext from 3.11 on."""
     cdef SockCall call = <SockCall>self
 
     if call.advance() == WAITING:
@@ -587,7 +602,7 @@ cdef PyObject *next_slot(PyObject *self) except? NULL:
         Py_INCREF(value)
         return <PyObject *>value
     value = take_result(call)
-    if value is not None:                   # NULL alone says StopIteration(None)
+    if value is not None:                   # NULL without an exception means StopIteration(None)
         stop = StopIteration(value)
         PyErr_SetObject(PyExc_StopIteration, <PyObject *>stop)
     return NULL
@@ -597,17 +612,17 @@ mio_set_resume(<PyTypeObject *>SockCall, next_slot, send_slot)
 
 
 def mark_coroutine_function(method):
-    """They make coroutines, so that iscoroutinefunction() and mock.patch.object() shall know."""
+    """Mark *method* for iscoroutinefunction() and mock.patch.object(): it returns a coroutine."""
     try:
         if hasattr(inspect, "markcoroutinefunction"):
             inspect.markcoroutinefunction(method)
         else:
             method._is_coroutine = stdlib.is_coroutine
-    except AttributeError:                  # 3.10: Cython's functions say for themselves: no
+    except AttributeError:                  # 3.10: a Cython function does not accept the mark
         pass
 
 
-for name in NAMES[:CONNECT]:                # the others are such by themselves
+for name in NAMES[:CONNECT]:                # connect and sendfile are `async def`
     mark_coroutine_function(SockReactor.__dict__[name])
 
 
