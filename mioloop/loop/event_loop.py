@@ -1,8 +1,8 @@
-"""EventLoop: the native half before asyncio's own loop.
+"""EventLoop: the native half, with asyncio's own loop as the second base class.
 
-Everything cold (connecting, servers' arguments, DNS, executors, TLS, subprocesses, debug mode)
-is the stdlib's code of the Python at hand, over the hooks that it calls itself. Each hook that
-is used here or in schedule.pyx is in the table of `mioloop.stdlib`.
+All cold parts (connecting, servers' arguments, DNS, executors, TLS, subprocesses, debug mode) are
+the code of the running Python's stdlib, which calls hooks of the loop. Each hook that is overridden
+here or in schedule.pyx is in the table of `mioloop.stdlib`.
 """
 
 from __future__ import annotations
@@ -42,28 +42,31 @@ if TYPE_CHECKING:
     from mioloop import mio
     from mioloop.mio.poll import BorrowedPoll
 
-PIECE_BYTES = 16384  # of a file that loop.sendfile() reads itself, as asyncio's
+PIECE_BYTES = 16384  # size of the reads when loop.sendfile() reads the file itself; asyncio's value
 _WRITABLE = 0x02  # MIO_WRITABLE of core/mio.h
-# From 3.15 on a server has a context, of which each connection gets a copy. Here it is so on every
-# version (R58).
+# From 3.15 on a server has a context, and each connection gets a copy of it. mioloop does so on
+# every version. Rule R58: a connection has one context for all its callbacks.
 ACCEPTS_IN_CONTEXT = sys.version_info >= (3, 15)
 
 
 def _with_context(server: asyncio.AbstractServer) -> asyncio.AbstractServer:
-    """Give *server* the context that a Server of 3.15 has; it may start to serve in another."""
+    """Give *server* the current context, as a Server of 3.15 has it.
+
+    start_serving() may be called later, in another context.
+    """
     server._context = contextvars.copy_context()  # type: ignore[attr-defined]
     return server
 
 
 class _FactoryFailure:
-    """Takes the place of the protocol whose factory has raised."""
+    """Stands for a protocol if the factory has raised."""
 
     def __init__(self, exc: BaseException) -> None:
         self.exc = exc
 
 
 class _WatchedFds(Mapping[Any, selectors.SelectorKey]):
-    """What add_reader() and add_writer() watch, as selectors.get_map() shows it.
+    """The descriptors of add_reader() and add_writer(), in the form of selectors.get_map().
 
     An object that has been closed is found by its identity.
     """
@@ -95,11 +98,11 @@ class _WatchedFds(Mapping[Any, selectors.SelectorKey]):
 
 
 class _ReactorSelector(selectors.BaseSelector):
-    """Stands where BaseSelectorEventLoop keeps its selector; the reactor does the work.
+    """The object at BaseSelectorEventLoop._selector. It calls the reactor.
 
-    A tool that drives a loop by hand (nest_asyncio) calls ``select()`` and passes what it
-    returns to ``loop._process_events()``, which queues the dispatch. A tool that replaces
-    ``select()`` (fake clocks do) is called in every turn of the loop.
+    A tool that drives a loop by hand (nest_asyncio) calls ``select()`` and passes the result to
+    ``loop._process_events()``, which queues the dispatch. If a tool replaces ``select()`` (fake
+    clocks do), every turn of the loop calls the replacement.
     """
 
     def __init__(self, loop: EventLoop) -> None:
@@ -139,25 +142,25 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     """An asyncio event loop on a mio Poll.
 
     Args:
-        trigger: "edge", "level" or "oneshot": how streams and listeners are polled. What a
-            program sees is the same.
+        trigger: "edge", "level" or "oneshot": how streams and listeners are polled. It does not
+            change the behaviour that a program sees.
         selector: "epoll", "poll" or "kqueue", as this build has them; None for its default.
-        spin: seconds, at most 1, that the loop may poll without blocking before it waits, to
-            answer sooner at the price of a processor. It spends less the less often that
-            brings something, and nothing while nothing comes. 0: never.
-        io_uring: where the system has it (io_uring(7), Linux 5.12) and permits it, what several
-            connections send, or have received, takes one system call. What a program sees is
-            the same.
+        spin: seconds, at most 1, that the loop may poll without blocking before it waits. It then
+            answers sooner, but uses processor time. The loop spins for a shorter time if spinning
+            rarely finds an event, and stops spinning while there are no events. 0: never.
+        io_uring: True: where the system has it (io_uring(7), Linux 5.12) and permits it, the
+            sends, or receives, of several connections take one system call. It does not change
+            the behaviour that a program sees.
 
     Raises:
         ValueError: an unknown trigger or selector, a spin out of its range, an io_uring that
-            is no bool; the message names the valid ones.
+            is no bool; the message names the valid values.
         OSError: the system has no descriptor left (EMFILE, ENFILE).
     """
 
-    # What BaseEventLoop and its heirs assign. With a place of their own for these the instance
-    # has no dictionary until somebody gives it another attribute, and the interpreter finds
-    # loop.call_soon without looking into one first.
+    # The attributes that BaseEventLoop and its derived classes assign. With slots for these the
+    # instance has no dictionary until a program sets another attribute. So the interpreter finds
+    # loop.call_soon without a look-up in a dictionary.
     __slots__ = (
         "_asyncgens",
         "_asyncgens_shutdown_called",
@@ -191,7 +194,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         options = LoopOptions(trigger, selector, spin, io_uring)
         if sys.version_info[:2] > stdlib.TRIED:
             stdlib.check_hooks(EventLoop, asyncio.SelectorEventLoop)
-        if not self.is_closed():  # called twice, as in a diamond of classes: begin anew
+        if not self.is_closed():  # called a second time, as in a diamond of classes
             EventLoop.close(self)
         self._ssock = self._csock = None
         self._open(options)
@@ -216,7 +219,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     # -- running ------------------------------------------------------------
 
     def run_forever(self) -> None:
-        # Before the stdlib's own checks: 3.13.0 resets the outer loop's state if they fail (R19).
+        # Before the stdlib's own checks, because 3.13.0 resets the outer loop's state if they fail.
+        # Rule R19: a run inside a run raises, and the outer run continues.
         self._check_closed()
         self._check_running()
         self._renew_after_fork()
@@ -229,7 +233,10 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
 
     @contextlib.contextmanager
     def _signal_wakeup(self) -> Iterator[None]:
-        """While we run in the main thread, a signal ends the poll by our self-pipe (R82)."""
+        """While the loop runs in the main thread, let a signal end the poll by the self-pipe.
+
+        Rule R82: Ctrl-C ends an idle poll and a busy loop.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -238,21 +245,21 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         try:
             yield
         finally:
-            # Never without one in between: a signal that came then would be lost. While there
-            # are handlers, signals between two runs are kept for the next one.
+            # Set the new descriptor in one step: a signal that comes while there is none would be
+            # lost. While there are handlers, signals between two runs are kept for the next run.
             if before == ours:
                 before = -1
-            ours = self._csock.fileno()  # another one, if we are a forked child
+            ours = self._csock.fileno()  # it has changed if this is a forked child
             restored = ours if self._signal_handlers else before
             with contextlib.suppress(ValueError, OSError):  # closed meanwhile
                 now = signal.set_wakeup_fd(restored, warn_on_full_buffer=restored != ours)
-                if now != ours:  # somebody took it while we ran, and keeps it
+                if now != ours:  # the program has set another one during the run: keep it
                     signal.set_wakeup_fd(now)
 
     def _renew(self) -> None:
-        """In a forked child: take a poll and a self-pipe that are not the parent's.
+        """In a forked child: replace the parent's poll and self-pipe by new ones.
 
-        What is registered stays registered. If this raises (OSError), nothing has changed.
+        All registrations are kept. If this raises (OSError), nothing has changed.
         """
         borrowed = self._mio_poll
         ssock, csock = socket.socketpair()
@@ -278,7 +285,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             signals.take_over(csock)
         executor = self._default_executor
         if getattr(executor, "_thread_name_prefix", None) == "asyncio":
-            self._default_executor = None  # the stdlib's choice, whose threads are the parent's
+            self._default_executor = None  # made by the stdlib; its threads exist in the parent
 
     def close(self) -> None:
         if self.is_running():
@@ -300,7 +307,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             if not self.is_running():
                 self.close()
         finally:
-            # Last: a filter may make it an exception, and a hook may do anything.
+            # Last: a filter may turn the warning into an exception, and a hook may run any code.
             _warn(text, ResourceWarning, source=self)
 
     # -- the mio Poll ---------------------------------------------------------
@@ -309,7 +316,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     def poll(self) -> mio.Poll:
         """The `mioloop.mio.Poll` that this loop runs on.
 
-        Registering takes only tokens that `watch` gave out; the loop does the polling, so
+        A registration needs a token that `watch` has given out. The loop does the polling, so
         ``poll()`` on it raises RuntimeError. Raises RuntimeError once the loop is closed.
         """
         self._check_closed()
@@ -329,15 +336,15 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     ) -> mio.Token:
         """Call ``callback(event, *args)`` whenever *evented* is ready.
 
-        Any Evented will do: a Registration that is set from another thread, an EventedFd, a
-        mio socket, a class of your own. *event* is a `mioloop.mio.Event`. Re-arm a oneshot by
+        *evented* may be any Evented: a Registration that is set from another thread, an EventedFd,
+        a mio socket, a class of your own. *event* is a `mioloop.mio.Event`. Re-arm a oneshot by
         ``loop.poll.reregister(evented, token, interest, opts)``.
 
         Returns:
-            the token that `unwatch` takes.
+            the token for `unwatch`.
 
         Raises:
-            whatever registering raises: FileExistsError, PermissionError, ValueError ...
+            the exceptions of `mio.Poll.register`: FileExistsError, PermissionError, ValueError ...
         """
         from mioloop.mio import Event, Token
 
@@ -353,17 +360,17 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         return token
 
     def unwatch(self, token: mio.Token) -> None:
-        """End what `watch` began; no callback comes after it, also none that is due.
+        """End a `watch`. No callback runs after this, not even one that is due.
 
-        Raises ValueError if *token* is not one that is being watched.
+        Raises ValueError if *token* is not being watched.
         """
         evented = self._watched_evented(token)
         try:
             self.poll.deregister(evented)
-        except ValueError:  # a closed mio object: nothing is registered any more
+        except ValueError:  # a closed mio object has no registration any more
             pass
         except OSError as exc:
-            if exc.errno not in (errno.EBADF, errno.ENOENT):  # a closed descriptor: the same
+            if exc.errno not in (errno.EBADF, errno.ENOENT):  # nor has a closed descriptor
                 raise
         finally:
             self._forget_evented(token)
@@ -376,8 +383,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
-    # A keyword that a newer stdlib passes is handed on to the stdlib's own method: its transport
-    # runs on our polling.
+    # If a newer stdlib passes an unknown keyword, the stdlib's own method makes the transport. That
+    # transport works too: it uses add_reader() and add_writer() of this loop.
 
     def _make_socket_transport(
         self,
@@ -442,7 +449,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         **timeouts: Any,
     ) -> Any:
-        import ssl  # not there in every Python
+        import ssl  # some Pythons are built without it
 
         from mioloop.transports.tls import make_tls
 
@@ -457,10 +464,12 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             self, protocol, sslcontext, handshake, server_side, server_hostname, False, **timeouts
         )
         if transport.is_closing() and transport.get_protocol() is None:
-            return None  # connection_lost() has been called: nothing would come any more (R98)
+            # connection_lost() has been called, so the handshake would never end. Rule R98: the
+            # result for a closed or lost transport is None, as asyncio's.
+            return None
         transport.pause_reading()  # nothing may reach the session before its connection_made()
         if isinstance(protocol, asyncio.StreamReaderProtocol):
-            # What a StreamReader has and nobody has read is the peer's side of the handshake.
+            # Unread data in a StreamReader is the peer's side of the handshake.
             unread = getattr(getattr(protocol, "_stream_reader", None), "_buffer", None)
             if unread:
                 tls._read_before(unread)
@@ -468,7 +477,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         if getattr(transport, "_protocol_paused", False):
             tls._below_is_full(transport.get_protocol() is protocol)
         transport.set_protocol(tls)
-        # What was read before is delivered from here: in the connection's context (R58).
+        # These calls deliver data that was read before, so they run in the connection's context.
         context = getattr(transport, "_context", None)
         connected = self.call_soon(tls.connection_made, transport, context=context)
         resumed = self.call_soon(transport.resume_reading, context=context)
@@ -478,9 +487,9 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             transport.close()
             connected.cancel()
             resumed.cancel()
-            del handshake  # its exception has a traceback that has this frame: no cycle
+            del handshake  # breaks a cycle: its exception has a traceback with this frame
             raise
-        return tls._app_transport  # None if the transport was closed: asyncio returns it, too (R98)
+        return tls._app_transport  # None if the transport was closed (R98)
 
     async def create_datagram_endpoint(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any, **kwargs: Any
@@ -491,7 +500,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             except BaseException as exc:
                 return _FactoryFailure(exc)
 
-        if kwargs.get("sock") is None:  # the loop's own is closed if the factory raises
+        if kwargs.get("sock") is None:  # a socket made by the loop is closed if the factory raises
             return await super().create_datagram_endpoint(factory, *args, **kwargs)
         return await super().create_datagram_endpoint(protocol_factory, *args, **kwargs)
 
@@ -517,8 +526,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         try:
             return await super()._create_connection_transport(sock, *args, **kwargs)
         except BaseException:
-            # From 3.15 on a socket for which no transport was made is closed, also one that the
-            # caller gave; here it is so on every version. A transport closes its own socket.
+            # If no transport was made, close the socket, even one that the caller passed. asyncio
+            # does so from 3.15 on, mioloop on every version. A transport closes its own socket.
             if sock.fileno() >= 0 and self._transport_of_fd(sock.fileno()) is None:
                 sock.close()
             raise
@@ -562,7 +571,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
                 )
                 self.create_task(accept, context=context)  # type: ignore[call-arg]
 
-        if context is None:  # before 3.15 a server keeps none, see create_server()
+        if context is None:  # before 3.15 the stdlib passes none, see create_server()
             context = getattr(server, "_context", None)
         self._make_listener(sock, protocol_factory, server, backlog, accept_tls, context)
 
@@ -578,7 +587,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listener(sock)
-        if sock.fileno() >= 0:  # not closed already, by whoever gave it to us
+        if sock.fileno() >= 0:  # -1: the program has closed the socket
             super()._stop_serving(sock)
 
     async def _make_subprocess_transport(
@@ -611,12 +620,14 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
         flow = stdlib.SendfileFallbackProtocol(transp)
 
         async def send(data: memoryview) -> None:
-            await flow.drain()  # before, so that what the transport holds counts as sent
+            # Before write(): if this raises, the pieces that the transport holds count as sent.
+            await flow.drain()
             transp.write(data)
 
         try:
             sent = await self._send_pieces(file, offset, count, PIECE_BYTES, send)
-            await flow.drain()  # or resume_writing() would reach a protocol that was not paused
+            # Without this, the protocol might get a resume_writing() without a pause_writing().
+            await flow.drain()
             return sent
         finally:
             await flow.restore()
@@ -639,10 +650,10 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     ) -> int:
         """Read *file* from *offset* on, in the executor, and await send() for each piece.
 
-        A piece has at most *most* bytes, all of them together *count*; None: to the end of the
-        file. Returns how many were sent; the file's position is *offset* plus this number, also
-        after an error. A file without seek() is read from where it is. (Before 3.14 asyncio reads
-        every file from where it is if *offset* is 0.)
+        A piece has at most *most* bytes, all pieces together have *count*; None: to the end of the
+        file. Returns the number of bytes sent. The file's position is *offset* plus this number,
+        also after an error. A file without seek() is read from its current position. (Before 3.14
+        asyncio reads every file from its current position if *offset* is 0.)
         """
         seekable = hasattr(file, "seek")
         if seekable:
@@ -683,7 +694,8 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
             and not self._signal_handlers
             and threading.current_thread() is threading.main_thread()
         ):
-            # The last one took the wakeup descriptor with it; Ctrl-C still needs it (R87).
+            # The stdlib unset the wakeup descriptor with the last handler, but Ctrl-C needs it.
+            # Rule R87: it belongs to the loop while the loop runs.
             signals.wake_by(self._csock.fileno())
         return removed
 
