@@ -21,7 +21,7 @@ __all__ = [
     "new_event_loop",
     "run",
 ]
-if sys.version_info < (3, 16):      # asyncio has no policies any more
+if sys.version_info < (3, 16):      # 3.16 has no policies
     __all__ += ["EventLoopPolicy", "install"]
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for: ``import mioloop.mio`` needs neither asyncio nor the loop."""
+    """Import each name on demand: ``import mioloop.mio`` needs neither asyncio nor the loop."""
     import importlib
 
     if name == "mio":

@@ -1,4 +1,4 @@
-"""Command lines whose mistakes are answered with what would be right."""
+"""Command lines: a mistake is answered with the valid names and a suggestion."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, NoReturn
 
 
 def unknown(what: str, name: str, valid: Sequence[str]) -> str:
-    """What to say about a name that is none of *valid*: the one probably meant, and all."""
+    """The message for a name that is not in *valid*: the name probably meant, and all names."""
     close = difflib.get_close_matches(name, valid, 1)
     meant = f"; did you mean {close[0]}?" if close else ""
     return f"there is no {what} {name!r}{meant}\nthe {what}s are {', '.join(valid)}"
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that takes options only in full, and names the ones there are."""
+    """An ArgumentParser that takes no abbreviated options. Its errors list the valid options."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """What parse_args() returns; it ends the process with status 2 on a mistake."""
+        """Return the result of parse_args(). A mistake ends the process with status 2."""
         found, unknown = self.parse_known_intermixed_args(arguments)
         for argument in unknown:
             if argument.startswith("-"):
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         return [name for name in self._option_string_actions if name.startswith("--")]
 
     def refuse(self, what: str, name: str, valid: Sequence[str]) -> NoReturn:
-        """End with an error that says which names are valid, and which was probably meant."""
+        """End the process with an error that lists the valid names, and the name probably meant."""
         self.error(unknown(what, name, valid))
 
     def error(self, message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""``python -m mioloop doctor``: what there is, and whether it works."""
+"""``python -m mioloop doctor``: print the installed versions and features, and test each loop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def version_of(package: str) -> str | None:
 
 
 def untried() -> str:
-    """What to say of a Python that mioloop's tests have not run on."""
+    """A note for a Python on which mioloop's tests have not run; empty for the tested versions."""
     from mioloop.stdlib import FIRST, TRIED
 
     if FIRST <= sys.version_info[:2] <= TRIED:
@@ -38,7 +38,7 @@ def untried() -> str:
 
 
 def kernel_features() -> dict[str, str]:
-    """What makes a loop better where there is such a thing."""
+    """The kernel features that improve a loop, each with "yes" or the version that has it."""
     if not sys.platform.startswith("linux"):
         return {}
     found = re.match(r"(\d+)\.(\d+)", platform.release())
@@ -53,7 +53,7 @@ def kernel_features() -> dict[str, str]:
 
 
 def tls() -> str:
-    """Which engine TLS connections use, and whose OpenSSL."""
+    """The engine of TLS connections, and the version of OpenSSL."""
     try:
         import ssl
     except ImportError:
@@ -75,7 +75,7 @@ def io_uring() -> str:
 
 
 async def _talk() -> None:
-    """A timer, a thread, and bytes through a socket and back."""
+    """Use a timer and a thread, and send bytes through a socket and back."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(0.001)
     await loop.run_in_executor(None, os.getpid)
@@ -96,7 +96,7 @@ async def _talk() -> None:
 
 
 def check(**options: Any) -> str | None:
-    """What is wrong with a loop made with these options; None if it works."""
+    """Test a loop with these options. Returns the problem, or None if the loop works."""
     from mioloop.factory import new_event_loop, run
 
     try:
@@ -119,7 +119,7 @@ def _selectors() -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 if every loop of mioloop works here, else 1."""
+    """Print the report. Returns 0 if every loop of mioloop works here, else 1."""
     Parser(
         prog="python -m mioloop doctor",
         description="Say what is installed here, and whether a loop works.",
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str]) -> int:
         for trigger in ("edge", "level", "oneshot"):
             try:
                 problem = check(backend="mio", selector=selector, trigger=trigger)
-            except ValueError as exc:       # a pair that there is not
+            except ValueError as exc:       # this build has no such pair
                 problem = str(exc)
             failed |= bool(problem)
             say("loop", f"mio, {selector}, {trigger}: {problem or 'works'}")

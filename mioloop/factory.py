@@ -31,24 +31,25 @@ def new_event_loop(
     spin: float | None = None,
     io_uring: bool | None = None,
 ) -> asyncio.AbstractEventLoop:
-    """A new event loop.
+    """Make a new event loop.
 
     An option that is None is taken from the environment (MIOLOOP_BACKEND, MIOLOOP_TRIGGER,
-    MIOLOOP_SELECTOR, MIOLOOP_SPIN, MIOLOOP_IO_URING), read now; then from the default.
+    MIOLOOP_SELECTOR, MIOLOOP_SPIN, MIOLOOP_IO_URING), which is read at each call. If the
+    environment does not have it either, the default is used.
 
     Args:
         backend: "mio" (default), or "uvloop" or "asyncio" for comparison.
-        trigger: "edge" (default), "level" or "oneshot"; only the mio backend has it.
-        selector: "epoll", "poll" or "kqueue", as this build has them; only the mio backend.
+        trigger: "edge" (default), "level" or "oneshot"; only for the mio backend.
+        selector: "epoll", "poll" or "kqueue", as this build has them; only for the mio backend.
         spin: seconds to poll without blocking before a wait, see `EventLoop`; default 0; only
+            for the mio backend.
+        io_uring: whether the loop may use an io_uring, see `EventLoop`; default True; only for
             the mio backend.
-        io_uring: whether the loop may use one, see `EventLoop`; default True; only the mio
-            backend.
 
     Raises:
-        ValueError: an unknown value, or an option the backend does not have; the message
-            names the valid ones.
-        ImportError: backend "uvloop" without uvloop.
+        ValueError: an unknown value, or an option that the backend does not have; the message
+            names the valid values.
+        ImportError: the backend is "uvloop", and uvloop is not installed.
     """
     given: dict[str, Any] = {
         "trigger": trigger, "selector": selector, "spin": spin, "io_uring": io_uring
@@ -76,7 +77,7 @@ def new_event_loop(
 
 
 class Options(TypedDict, total=False):
-    """The keywords of `new_event_loop`, for the functions that pass them on to it."""
+    """The keywords of `new_event_loop`, for the functions that pass them to it."""
 
     backend: str | None
     trigger: str | None
@@ -86,9 +87,9 @@ class Options(TypedDict, total=False):
 
 
 def takes_options(function: F) -> F:
-    """Show the keywords of `new_event_loop` in the place of *function*'s ``**options``.
+    """Show the keywords of `new_event_loop` in the signature instead of ``**options``.
 
-    Any other keyword is a TypeError that names *function*.
+    Any other keyword raises a TypeError that names *function*.
     """
     signature = inspect.signature(function)
     keywords = inspect.signature(new_event_loop).parameters
@@ -111,10 +112,10 @@ def takes_options(function: F) -> F:
 def run(
     main: Coroutine[Any, Any, T], *, debug: bool | None = None, **options: Unpack[Options]
 ) -> T:
-    """``asyncio.run(main)`` on a loop of `new_event_loop`, whatever the policy is.
+    """``asyncio.run(main)`` on a loop of `new_event_loop`. The policy is not used.
 
-    Returns what *main* returns. Raises RuntimeError inside a running loop, ValueError if
-    *main* is not a coroutine, and whatever *main* raises.
+    Returns the result of *main*. Raises RuntimeError inside a running loop, ValueError if
+    *main* is not a coroutine, and any exception of *main*.
     """
     if stdlib.get_running_loop() is not None:
         raise RuntimeError("mioloop.run() cannot be called from a running event loop")
@@ -129,5 +130,5 @@ def run(
 
 
 def replace_default(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Let *factory* make the loops of a Python without policies: asyncio.run() and others."""
+    """On a Python without policies, let asyncio.run() and asyncio.Runner use *factory*."""
     asyncio.new_event_loop = events.new_event_loop = factory

@@ -1,4 +1,4 @@
-"""``python -m mioloop run``: a program, unchanged, on a mioloop event loop."""
+"""``python -m mioloop run``: run an unchanged program on a mioloop event loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_parser() -> Parser:
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our options, and the program with its own arguments, which are none of our business."""
+    """Split into the options of this command, and the program with its own arguments."""
     ours: list[str] = []
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "-m":
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     for name, value in chosen.items():      # for the processes that the program starts
         os.environ[f"MIOLOOP_{name.upper()}"] = value
 
-    # As python itself does it: a script's directory comes first on sys.path, which for
-    # `python -m mioloop` and a module is the current directory.
+    # As python itself does, put the directory of a script first on sys.path. For a module it is
+    # the current directory, which `python -m mioloop` has already put there.
     if program[0] == "-m":
         sys.argv = program[1:]
         runpy.run_module(program[1], run_name="__main__", alter_sys=True)

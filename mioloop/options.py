@@ -13,10 +13,10 @@ SWITCH = {
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """The options of an `EventLoop`, which says what each of them means.
+    """The options of an `EventLoop`, which documents them.
 
-    Raises ValueError for a spin out of its range and for an io_uring that is no bool. Which
-    triggers and selectors there are, the reactor knows: it refuses the others.
+    Raises ValueError for a spin out of its range and for an io_uring that is no bool. The reactor
+    knows the valid triggers and selectors, and refuses any other name.
     """
 
     trigger: str = "edge"
@@ -39,8 +39,8 @@ class LoopOptions:
         spin: float | None = None,
         io_uring: bool | None = None,
     ) -> LoopOptions:
-        """The options given; for each that is None the environment's (MIOLOOP_TRIGGER, MIOLOOP_SPIN
-        and so on), read now; then the default."""
+        """The given options. An option that is None is taken from the environment (MIOLOOP_TRIGGER,
+        MIOLOOP_SPIN and so on), which is read at each call, or else has its default."""
         return cls(
             trigger=trigger or os.environ.get("MIOLOOP_TRIGGER") or cls.trigger,
             selector=selector or os.environ.get("MIOLOOP_SELECTOR") or None,

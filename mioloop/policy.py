@@ -1,4 +1,4 @@
-"""The event loop policy, for the Pythons that have such a thing: up to 3.15."""
+"""The event loop policy, for Python up to 3.15. Later versions have no policies."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ T = TypeVar("T")
 class EventLoopPolicy(stdlib.UnixDefaultEventLoopPolicy):
     """For ``asyncio.set_event_loop_policy()``: every new loop is made by `new_event_loop`.
 
-    Takes its options; what is None is read from the environment whenever a loop is made. A
-    name that is wrong is refused here, not at the first loop.
+    Takes the options of `new_event_loop`. An option that is None is read from the environment
+    whenever a loop is made. A wrong name is refused here, not when the first loop is made.
     """
 
     @takes_options
@@ -58,7 +58,7 @@ def run_with_policy(
     debug: bool | None,
     factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> T:
-    """asyncio.run() of 3.10, which makes its loop by the policy."""
+    """``asyncio.run(main)`` for 3.10, where asyncio.run() makes its loop by the policy."""
 
     class _Once(stdlib.UnixDefaultEventLoopPolicy):
         _loop_factory = staticmethod(factory)

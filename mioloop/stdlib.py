@@ -1,13 +1,13 @@
-"""The private names of the standard library that mioloop goes by, in one table.
+"""The private names of the standard library that mioloop depends on, in one table.
 
-The public part of asyncio does not suffice for a loop: its own code calls hooks of the loop, and
-reads attributes of transports, that begin with an underscore. Whoever brings mioloop to a new
-Python goes through this table. `tests/loop/test_stdlib_names.py` holds each row against the
-running Python, and finds the names that mioloop uses and this table does not have.
+The public part of asyncio is not enough for a loop: asyncio's own code calls hooks of the loop, and
+reads attributes of transports, that begin with an underscore. To port mioloop to a new Python, go
+through this table. `tests/loop/test_stdlib_names.py` compares each row with the running Python, and
+finds names that mioloop uses but this table lacks.
 
 There are three kinds of rows. An *object* is looked up here, once, and imported from here. A *hook*
-is a method of the loop that mioloop overrides. A *member* is an attribute or a method that is used
-where it is: of the stdlib's objects by mioloop, or of mioloop's by the stdlib.
+is a method of the loop that mioloop overrides. A *member* is an attribute or a method that mioloop
+uses on an object of the stdlib, or the stdlib uses on an object of mioloop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CPYTHON = "stdlib/run.py"               # CPython's own test.test_asyncio, run o
 
 @dataclass(frozen=True)
 class Name:
-    """One row: a private name, where it is, since and until when, and a test that needs it."""
+    """One row: a private name, its owner, its first and last version, and a test that needs it."""
 
     kind: str
     owner: str                          # a module, or module:Class
@@ -127,7 +127,7 @@ HAS_POLICIES = UnixDefaultEventLoopPolicy is not None
 
 _LOOP = "asyncio:SelectorEventLoop"
 
-# Those that hand on, to the method that they override, what they do not know.
+# A "hook that hands on" passes unknown keywords to the stdlib's method that it overrides.
 _rows("hook that hands on", _LOOP, "transports/test_contexts.py",
       "_start_serving", "_make_socket_transport", "_make_ssl_transport")
 _rows("hook that hands on", _LOOP, "transports/test_datagram.py", "_make_datagram_transport")
@@ -149,7 +149,7 @@ _rows("hook that hands on", _LOOP, "transports/test_tcp_client.py", "_create_con
 
 # -- members of the loop -----------------------------------------------------------------------
 
-# Called.
+# mioloop calls these.
 _rows("member", _LOOP, "transports/test_tls.py", "_accept_connection2")
 _rows("member", _LOOP, "loop/test_debug.py", "_check_callback", "_check_thread")
 _rows("member", _LOOP, "loop/test_lifecycle.py", "_check_closed", "_check_running")
@@ -158,7 +158,7 @@ _rows("member", _LOOP, "transports/test_sendfile.py",
 _rows("member", _LOOP, "loop/test_sock.py", "_ensure_resolved")
 _rows("member", _LOOP, "loop/test_signals.py", "_handle_signal", "_process_self_data")
 
-# Assigned and read by the stdlib's methods: kept natively, or in a slot.
+# The stdlib's methods assign and read these. mioloop stores them in native fields or in slots.
 _rows("member", _LOOP, "loop/test_lifecycle.py",
       "_asyncgens", "_asyncgens_shutdown_called", "_clock_resolution", "_closed",
       "_coroutine_origin_tracking_enabled", "_coroutine_origin_tracking_saved_depth",
@@ -233,7 +233,7 @@ def hooks() -> list[Name]:
 
 
 def unknown_parameters(loop_type: type, stdlib_type: type) -> dict[str, list[str]]:
-    """hook -> the parameters that the stdlib's has and that of *loop_type* does not name."""
+    """hook -> the parameters of the stdlib's hook that the hook of *loop_type* does not name."""
     unknown = {}
     for row in hooks():
         theirs = getattr(stdlib_type, row.name, None)
@@ -252,10 +252,10 @@ def unknown_parameters(loop_type: type, stdlib_type: type) -> dict[str, list[str
 
 
 def check_hooks(loop_type: type, stdlib_type: type) -> None:
-    """Refuse a Python whose asyncio calls a hook with more than it takes.
+    """Refuse a Python if its asyncio passes parameters that a hook of mioloop does not take.
 
-    Raises RuntimeError, when a loop is made, instead of failing in every connection. What the
-    hooks hand on that they do not know need not be known.
+    The RuntimeError comes when a loop is made. Without it every connection would fail. A hook that
+    hands on may get unknown parameters.
     """
     hand_on = {row.name for row in hooks() if row.kind == "hook that hands on"}
     for name, parameters in unknown_parameters(loop_type, stdlib_type).items():
