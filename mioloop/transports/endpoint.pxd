@@ -5,9 +5,9 @@ from mioloop.reactor.reactor cimport Reactor, Source, Trigger
 
 cdef extern from *:
     """
-    /* What a protocol is given and does not keep is used again, with its length set to what
-     * was read. A bytes object may be changed only while it has one reference, ours; and its
-     * cached hash goes with its contents. */
+    /* A bytes object that a protocol received and did not keep is used again for a later read:
+     * its length is set to the number of bytes read. A bytes object may be changed only while
+     * the caller has the only reference to it. Its cached hash is reset with its contents. */
     static inline void mio_bytes_set_size(PyObject *bytes, Py_ssize_t size)
     {
         Py_SET_SIZE(bytes, size);
@@ -32,33 +32,35 @@ cdef int set_attribute(object transport, str name, object value) except -1
 
 
 cdef class Endpoint(Source):
-    """One descriptor and the protocol it is for: what all transports are."""
+    """The base of all transports: one descriptor and its protocol."""
     cdef readonly object _protocol
     cdef Reactor reactor
     cdef dict extra
     cdef object owner                   # its close() closes the descriptor
-    cdef bint duplicated                # but `fd` is a duplicate, and ours to close as well
-    cdef object context                 # in which read callbacks run; all callbacks, if it is kept
-    cdef bint keeps_context             # a connection's; pipes and datagrams take the caller's (R58)
+    cdef bint duplicated                # `fd` is a duplicate, which the transport closes as well
+    cdef object context                 # of read callbacks; of all callbacks if keeps_context
+    # A connection keeps one context for all its callbacks (R58). The callbacks of pipes and
+    # datagram transports run in the context of the call that led to them.
+    cdef bint keeps_context
     cdef object __weakref__
-    cdef dict __dict__                  # attributes that the program sets; made when it does
-    cdef PyObject *clients              # owned: a server's Clients that we have joined, or NULL
-    cdef Py_ssize_t place               # in them
+    cdef dict __dict__                  # attributes set by the program; created with the first
+    cdef PyObject *clients              # owned: the server's Clients with this transport, or NULL
+    cdef Py_ssize_t place               # index in clients.transports
 
     # the registration
-    cdef uint32_t armed                 # interest that the poll has
-    cdef Trigger trigger                # how it is polled
-    cdef bint blocked                   # the system is full: wait until writable
-    cdef bint short_is_all              # a short read or write means: no more now
+    cdef uint32_t armed                 # interest that is registered with the poll
+    cdef Trigger trigger                # how the descriptor is polled
+    cdef bint blocked                   # the kernel accepts no more: wait until writable
+    cdef bint short_is_all              # a short read means drained, a short write means full
 
     # reading
     cdef bint started                   # connection_made() was called: reading may begin
     cdef bint paused
-    cdef uint32_t missed                # readiness that an edge announced while paused
+    cdef uint32_t missed                # readiness that an edge reported while paused
 
     # the end
-    cdef bint closing                   # close() or worse was called
-    cdef readonly int _conn_lost        # connection_lost() is scheduled; then counts writes
+    cdef bint closing                   # by close(), by abort() or after an error
+    cdef readonly int _conn_lost        # 1 once connection_lost() is scheduled; later writes add 1
 
     cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1
     cdef object callback_context(self)

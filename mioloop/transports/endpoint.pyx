@@ -1,8 +1,8 @@
-"""Endpoint: what all transports share: one registration, pausing, and one end.
+"""Endpoint: the base of all transports, with one registration, pausing, and one end.
 
-Driven edge, level or oneshot (the reactor's trigger); what a protocol sees is the same. The
-reactor's slab owns a transport from start() until connection_lost() has been called, but for
-the times when it is paused and idle.
+The reactor's trigger is edge, level or oneshot; a protocol sees no difference. The reactor's slab
+owns a reference to a transport from start() until connection_lost() has been called, except while
+the transport is paused and idle.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -24,7 +24,7 @@ from asyncio.log import logger
 from mioloop import stdlib
 
 cdef enum:
-    PYMALLOC_MOST = 512 - 33    # of a bytes object's 512 bytes; its allocator is the faster one
+    PYMALLOC_MOST = 512 - 33    # data of the largest bytes object that pymalloc allocates
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
@@ -43,13 +43,16 @@ cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
 cdef int write_unraisable(exc, transport) except -1:
-    """What Python does with an exception of __del__; Cython ends the process for a SystemExit."""
+    """Report *exc* as Python reports an exception in __del__.
+
+    For a SystemExit, Cython would end the process instead.
+    """
     PyErr_SetObject(type(exc), exc)
     PyErr_WriteUnraisable(transport)
     return 0
 
 
-# What asyncio's transports do, or keep, under names of their own, and might be replaced there.
+# Private methods and attributes of asyncio's transports. A program may replace them there.
 cdef frozenset PRIVATE_NAMES = frozenset(
     name
     for kind in (
@@ -69,7 +72,7 @@ cdef frozenset PRIVATE_NAMES = frozenset(
 
 
 cdef int drop_attributes(object transport) noexcept:
-    """Cython makes the dictionary with the object; most transports never need one."""
+    """Remove the dictionary that Cython makes with the object: most transports never need one."""
     cdef PyObject **attributes = _PyObject_GetDictPtr(transport)
     cdef PyObject *made = attributes[0]
     attributes[0] = NULL
@@ -78,12 +81,12 @@ cdef int drop_attributes(object transport) noexcept:
 
 
 cdef bint has_attributes(object transport) noexcept:
-    """Whether the program may have replaced a method of *transport*."""
+    """Return whether the program may have replaced a method of *transport*."""
     return _PyObject_GetDictPtr(transport)[0] != NULL
 
 
 cdef int set_attribute(object transport, str name, object value) except -1:
-    """Set an attribute. AttributeError for a private one of asyncio's that has no effect here."""
+    """Set an attribute. Raises AttributeError for a private name of asyncio without effect here."""
     if name in PRIVATE_NAMES and not hasattr(type(transport), name):
         raise AttributeError(
             f"{name!r} of {type(transport).__name__!r} objects cannot be set: "
@@ -106,7 +109,7 @@ cdef class Endpoint(Source):
 
     cdef int on_ready(self, uint32_t ready) except -1:
         if self.trigger == ONESHOT:
-            self.armed = 0              # spent
+            self.armed = 0              # the registration is spent
             try:
                 self.serve(ready)
             finally:
@@ -129,10 +132,10 @@ cdef class Endpoint(Source):
         cdef bint entered
 
         if not self.reading():
-            self.missed |= ready        # an edge does not come twice: resume_reading() serves it
+            self.missed |= ready        # an edge is not repeated: resume_reading() serves it
             return 0
         entered = enter_context(context)
-        try:                            # without an `except`: entering that has a price
+        try:                            # no `except` clause: entering one costs time on each read
             n = self.receive()
             returned = True
         finally:
@@ -152,19 +155,21 @@ cdef class Endpoint(Source):
         return 0
 
     cdef Py_ssize_t receive(self) except? -2:
-        """Read once and tell the protocol.
+        """Read once and call the protocol.
 
-        Returns READ_SIZE if there may be more, a smaller count if not, and <= 0 at an end, or
-        if there was nothing and the reactor has been told so.
+        Returns READ_SIZE if there may be more data, and a smaller positive count if there is none.
+        Returns <= 0 at the end of the stream, after an error, and when there was nothing to read
+        and the reactor's drained() was called.
         """
         return 0
 
     cdef bytes copy(self, const char *data, Py_ssize_t size):
-        """bytes of *data*: those of an earlier time, if whoever got them has let them go.
+        """Return a bytes object with the contents of *data*.
 
-        malloc() is slow where pymalloc ends. What someone keeps has at most twice its size. While
-        what is read is written and gathered, many are in use at once: so there are several, and
-        one for all that are large.
+        Reuses an earlier object if only the reactor still refers to it: objects too large for
+        pymalloc are slow to allocate. An object that the program keeps occupies at most twice the
+        size of its data. While received data is written and gathered, many objects are in use at
+        once, so small reads rotate through several spare objects. All large reads share one.
         """
         cdef Reactor reactor = self.reactor
         cdef bytes spare
@@ -191,7 +196,7 @@ cdef class Endpoint(Source):
     # -- the registration -------------------------------------------------------
 
     cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1:
-        """The reactor owns us from here on; connection_made() is scheduled.
+        """Attach to the reactor, which owns a reference from now on. Schedules connection_made().
 
         *waiter*, if not None, is a future that is set when reading has begun.
         """
@@ -203,7 +208,7 @@ cdef class Endpoint(Source):
         reactor.adopt(self, fd)
         try:
             reactor.soon(protocol.connection_made, (self,), self.callback_context())
-            # Not in the context itself: a nested turn in connection_made() has entered it.
+            # Without the context: during a nested turn in connection_made() it is already entered.
             reactor.soon(self._start, (waiter,), None)
         except BaseException:           # the caller keeps the descriptor
             reactor.release(self, False)
@@ -212,38 +217,38 @@ cdef class Endpoint(Source):
         return 0
 
     def _start(self, waiter):
-        """After connection_made(): begin to read, then tell whoever waits for us (R45)."""
+        """Begin to read after connection_made(), and then set *waiter*: the order of R45."""
         self.started = True
         try:
             if not self._conn_lost:
-                self.update_interest()  # EPERM, for a file that has no readiness, is reported
+                self.update_interest()  # the loop reports EPERM: the file cannot be polled
         finally:
             if waiter is not None:
                 set_result_unless_cancelled(waiter, None)
 
     cdef object callback_context(self):
-        """The context for a callback that is scheduled now; None: a copy of the current one."""
+        """Return the context for a callback scheduled now. None: a copy of the current context."""
         return self.context if self.keeps_context else None
 
     cdef Trigger choose_trigger(self) noexcept:
         return self.reactor.trigger_mode
 
     cdef bint idle(self) noexcept:
-        """Whether nothing will happen unless the user asks for it."""
+        """Return whether nothing happens to the transport until the program calls it."""
         return self.paused and not self.closing
 
     cdef int update_interest(self) except -1:
-        """Tell the poll what we wait for, if that is not what it has.
+        """Register the wanted interest with the poll, if another one is registered.
 
-        Edge: readable always, and writable from the first time the system was full: no call
-        to the selector ever after. Level and oneshot: exactly what is wanted now.
+        Edge: readable always, and writable from the first time that the kernel was full. After
+        that the selector is not called again. Level and oneshot: exactly the interest of now.
         """
         cdef uint32_t want
 
         if not self.attached:
             return 0
         if self.idle():
-            self.reactor.let_go(self)   # whoever forgets it now gets a ResourceWarning
+            self.reactor.let_go(self)   # a program that forgets it now gets a ResourceWarning
         else:
             self.reactor.hold(self)
         if self.trigger == EDGE:
@@ -258,7 +263,7 @@ cdef class Endpoint(Source):
                 want |= MIO_WRITABLE
         if want == self.armed:
             return 0
-        self.armed = 0                      # if registering fails
+        self.armed = 0                      # in case registering fails
         if want == 0:
             return self.reactor.unregister(self)
         self.reactor.register(
@@ -270,11 +275,11 @@ cdef class Endpoint(Source):
         return 0
 
     cdef int go_on_polling(self) except -1:
-        """update_interest() where no caller could use an exception: the transport ends by it."""
+        """Call update_interest(). An OSError ends the transport: no caller could handle it."""
         try:
             self.update_interest()
         except OSError as exc:
-            self.blocked = True             # nothing is sent any more
+            self.blocked = True             # fatal() must not send
             self.discard()
             self.fatal(exc, "Fatal error: the descriptor cannot be polled")
         return 0
@@ -315,15 +320,18 @@ cdef class Endpoint(Source):
         })
 
     cdef int callback_failed(self, str name, exc) except -1:
-        """The protocol raised, which does not end the transport (R13)."""
+        """Report an exception of a protocol's callback (R13). The transport goes on."""
         return self.report(f"Exception in callback protocol.{name}()", exc)
 
     cdef bint is_expected(self, exc) except -1:
-        """An OSError is the peer's or the network's doing (R46): not reported."""
+        """Return whether only connection_lost() gets *exc*, and no report is made (R46).
+
+        An OSError is caused by the peer or the network.
+        """
         return isinstance(exc, OSError)
 
     cdef int fatal(self, exc, str message) except -1:
-        """The transport cannot go on."""
+        """End the transport because of *exc*."""
         if not self.is_expected(exc):
             self.report(message, exc)
         elif self.reactor.debug:
@@ -340,11 +348,11 @@ cdef class Endpoint(Source):
         self.lose(exc)
 
     cdef int discard(self) except -1:
-        """What waits to be sent is not sent any more."""
+        """Drop all data that waits to be sent."""
         return 0
 
     def close(self):
-        """Nothing is received any more, and connection_lost() is called soon."""
+        """Stop receiving, and call connection_lost() soon."""
         if not self.closing:
             self.closing = True
             self.lose(None)
@@ -353,13 +361,13 @@ cdef class Endpoint(Source):
         return self.closing
 
     cdef int lose(self, exc) except -1:
-        """Schedule connection_lost(): once, and never inside the call that caused it."""
+        """Schedule connection_lost() once. It never runs inside the call that caused it."""
         if self._conn_lost == 0:
             self._conn_lost = 1
             self.reactor.soon(self._call_connection_lost, (exc,), None)
             try:
                 self.update_interest()
-            except OSError:             # the descriptor is closed soon
+            except OSError:             # no matter: the descriptor is closed soon
                 pass
         return 0
 
@@ -383,7 +391,7 @@ cdef class Endpoint(Source):
                     leave_context(context)
 
     cdef int ended(self) except -1:
-        """connection_lost() has been called: let go of everything."""
+        """Drop all references and close the descriptor, after connection_lost()."""
         self.discard()
         self._protocol = self.context = None
         return self.close_fd()
@@ -394,7 +402,7 @@ cdef class Endpoint(Source):
         if fd < 0:
             return 0
         try:
-            # Not by closing alone: whoever else has the file open would keep it registered.
+            # Closing alone is not enough: a duplicate of the descriptor keeps it registered.
             self.reactor.release(self, False)
         finally:
             self.fd = -1
@@ -409,7 +417,7 @@ cdef class Endpoint(Source):
         return 0
 
     cdef int forgotten(self) except -1:
-        """The program has dropped us without close(): nobody is told but by the warning."""
+        """The program dropped the transport without close(). connection_lost() is not called."""
         return self.close_fd()
 
     def __del__(self):
@@ -420,13 +428,13 @@ cdef class Endpoint(Source):
             try:
                 self.forgotten()
             finally:
-                # Last: a filter may make it an exception, and a hook may do anything, also with
-                # this transport.
+                # Warn last: a filter may turn the warning into an exception, and a hook may do
+                # anything, also use this transport.
                 warnings.warn(text, ResourceWarning, source=self)
         except BaseException as exc:
             write_unraisable(exc, self)
 
-    def __reduce_ex__(self, protocol):      # object's goes by __class__
+    def __reduce_ex__(self, protocol):      # object.__reduce_ex__() would use __class__
         raise TypeError(f"cannot copy or pickle {type(self).__name__!r} objects")
 
     def set_protocol(self, protocol):
@@ -460,9 +468,9 @@ cdef class Endpoint(Source):
 
 
 cdef bint enter_context(object context) noexcept:
-    """Enter *context*. False: a callback that has not returned yet is running in it already.
+    """Enter *context*. Return False if a callback that has not returned yet is running in it.
 
-    That callback then calls another one of its protocol, or runs a nested turn.
+    Such a callback has called another callback of its protocol, or runs a nested turn.
     """
     if PyContext_Enter(context) == 0:
         return True
@@ -477,8 +485,8 @@ cdef int leave_context(object context) except -1:
 cdef object method_of(object protocol, str name):
     """Return the method *name* of *protocol*, to be kept and called many times.
 
-    If it cannot be had, return a callable that asks for it at each call. The call then raises
-    what asyncio's raises there: the AttributeError that names the class and the method (R97).
+    If the attribute cannot be read, return a callable that reads it at each call. The call then
+    raises asyncio's error: the AttributeError that names the class and the method (R97).
     """
     try:
         return getattr(protocol, name)

@@ -5,19 +5,21 @@ cdef enum:
     MOST_CHUNKS = 1024          # IOV_MAX of Linux, macOS and the BSDs
 
 
-cdef tuple BYTE_PROTOCOLS           # of stream sockets without records
+cdef tuple BYTE_PROTOCOLS           # protocols of stream sockets that carry bytes, not records
 cdef tuple water_marks(object high, object low, Py_ssize_t default_high)
 cdef Py_ssize_t whole_bytes(object mark) except -1
 
 
 cdef class WriteFlow(Endpoint):
-    """A transport with a write buffer that tells its protocol when to pause."""
+    """A transport with a write buffer. It pauses and resumes the protocol's writing."""
     cdef readonly bint _protocol_paused
-    cdef Py_ssize_t buffered_bytes          # written, not yet taken by the system
+    cdef Py_ssize_t buffered_bytes          # written, not yet accepted by the kernel
     cdef Py_ssize_t high_bytes
     cdef Py_ssize_t low_bytes
-    cdef object writer_context              # of the write that waits, if no context is kept (R58)
-    cdef tuple limits                       # (low, high) as the program has set them, or None
+    # The context of the call that found the descriptor full; resume_writing() runs in it. Not used
+    # by a connection, which has one context for all its callbacks (R58).
+    cdef object writer_context
+    cdef tuple limits                       # (low, high) as set by the program, or None
 
     cdef int flush_now(self) except -1
     cdef int flush_in_context(self) except -1
@@ -29,12 +31,12 @@ cdef class WriteFlow(Endpoint):
 
 
 cdef class ByteFlow(WriteFlow):
-    """A buffer of bytes that leave in the order they were written, many in one system call."""
+    """A buffer of bytes, sent in the order of the writes, many chunks in one system call."""
     cdef list chunks                        # bytes, none of them empty
-    cdef Py_ssize_t first_sent              # bytes of chunks[0] that are gone
-    cdef Py_ssize_t offered                 # bytes that the reactor has sent for us, or tried to
-    cdef Py_ssize_t result                  # and what send() returned; 0: it has not
-    cdef bint keeps_records                 # each chunk is a message: one system call each
+    cdef Py_ssize_t first_sent              # bytes of chunks[0] that are already sent
+    cdef Py_ssize_t offered                 # bytes that offers() gave to the reactor to send
+    cdef Py_ssize_t result                  # result of the reactor's send(); 0: none is pending
+    cdef bint keeps_records                 # each chunk is a message with its own system call
 
     cdef bint may_gather(self) noexcept
     cdef int append(self, bytes data) except -1

@@ -1,8 +1,9 @@
-"""Flow control: a write buffer, its water marks and its protocol.
+"""Flow control: the write buffer, its water marks, and pausing the protocol.
 
-A ByteFlow sends what is written at once, or gathers it, to send it in one system call when the
-callbacks of now have run. Which of the two, mioloop/reactor/flush_policy.pxd decides. What the
-system does not take waits, and leaves in as few calls as it takes; of records (R94) one call each.
+A ByteFlow sends written data at once, or gathers it and sends it in one system call after the
+current batch of callbacks. mioloop/reactor/flush_policy.pxd decides between the two. Data that the
+kernel does not accept waits in the buffer and is sent later, in as few system calls as possible.
+A transport of records makes one call for each record, so that messages keep their borders (R94).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -25,7 +26,8 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
-    /* As list.clear(), but one that had a single item keeps its room: the next write finds it. */
+    /* Like list.clear(), but a list with one item and a small allocation keeps the allocation:
+     * the next write uses it. */
     static inline void mio_list_clear(PyObject *list)
     {
         PyObject *only;
@@ -42,29 +44,32 @@ cdef extern from *:
     void mio_list_clear(list chunks)
 
 cdef enum:
-    DEFAULT_HIGH_BYTES = 65536              # low is a quarter of high (asyncio-contract R52)
+    DEFAULT_HIGH_BYTES = 65536              # asyncio's default mark (R52); low is a quarter of it
 
-BYTE_PROTOCOLS = (0, socket.IPPROTO_TCP, 262)   # 262 is MPTCP; SCTP keeps records
+BYTE_PROTOCOLS = (0, socket.IPPROTO_TCP, 262)   # 262 is MPTCP; SCTP is missing, it keeps records
 
-# asyncio's streams keep a deque of chunks from 3.12 on, and one bytearray before.
+# asyncio's stream transports have a deque of chunks from 3.12 on, and one bytearray before.
 cdef bint keeps_chunks = sys.version_info >= (3, 12)
 cdef object INFINITY = math.inf
 cdef object MOST_BYTES = sys.maxsize
 
 
 cdef tuple water_marks(object high, object low, Py_ssize_t default_high):
-    """Return (low, high) with asyncio's defaults; any numbers. ValueError unless high >= low >= 0."""
+    """Return (low, high), numbers of any type, with asyncio's defaults for None.
+
+    Raises ValueError unless high >= low >= 0.
+    """
     if high is None:
         high = default_high if low is None else 4 * low
     if low is None:
         low = high // 4
-    if not high >= low >= 0:                # false for NaN, too
+    if not high >= low >= 0:                # also if one is NaN
         raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
     return low, high
 
 
 cdef Py_ssize_t whole_bytes(object mark) except -1:
-    """The largest number of bytes that is not above *mark*, as far as a buffer can grow."""
+    """Return *mark* rounded down to whole bytes, at most sys.maxsize."""
     if mark == INFINITY:
         return MOST_BYTES
     return min(math.floor(mark), MOST_BYTES)
@@ -87,11 +92,15 @@ cdef class WriteFlow(Endpoint):
         return self.paused and not self.closing and self.buffered_bytes == 0
 
     cdef int flush_now(self) except -1:
-        """Send until nothing is left or the system is full, and then block()."""
+        """Send until the buffer is empty. Call block() if the kernel accepts no more."""
         return 0
 
     cdef int flush_in_context(self) except -1:
-        """flush_now() when the system takes more: what it calls runs in the right context."""
+        """Call flush_now() because the descriptor is writable.
+
+        Protocol callbacks run in the transport's context if it keeps one, else in the context of
+        the call that found the descriptor full.
+        """
         cdef object context = self.context if self.keeps_context else self.writer_context
         cdef bint entered = context is not None and enter_context(context)
 
@@ -108,7 +117,7 @@ cdef class WriteFlow(Endpoint):
         return Endpoint.block(self)
 
     cdef int flush_gathered(self) except -1:
-        """Send what the system has not been asked to take yet."""
+        """Send gathered data, which no system call has tried to send yet."""
         if self.buffered_bytes and not self.blocked:
             self.flush_now()
         return 0
@@ -118,7 +127,7 @@ cdef class WriteFlow(Endpoint):
             self.blocked = False
             self.go_on_polling()
         if self._protocol_paused:
-            self.resume_protocol_if_drained()   # may write more
+            self.resume_protocol_if_drained()   # resume_writing() may write more
         if self.buffered_bytes or self._conn_lost:
             return 0
         return self.all_sent()
@@ -155,13 +164,13 @@ cdef class WriteFlow(Endpoint):
         return 0
 
     def abort(self):
-        """Close at once. What was written before it and fits the system's buffer still leaves."""
+        """Close at once. Data written earlier is sent only as far as the kernel accepts it now."""
         if not (self.blocked or self._conn_lost):
             self.flush_now()
         self._force_close(None)
 
     def close(self):
-        """Close when all that was written has left; nothing is received any more."""
+        """Stop receiving, and close when all written data is sent."""
         if self.closing:
             return
         self.closing = True
@@ -173,7 +182,7 @@ cdef class WriteFlow(Endpoint):
             self.flush_now()
 
     def set_write_buffer_limits(self, high=None, low=None):
-        """Marks in bytes: pause_writing() above *high*, resume_writing() at or under *low*.
+        """Set the marks in bytes: pause_writing() above *high*, resume_writing() down to *low*.
 
         Raises ValueError unless high >= low >= 0.
         """
@@ -187,11 +196,11 @@ cdef class WriteFlow(Endpoint):
         self.pause_protocol_if_full()
 
     def get_write_buffer_limits(self):
-        """The marks (low, high), as they were set."""
+        """Return the marks (low, high) as they were set."""
         return (self.low_bytes, self.high_bytes) if self.limits is None else self.limits
 
     def get_write_buffer_size(self):
-        """Bytes written that the system has not taken."""
+        """Return the number of written bytes that the kernel has not accepted."""
         self.flush_gathered()
         return self.buffered_bytes
 
@@ -225,11 +234,11 @@ cdef class ByteFlow(WriteFlow):
     # -- hot path: write -> gather -> send ------------------------------------
 
     cdef bint may_gather(self) noexcept:
-        """Whether nothing but the time shows that a write waits for others."""
+        """Return whether gathering a write changes only the time at which it is sent."""
         return False
 
     cdef int append(self, bytes data) except -1:
-        """Send or keep *data*, which is not empty."""
+        """Send *data*, or add it to the buffer. *data* is not empty."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data), n
 
         if (self.buffered_bytes == 0 and not self.blocked
@@ -253,7 +262,7 @@ cdef class ByteFlow(WriteFlow):
         return self.written()
 
     cdef int written(self) except -1:
-        """After chunks and buffered_bytes have grown."""
+        """Send, or schedule a flush, after chunks and buffered_bytes have grown."""
         if not self.blocked:
             if not send_now(&self.reactor.policy, self.may_gather(), self.buffered_bytes,
                             self.high_bytes):
@@ -298,24 +307,30 @@ cdef class ByteFlow(WriteFlow):
             if self.buffered_bytes == 0:
                 return self.buffer_drained()
             if n < tried and self.short_is_all:
-                self.block()                        # first: resume_writing() may write
+                self.block()                        # before resume_writing(), which may write
                 return self.resume_protocol_if_drained()
         return self.flush_other()
 
     cdef int flush_other(self) except -1:
-        """Send what is not in the buffer, once that is empty."""
+        """Send data that is not in the buffer (a file). Called when the buffer is empty."""
         return 0
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
-        """One system call: what it took, or -errno; *tried* is how much it was offered."""
+        """Make one system call. Return the bytes sent, or -errno.
+
+        *tried* is set to the number of bytes that the call was given.
+        """
         return 0
 
     cdef Py_ssize_t send_one(self, bytes data) noexcept:
-        """One system call for *data*, with nothing waiting before it."""
+        """Send *data* by one system call, while the buffer is empty. Return a count or -errno."""
         return 0
 
     cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1:
-        """Fill MOST_CHUNKS of *iov*; returns how many it took."""
+        """Fill at most MOST_CHUNKS entries of *iov*, and return their number.
+
+        *tried* is set to the number of bytes in them.
+        """
         cdef Py_ssize_t count = 1 if self.keeps_records else min(len(self.chunks), MOST_CHUNKS), i
         cdef object chunk = self.chunks[0]
 
@@ -350,18 +365,18 @@ cdef class ByteFlow(WriteFlow):
     # -- cold path ---------------------------------------------------------------
 
     def _force_close(self, exc):
-        """Close at once. What is only gathered was written before, and still leaves (R59)."""
+        """Close at once. Gathered data is sent first: write() and then abort() delivers (R59)."""
         if not self.blocked:
             self.flush_now()
         WriteFlow._force_close(self, exc)
 
     cdef int write_failed(self, exc) except -1:
-        self.discard()                  # fatal() would send it
+        self.discard()                  # fatal() would try to send it
         return self.fatal(exc, "Fatal write error on transport")
 
     @property
     def _buffer(self):
-        """A copy of what the system has not taken, which cannot be changed."""
+        """An immutable copy of the data that the kernel has not accepted."""
         self.get_write_buffer_size()
         unsent = list(self.chunks)
         if unsent:

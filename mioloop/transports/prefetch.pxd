@@ -1,9 +1,9 @@
-"""What was received for a transport before its turn: bytes, or an error (Reactor.read_together).
+"""The result of a read before the transport's turn (Reactor.read_together): bytes or an errno.
 
-NONE    nothing. From here a new result is taken.
-READY   bytes, with what came after them still to be announced.
-STALE   bytes, and more may have come since, which nothing announces again.
-FAILED  an errno.
+NONE    There is no result. A new one is stored in this state only.
+READY   Bytes. A further event will report data that arrives after them.
+STALE   Bytes. More data may have arrived since, and no further event will report it.
+FAILED  An errno.
 """
 
 from cpython.object cimport PyObject
@@ -26,7 +26,7 @@ ctypedef struct Prefetch:
 
 
 cdef inline int set_data(Prefetch *self, bytes data, PrefetchState state) noexcept:
-    """READY or STALE. From NONE only."""
+    """Go from NONE to READY or STALE."""
     Py_INCREF(data)
     self.data = <PyObject *>data
     self.state = state
@@ -34,7 +34,7 @@ cdef inline int set_data(Prefetch *self, bytes data, PrefetchState state) noexce
 
 
 cdef inline int set_error(Prefetch *self, int error) noexcept:
-    """From NONE only."""
+    """Go from NONE to FAILED."""
     self.error = error
     self.state = PREFETCH_FAILED
     return 0
@@ -47,7 +47,7 @@ cdef inline int set_stale(Prefetch *self) noexcept:
 
 
 cdef inline bytes take_data(Prefetch *self):
-    """What READY or STALE had; NONE from now on."""
+    """Return the bytes of READY or STALE, and go to NONE."""
     data = <bytes>self.data
     drop(self)
     return data
