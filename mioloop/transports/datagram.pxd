@@ -6,23 +6,23 @@ from mioloop.transports.sysio cimport mio_datagram, sockaddr, socklen_t
 
 cdef class DatagramTransport(WriteFlow):
     cdef int family
-    cdef object address                 # the only one that sendto() takes, or None
+    cdef object address                 # the only one that sendto() accepts, or None
     cdef bint connected                 # the socket has a peer
-    cdef bint named_peer                # and that has a name: sendto() goes to it, always
+    cdef bint named_peer                # the peer has a name: sendto() always sends to the peer
     cdef bint retrying                  # a timer will call flush_now()
     cdef object datagram_received       # bound once, not looked up per datagram
-    cdef list waiting                      # (data, address) received, but reading was paused
+    cdef list waiting                      # (data, address) that were received before a pause
     cdef object unsent                  # deque of (bytes, address)
 
-    # reading ahead of the datagram that is delivered
+    # datagrams that are received but not delivered yet
     cdef bint asked                     # the program has asked for the socket
-    cdef int batch_left                 # datagrams of the batch that wait for the callback's end
+    cdef int batch_left                 # number of received datagrams that wait for delivery
 
     # the last sender, and the last addressee that is not the last sender
     cdef object sender
     cdef mio_address sender_address
     cdef socklen_t sender_length        # 0: none
-    cdef Peers peers                    # from the second one on
+    cdef Peers peers                    # cache of senders, from the second sender on
     cdef object addressee
     cdef mio_address addressee_address
     cdef socklen_t addressee_length

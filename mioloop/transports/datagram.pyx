@@ -1,13 +1,14 @@
 """Datagram transport: UDP, AF_UNIX and other datagrams between one socket and one protocol.
 
-Reading    one batch an event, by one system call that also tells whether more is waiting; with
-           edges a full batch is followed by the next one in the next turn.
-           A socket that the program may use, too, is read one by one: what it has not been given
-           stays there.
-Writing    sendto() tries at once (R93); what the system does not take waits, whole, in order.
-Errors     an OSError is told to error_received(), and the transport stays open (R63).
-Addresses  numeric ones of AF_INET and AF_INET6 are converted here; any other goes, as it is,
-           through the socket object.
+Reading    Each event leads to one batch, read by one system call. A batch that is not full shows
+           that no more is waiting. With edges, a full batch is followed by the next one in the
+           next turn. If the program may use the socket too, datagrams are read one by one:
+           datagrams that were not delivered stay in the socket.
+Writing    sendto() sends within the call (R93). A datagram that the kernel does not accept waits
+           in a queue, whole and in order.
+Errors     error_received() gets each OSError, and the transport stays open (R63).
+Addresses  Numeric addresses of AF_INET and AF_INET6 are converted here. Any other address is
+           passed unchanged to the socket object.
 """
 
 from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
@@ -39,13 +40,14 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "Python.h":
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **arguments, size_t count,
                                   PyObject *names)
-    Py_ssize_t references "Py_REFCNT"(PyObject *)      # without one more for the call
+    Py_ssize_t references "Py_REFCNT"(PyObject *)      # the call itself adds no reference
     void Py_DECREF(PyObject *)
 
 cdef enum:
-    MOST_SENDS = 64             # a turn: a long queue must not hold up the others
+    MOST_SENDS = 64             # in a turn: a long queue must not delay other transports
 
-# What the Python at hand does with an empty datagram, and counts for one that waits.
+# By the Python version: whether an empty datagram is sent, and the bytes that are counted for each
+# queued datagram beside its data.
 cdef bint SENDS_EMPTY = sys.version_info >= (3, 13)
 cdef Py_ssize_t HEADER_BYTES = 8 if sys.version_info >= (3, 13) else 0
 
@@ -53,7 +55,7 @@ cdef double RETRY_S = 0.001
 
 
 class Transport(stdlib.FlowControlMixin, transports.Transport, transports.DatagramTransport):
-    """What isinstance() sees in place of the native class, see `__class__` there."""
+    """The class that isinstance() sees in place of the native one, see `__class__` there."""
 
     __slots__ = ()
 
@@ -73,7 +75,7 @@ cdef class DatagramTransport(WriteFlow):
         if self.waiting:
             return self.receive_waiting()
         if self.family == AF_UNIX or self.program_has_socket():
-            wanted = 1                  # of a Unix socket: it may be as large as the buffer
+            wanted = 1                  # a Unix socket's may be as large as the whole buffer
         elif self.family != AF_INET and self.family != AF_INET6:
             return self.receive_by_socket()
         buffer, reactor.read_buffer = reactor.read_buffer, None
@@ -108,13 +110,17 @@ cdef class DatagramTransport(WriteFlow):
         return READ_SIZE if count == wanted or self.waiting else count
 
     cdef bint program_has_socket(self) noexcept:
-        """Besides the references that we have, and those that `extra` has, there is another."""
+        """Return whether the program may use the socket.
+
+        The program has asked for the socket, or it holds a reference: the transport and `extra`
+        hold only two. True also once the loop may not prefetch any more.
+        """
         return self.asked or not self.reactor.prefetches or references(<PyObject *>self.owner) > 2
 
     cdef int share_socket(self) except -1:
         self.asked = True
         if self.batch_left:
-            self.reactor.prefetches = False     # too late for these
+            self.reactor.prefetches = False     # too late for the datagrams of this batch
         return 0
 
     def get_extra_info(self, name, default=None):
@@ -126,7 +132,7 @@ cdef class DatagramTransport(WriteFlow):
         return self.copy(<char *>datagram.buf, datagram.len)
 
     cdef object sender_of(self, mio_datagram *datagram):
-        """A peer that sends again has the same address object again."""
+        """Return the sender's address: one object for all datagrams of a peer, while cached."""
         cdef socklen_t length = datagram.peer_len
 
         if (length != self.sender_length or length == 0
@@ -149,7 +155,7 @@ cdef class DatagramTransport(WriteFlow):
             self.datagram_received = method_of(self._protocol, "datagram_received")
         arguments[0] = <PyObject *>data
         arguments[1] = <PyObject *>address
-        method = self.datagram_received     # set_protocol() may drop ours
+        method = self.datagram_received     # kept: the call may call set_protocol()
         result = PyObject_Vectorcall(<PyObject *>method, arguments, 2, NULL)
         if result == NULL:
             return self.delivery_failed()
@@ -159,10 +165,10 @@ cdef class DatagramTransport(WriteFlow):
     # -- hot path: sendto -> send -------------------------------------------------
 
     def sendto(self, data, addr=None):
-        """Send *data* as one datagram, after those that wait; never blocks.
+        """Send *data* as one datagram after all queued datagrams. Never blocks.
 
-        *addr* must be None or the remote address, if the endpoint was made with one; a numeric
-        one is not looked up anywhere.
+        If the endpoint was made with a remote address, *addr* must be that address or None. A
+        numeric address is not looked up anywhere.
         """
         if not PyBytes_Check(data):
             if not isinstance(data, (bytearray, memoryview)):
@@ -175,7 +181,7 @@ cdef class DatagramTransport(WriteFlow):
             if addr is not None and addr != self.address:
                 raise ValueError(f"Invalid address: must be None or {self.address}")
             addr = self.address
-        # As on asyncio, what has no fixed address still leaves until connection_lost().
+        # Like asyncio, an endpoint without a fixed address sends until connection_lost().
         if self._conn_lost and (self.address is not None or self.fd < 0):
             self.count_lost_write()
             return
@@ -191,7 +197,7 @@ cdef class DatagramTransport(WriteFlow):
             except BaseException as exc:
                 self.fatal(exc, "Fatal write error on datagram transport")
                 return
-            if self._conn_lost:         # it could only wait
+            if self._conn_lost:         # the queue is not sent any more
                 return
             self.block()
         self.unsent.append((data, addr))
@@ -199,7 +205,11 @@ cdef class DatagramTransport(WriteFlow):
         self.pause_protocol_if_full()
 
     cdef bint find(self, address, const sockaddr **to, socklen_t *length) except -1:
-        """Where *address* is, until the next call; False if only the socket object knows."""
+        """Set *to* and *length* to the system's form of *address*, valid until the next call.
+
+        *to* is NULL for the peer of a connected socket. Return False if only the socket object can
+        convert the address.
+        """
         to[0] = NULL
         length[0] = 0
         if self.named_peer or (self.connected and address is None):
@@ -219,7 +229,7 @@ cdef class DatagramTransport(WriteFlow):
         return True
 
     cdef Py_ssize_t send(self, data, address) except? -2:
-        """The size, or -EAGAIN; raises what else goes wrong."""
+        """Send one datagram. Return its size, or -EAGAIN; raise any other error."""
         cdef const sockaddr *to
         cdef socklen_t length
         cdef Py_ssize_t n
@@ -272,10 +282,10 @@ cdef class DatagramTransport(WriteFlow):
         return self.block()
 
     cdef int block(self) except -1:
-        """Wait until the system takes more.
+        """Wait until the kernel accepts more.
 
-        To which peer an unconnected Unix socket wants to send, the system does not know: the
-        socket is writable while that peer's queue is full. Trying again is all there is.
+        The kernel does not know the destination of an unconnected Unix socket: it reports the
+        socket as writable although that peer's queue is full. So a timer tries again.
         """
         if self.family == AF_UNIX and not self.connected:
             if not self.retrying:
@@ -312,16 +322,16 @@ cdef class DatagramTransport(WriteFlow):
         return 0
 
     cdef Py_ssize_t receive_waiting(self) except? -2:
-        """What had been received when the protocol paused."""
+        """Deliver the datagrams that were received before the protocol paused."""
         while self.waiting and self.reading():
             data, address = self.waiting.pop(0)
             self.deliver(data, address)
         if self.waiting:
             self.missed |= MIO_READABLE
-        return READ_SIZE                # the socket has not been asked
+        return READ_SIZE                # the socket itself was not read
 
     cdef Py_ssize_t receive_by_socket(self) except? -2:
-        """Addresses of a family that only the socket module knows."""
+        """Receive by the socket object: only it can convert addresses of this family."""
         try:
             data, address = self.owner.recvfrom(READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -333,8 +343,8 @@ cdef class DatagramTransport(WriteFlow):
         return READ_SIZE
 
     cdef Py_ssize_t receive_failed(self, exc) except? -2:
-        """An error of the socket, such as a peer that refused: often without any datagram."""
-        if exc.errno == EBADF:          # somebody closed the socket: this would never end
+        """Report an error of the socket, such as a refusal by a peer; often no datagram waits."""
+        if exc.errno == EBADF:          # closed by other code: the error would repeat for ever
             self.fatal(exc, "Fatal read error on datagram transport")
             return 0
         self.sending_failed(exc)
@@ -352,7 +362,7 @@ cdef class DatagramTransport(WriteFlow):
 
     def set_protocol(self, protocol):
         self._protocol = protocol
-        self.datagram_received = None   # bound at the first datagram
+        self.datagram_received = None   # bound at the next datagram
 
     @property
     def _address(self):
@@ -370,7 +380,7 @@ cdef class DatagramTransport(WriteFlow):
 
     @property
     def _buffer(self):
-        """A copy of what the system has not taken, which cannot be changed."""
+        """An immutable copy of the datagrams that the kernel has not accepted."""
         return tuple(self.unsent)
 
     @property
@@ -388,16 +398,16 @@ cdef class DatagramTransport(WriteFlow):
 
 
 cdef int raised() except -1:
-    """Turns the C API's current exception into one that Cython sees."""
+    """Raise the C API's current exception, so that Cython sees it."""
     return -1
 
 
 cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protocol, object address,
                                     object waiter, dict extra):
-    """A transport on *sock*, which is non-blocking; connection_made() is scheduled.
+    """Return a transport on *sock*, which is non-blocking. Schedules connection_made().
 
-    *address*, if not None, is where all datagrams go. *waiter*, if not None, is a future that
-    is set when reading has begun.
+    *address*, if not None, is the destination of all datagrams. *waiter*, if not None, is a future
+    that is set when reading has begun.
     """
     cdef DatagramTransport self = DatagramTransport.__new__(DatagramTransport)
     self.owner = sock
@@ -406,7 +416,7 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
     self.waiting = []
     self.unsent = deque()
     self.extra = extra
-    self.short_is_all = True            # a batch that is not full
+    self.short_is_all = True            # a batch that is not full means drained
     extra["socket"] = trsock.TransportSocket(sock)
     try:
         extra["sockname"] = sock.getsockname()

@@ -7,43 +7,43 @@ from mioloop.transports.sendfile cimport FileSending
 
 
 cdef enum Reach:
-    """Who can use the descriptor beside the transport."""
-    REACH_LOOP          # it was accepted by the loop, and never left it
-    REACH_MAKER         # whoever holds `sock`, which was not made by the transport
-    REACH_PROGRAM       # the program has asked for it
+    """The code that can use the descriptor beside the transport."""
+    REACH_LOOP          # none: the loop accepted it, and has not given it away
+    REACH_MAKER         # the holders of `sock`, which the transport did not make
+    REACH_PROGRAM       # the program, which has asked for it
 
 
 cdef class StreamFilter:
-    """A protocol in native code: it sees what was read where it lies."""
+    """A protocol in native code. It gets received data in the loop's buffer, without a copy."""
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1
 
 
 cdef class StreamTransport(ByteFlow):
-    # the descriptor: `sock` owns it once there is one, until then we do
-    cdef object sock                    # socket.socket, or None: made when asked for
-    cdef tuple sock_kind                # (family, type, proto) to make it with
+    # the descriptor: owned by `sock` if there is one, else by the transport
+    cdef object sock                    # socket.socket, or None: made when the program asks for it
+    cdef tuple sock_kind                # (family, type, proto) of `sock`
     cdef Reach reach
-    cdef bint sock_is_wrapped           # a SharedSocket refers to it, too
-    cdef object server                  # asyncio's Server, told when we come and go
-    # of an accepted connection, until somebody asks for `extra`, which is None so long
+    cdef bint sock_is_wrapped           # a SharedSocket refers to `sock`, too
+    cdef object server                  # asyncio's Server, which counts this transport, or None
+    # Addresses of an accepted connection, until `extra` is made from them at its first use.
     cdef bytes peer_address
     cdef bytes local_address
 
     # reading
     cdef object data_received           # bound once, not looked up per read
     cdef StreamFilter filter            # the protocol, if it is one
-    cdef object get_buffer              # likewise, of a BufferedProtocol
+    cdef object get_buffer              # of a BufferedProtocol, bound once
     cdef object buffer_updated
     cdef bint buffered_protocol
     cdef bint eof_seen
-    cdef Prefetch ahead                 # received before our turn
-    cdef bint reads_much                # the last read was too large for that
-    cdef bint keeps_data                # the protocol holds on to what it receives
+    cdef Prefetch ahead                 # received before the transport's turn
+    cdef bint reads_much                # the last read was too large to be prefetched
+    cdef bint keeps_data                # the protocol keeps references to received data
 
     # writing
     cdef bint eof_written
-    cdef object empty_waiter            # sendfile waits for the buffer to drain
-    cdef FileSending file               # and then for this one
+    cdef object empty_waiter            # future of a sendfile() that waits for an empty buffer
+    cdef FileSending file               # the file that sendfile() then sends, or None
 
     cdef bint can_prefetch(self) noexcept
     cdef Py_ssize_t receive_ahead(self) except? -2

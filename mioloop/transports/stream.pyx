@@ -1,14 +1,16 @@
 """Stream transport: bytes between one connected socket and one protocol.
 
-Reading    one recv an event. With edges a short read means drained, unless a hang-up, the
-           end of the stream or urgent data was announced with it; a read that filled the
-           buffer goes on in the next turn, so that no connection starves the others.
-Reading ahead  only for a connection that the loop has accepted and whose descriptor nothing else
-           has reached: what is received ahead is in the socket no more, where the program would
-           find it. A program that reaches for it in another connection's callback, while there
-           is something ahead, comes too late; from then on the loop receives nothing ahead.
-Writing    see flow.pyx.
-Ownership  the socket object, once made, owns the descriptor; before that the transport does.
+Reading    There is one recv() for each event. With edges a short read means that the socket is
+           drained, unless a hang-up, the end of the stream or urgent data was reported with it.
+           A read that filled the buffer continues in the next turn, so that no connection
+           starves another one.
+Prefetch   Reactor.read_together() receives before the transport's turn. It does so only for a
+           connection that the loop has accepted, and only if the program has not had the
+           descriptor: prefetched data is no longer in the socket, where the program would look
+           for it. If the program takes the descriptor in another connection's callback while
+           data is prefetched, it misses that data; from then on the loop prefetches nothing.
+Writing    See flow.pyx.
+Ownership  The socket object, once made, owns the descriptor. Until then the transport owns it.
 """
 
 cimport cython
@@ -48,39 +50,40 @@ cdef extern from "Python.h":
     bint PyMethod_Check(object)
     PyObject *PyMethod_GET_FUNCTION(object)
     PyObject *PyMethod_GET_SELF(object)
-    bint PyObject_TypeCheck(object, type)           # not by `__class__`
+    bint PyObject_TypeCheck(object, type)           # ignores `__class__`
     int cut_list "PyList_SetSlice"(list, Py_ssize_t, Py_ssize_t, PyObject *) except -1
     int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     void PyErr_Clear()
     Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
     object copy_current_context "PyContext_CopyCurrent"()
-    Py_ssize_t references "Py_REFCNT"(PyObject *)      # without one more for the call
+    Py_ssize_t references "Py_REFCNT"(PyObject *)      # the call itself adds no reference
 
 cdef enum:
-    JOIN_BYTES = 4096           # a copy of no more costs less than sendmsg() does for its vector
+    JOIN_BYTES = 4096           # up to here a copy costs less than sendmsg() with a vector
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
 cdef object SOCK_STREAM = socket_module.SOCK_STREAM
 cdef object IPPROTO_TCP = socket_module.IPPROTO_TCP
 cdef object SO_PROTOCOL = getattr(socket_module, "SO_PROTOCOL", 38)
-cdef object ANY_SIZE = -1               # what get_buffer() is asked for
+cdef object ANY_SIZE = -1               # the argument of get_buffer()
 cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef object BufferedProtocol = protocols.BufferedProtocol
 
 
 class Transport(stdlib.FlowControlMixin, transports.Transport):
-    """What isinstance() sees in place of the native class, see `__class__` there."""
+    """The class that isinstance() sees in place of the native one, see `__class__` there."""
 
     __slots__ = ()
 
 
 class SharedSocket(trsock.TransportSocket):
-    """The TransportSocket of a stream, which learns when the program reaches for the descriptor.
+    """The TransportSocket of a stream. It notices that the program takes the descriptor.
 
-    All methods of the base class go by `_sock`, and so count as reaching for it, but for those
-    that are here: they change neither the order of what is sent nor what there is to receive.
+    All methods of the base class use `_sock`, and so count as taking the descriptor. The methods
+    of this class do not count: they change neither the order of sent data nor the data that can
+    be received.
     """
 
     __slots__ = ("_shared", "_transport")
@@ -123,7 +126,7 @@ class SharedSocket(trsock.TransportSocket):
     def setsockopt(self, *args, **kwargs):
         transport = self._transport()
         if transport is not None:
-            (<StreamTransport>transport).flush_gathered()   # it was written before
+            (<StreamTransport>transport).flush_gathered()   # written before the option was set
         self._shared.setsockopt(*args, **kwargs)
 
 
@@ -159,7 +162,11 @@ cdef class StreamTransport(ByteFlow):
         return n
 
     cdef bint reads_ahead(self, uint32_t ready) noexcept:
-        """Not at the end of the stream, which recv() tells again, or urgent data, which it skips."""
+        """Return whether the reactor may prefetch.
+
+        False at the end of the stream (a later recv() reports it again) and when urgent data is
+        pending (recv() would skip it).
+        """
         return ready & ~MIO_WRITABLE == MIO_READABLE and self.can_prefetch()
 
     cdef bint can_prefetch(self) noexcept:
@@ -178,7 +185,7 @@ cdef class StreamTransport(ByteFlow):
         return 0
 
     cdef Py_ssize_t receive_ahead(self) except? -2:
-        """receive() of what was read before its turn; the rest of it, if a buffer is small."""
+        """receive() for a prefetched result. If a buffer is small, the rest stays prefetched."""
         cdef bint is_old = self.ahead.state == PREFETCH_STALE
         cdef Py_ssize_t n
         cdef bytes data
@@ -204,8 +211,8 @@ cdef class StreamTransport(ByteFlow):
         cdef Py_ssize_t n
 
         self.find_buffer_methods()
-        buffer_updated = self.buffer_updated    # whose buffer it is, if get_buffer() replaces it
-        set_data(&self.ahead, data, PREFETCH_STALE)     # an interrupt must not lose it
+        buffer_updated = self.buffer_updated    # kept: get_buffer() may replace the protocol
+        set_data(&self.ahead, data, PREFETCH_STALE)     # an interrupt must not lose the data
         if not self.view_buffer(&view):
             return 0
         if self.ahead.data != <PyObject *>data:     # a nested turn in get_buffer() has delivered it
@@ -250,12 +257,12 @@ cdef class StreamTransport(ByteFlow):
         return n
 
     cdef Py_ssize_t read_into_protocol(self) except? -2:
-        """For a BufferedProtocol: READ_SIZE also if its buffer was filled."""
+        """Read into a BufferedProtocol's buffer. Return READ_SIZE if the buffer was filled."""
         cdef Py_buffer view
         cdef Py_ssize_t n, capacity
 
         self.find_buffer_methods()
-        buffer_updated = self.buffer_updated    # as above
+        buffer_updated = self.buffer_updated    # kept: get_buffer() may replace the protocol
         if not self.view_buffer(&view):
             return 0
         capacity = view.len
@@ -284,7 +291,7 @@ cdef class StreamTransport(ByteFlow):
         return n
 
     cdef int feed_filter(self, const char *data, Py_ssize_t size) except -1:
-        cdef StreamFilter filter = self.filter      # it may be replaced
+        cdef StreamFilter filter = self.filter      # kept: it may replace itself
 
         try:
             filter.bytes_received(data, size)
@@ -301,9 +308,12 @@ cdef class StreamTransport(ByteFlow):
         return 0
 
     cdef bint view_buffer(self, Py_buffer *view) except -1:
-        """Of the protocol's buffer; False if there is none to read into: the end."""
+        """Fill *view* with the buffer from protocol.get_buffer().
+
+        Return False if that failed or the buffer is unusable; the transport is then closing.
+        """
         cdef PyObject *buffer
-        get_buffer = self.get_buffer    # set_protocol() in it drops ours
+        get_buffer = self.get_buffer    # kept: get_buffer() may call set_protocol()
 
         buffer = PyObject_CallOneArg(<PyObject *>get_buffer, <PyObject *>ANY_SIZE)
         if buffer == NULL:
@@ -323,7 +333,7 @@ cdef class StreamTransport(ByteFlow):
         cdef PyObject *arguments[3]
         cdef PyObject *result
 
-        if PyMethod_Check(method):              # as its own call does, but for a copy of them
+        if PyMethod_Check(method):              # a method's own call would copy the arguments
             arguments[1] = PyMethod_GET_SELF(method)
             arguments[2] = <PyObject *>arg
             result = PyObject_Vectorcall(PyMethod_GET_FUNCTION(method), &arguments[1],
@@ -338,7 +348,7 @@ cdef class StreamTransport(ByteFlow):
     # -- hot path: write -> send ----------------------------------------------
 
     def write(self, data):
-        """Send *data* after what was written before; never blocks, never sends twice."""
+        """Send *data* after all earlier data. Never blocks, and sends no byte twice."""
         cdef Py_ssize_t size
 
         if PyBytes_Check(data):
@@ -362,7 +372,7 @@ cdef class StreamTransport(ByteFlow):
         self.append(data)
 
     cdef int send(self, bytes data) except -1:
-        """write() for a StreamFilter: bytes, not empty."""
+        """write() for a StreamFilter. *data* is not empty."""
         if self._conn_lost:
             return self.count_lost_write()
         if self.eof_written:
@@ -370,7 +380,10 @@ cdef class StreamTransport(ByteFlow):
         return self.append(data)
 
     cdef bint may_gather(self) noexcept:
-        """A program that holds the socket may send on it, or shut it down, in between."""
+        """Return whether gathering a write changes only the time at which it is sent.
+
+        A program that holds the socket could send on it, or shut it down, before the flush.
+        """
         if self.keeps_records or self.reach == REACH_PROGRAM:
             return False
         return self.reach == REACH_LOOP or references(<PyObject *>self.sock) <= 1 + self.sock_is_wrapped
@@ -394,10 +407,10 @@ cdef class StreamTransport(ByteFlow):
         return mio_send(self.fd, joined, tried[0])
 
     cdef bint offers(self, mio_transfer *transfer) except -1:
-        """One chunk; several, if they are so small that they are better joined.
+        """Offer one chunk, or several joined ones if they are small.
 
-        Makes no object that the garbage collector counts, and lets go of none but bytes: until
-        the offer is taken nobody's __del__ may run, and write or close here or elsewhere.
+        Makes no object that the garbage collector counts, and releases only bytes objects. So no
+        __del__ runs before offer_taken(): it could write to, or close, this or another transport.
         """
         cdef iovec iov[MOST_CHUNKS]
         cdef Py_ssize_t count, total
@@ -431,11 +444,11 @@ cdef class StreamTransport(ByteFlow):
         if self.closing:
             self.lose(None)
         elif self.eof_written:
-            mio_shutdown_write(self.fd)         # a connection that is gone shows on read
+            mio_shutdown_write(self.fd)         # an error shows at the next read
         return 0
 
     def _start(self, waiter):
-        """After connection_made(): begin to read, then tell whoever waits for us (R45)."""
+        """Begin to read after connection_made(), and then set *waiter*: the order of R45."""
         self.started = True
         if not self._conn_lost:
             try:
@@ -448,7 +461,7 @@ cdef class StreamTransport(ByteFlow):
     # -- cold path: the end of a stream -----------------------------------------
 
     cdef int read_ended(self, Py_ssize_t n) except -1:
-        """recv() gave no bytes. Always returns 0."""
+        """Handle a recv() that returned no bytes. Always returns 0."""
         if n == 0:
             self.on_eof()
         elif n == -EAGAIN or n == -EWOULDBLOCK:
@@ -483,7 +496,7 @@ cdef class StreamTransport(ByteFlow):
         return 0
 
     cdef int buffer_refused(self, buffer) except -1:
-        """Neither empty nor read-only will do."""
+        """Report why this buffer cannot be used (empty or read-only), and close the transport."""
         cdef Py_buffer view
 
         PyErr_Clear()
@@ -500,7 +513,7 @@ cdef class StreamTransport(ByteFlow):
         return 0
 
     cdef int write_failed(self, exc) except -1:
-        self.discard()                  # fatal() would send it
+        self.discard()                  # fatal() would try to send it
         self.fatal(exc, "Fatal write error on socket transport")
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_exception(exc)
@@ -510,7 +523,7 @@ cdef class StreamTransport(ByteFlow):
         self.remember_addresses()
         self.data_received = self.get_buffer = self.buffer_updated = self.filter = None
         try:
-            ByteFlow.ended(self)            # a socket class of the program's may raise
+            ByteFlow.ended(self)            # the program's own socket class may raise in close()
         finally:
             try:
                 if self.empty_waiter is not None and not self.empty_waiter.done():
@@ -527,13 +540,13 @@ cdef class StreamTransport(ByteFlow):
         if fd < 0:
             return 0
         try:
-            # A program that has had the descriptor may have a duplicate of it, or keep it.
+            # A program that has had the descriptor may still have it, or a duplicate of it.
             self.reactor.release(self, self.reach == REACH_LOOP)
         finally:
             self.fd = -1
             if self.ahead.state != PREFETCH_NONE:
                 if self.ahead.state != PREFETCH_FAILED:
-                    mio_reset_at_close(fd)  # as the system does if bytes in it were not read
+                    mio_reset_at_close(fd)  # as the kernel does if the socket has unread bytes
                 drop(&self.ahead)
             self.close_files(fd)
         return 0
@@ -565,12 +578,13 @@ cdef class StreamTransport(ByteFlow):
     # -- cold path: the rest of asyncio.Transport ------------------------------------
 
     def pause_reading(self):
-        # The edges of what comes meanwhile are remembered as one with that of what was read.
+        # `missed` merges the edge of the prefetched data with later ones. STALE makes the
+        # transport read the socket again after it has delivered that data.
         set_stale(&self.ahead)
         ByteFlow.pause_reading(self)
 
     def writelines(self, list_of_data):
-        """As one write() of all of them, in any iterable; empty ones are skipped (R51)."""
+        """Write all chunks of any iterable like one write(). Empty chunks are skipped (R51)."""
         if self.eof_written:
             raise RuntimeError("Cannot call writelines() after write_eof()")
         if self.empty_waiter is not None:
@@ -590,7 +604,7 @@ cdef class StreamTransport(ByteFlow):
         self.written()
 
     def write_eof(self):
-        """Close the write side after what was written; reading goes on (R54)."""
+        """Shut down the write side after all written data. Reading goes on: a half-close (R54)."""
         if self.closing or self.eof_written:
             return
         self.eof_written = True
@@ -606,7 +620,7 @@ cdef class StreamTransport(ByteFlow):
         self._protocol = protocol
         self.filter = <StreamFilter>protocol if PyObject_TypeCheck(protocol, StreamFilter) else None
         self.buffered_protocol = self.filter is None and isinstance(protocol, BufferedProtocol)
-        self.data_received = self.get_buffer = self.buffer_updated = None  # until the next read
+        self.data_received = self.get_buffer = self.buffer_updated = None  # bound at the next read
 
     def get_extra_info(self, name, default=None):
         extra = self.info()
@@ -618,7 +632,7 @@ cdef class StreamTransport(ByteFlow):
         return extra.get(name, default)
 
     cdef dict info(self):
-        """`extra`, made when it is asked for."""
+        """Return `extra`, which is made at its first use."""
         if self.extra is None:
             self.extra = {}
             if self.peer_address is not None:
@@ -633,7 +647,7 @@ cdef class StreamTransport(ByteFlow):
         return self.info()
 
     cdef int remember_addresses(self) except -1:
-        """Both answer after the close too (R57)."""
+        """Store both addresses, so that extra info has them after the close too (R57)."""
         cdef dict extra
         if self.fd < 0 or (self.peer_address is not None and self.local_address is not None):
             return 0
@@ -650,12 +664,12 @@ cdef class StreamTransport(ByteFlow):
         return 0
 
     cdef object socket_object(self):
-        """The socket.socket, which owns the descriptor from its first use."""
+        """Return the socket.socket. It is made at its first use, and then owns the descriptor."""
         if self.sock is None:
             if self.fd >= 0:
                 self.sock = socket_module.socket(*self.sock_kind, fileno=self.fd)
                 self.sock.setblocking(False)
-            else:                       # asked for only after the end: a closed one
+            else:                       # first used after the end: make a closed one
                 self.sock = socket_module.socket(*self.sock_kind)
                 self.sock.close()
         return self.sock
@@ -673,7 +687,10 @@ cdef class StreamTransport(ByteFlow):
         self.empty_waiter = None
 
     async def _send_file(self, file, offset, count):
-        """sendfile(2), with reading paused, an empty buffer and an empty waiter in place."""
+        """Send *file* by sendfile(2). Returns the number of bytes.
+
+        The caller has paused reading, made the empty waiter and waited until the buffer is empty.
+        """
         cdef FileSending sending = open_file(file, offset, count)
 
         if sending is None:
@@ -721,7 +738,7 @@ cdef class StreamTransport(ByteFlow):
         return self.go_on_polling()
 
     cdef int share_socket(self) except -1:
-        """The program reaches for the descriptor: it finds there what was written so far."""
+        """The program takes the descriptor. Data that is only gathered is sent before that."""
         self.reach = REACH_PROGRAM
         if self.ahead.state != PREFETCH_NONE:
             self.reactor.prefetches = False
@@ -762,10 +779,11 @@ cdef class StreamTransport(ByteFlow):
 
 
 cdef int set_nodelay(object sock) except -1:
-    """TCP_NODELAY where the system says that *sock* is TCP (R34).
+    """Set TCP_NODELAY if the system says that *sock* is TCP (R34).
 
-    asyncio goes by `sock.proto`, which is 0 in most sockets that programs make. There a response in
-    two writes waits 40 ms for its peer's delayed acknowledgement of the first.
+    asyncio looks at `sock.proto`, which is 0 in most sockets that programs make. Without the
+    option, a response in two writes waits 40 ms for the peer's delayed acknowledgement of the
+    first write.
     """
     if sock.type == SOCK_STREAM and sock.family in (AF_INET, AF_INET6):
         protocol = sock.proto or sock.getsockopt(socket_module.SOL_SOCKET, SO_PROTOCOL)
@@ -784,24 +802,27 @@ cdef int join(const iovec *iov, Py_ssize_t count, char *out) noexcept:
 
 
 cdef bytes copied(data):
-    """bytes of our own; of a class that inherits from bytes too, whose __del__ is anybody's."""
+    """Return an exact bytes copy.
+
+    Subclasses of bytes are copied too: their __del__ could run user code during a send.
+    """
     if PyBytes_Check(data):
         return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
     return bytes(memoryview(data))
 
 
 cdef int raised() except -1:
-    """Turns the C API's current exception into one that Cython sees."""
+    """Raise the C API's current exception, so that Cython sees it."""
     return -1
 
 
 cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock_kind,
                                 object protocol, object waiter, dict extra, object server,
                                 object context):
-    """A transport on a connected, non-blocking socket; connection_made() is scheduled.
+    """Return a transport on a connected, non-blocking socket. Schedules connection_made().
 
     *waiter*, if not None, is a future that is set when reading has begun. The protocol's
-    callbacks run in *context*; None: in a copy of the current one.
+    callbacks run in *context*. If that is None, they run in a copy of the current context.
     """
     cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
     self.sock = sock
@@ -815,9 +836,10 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
 cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
                                   object server, bytes peer_address, bytes local_address,
                                   object context):
-    """The same for *fd* of accept(2), which is the transport's; the addresses may be None.
+    """Return a transport on *fd* from accept(2). Schedules connection_made().
 
-    A socket of *sock_kind* is made if somebody asks for one.
+    The transport then owns *fd*. The addresses may be None. A socket object of *sock_kind* is
+    made when the program asks for it.
     """
     cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
     self.sock_kind = sock_kind
@@ -829,7 +851,7 @@ cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, obje
 
 cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object protocol,
                        object waiter, object server, object context) except -1:
-    # A Unix socket stops short at a message that passes descriptors, with more behind it.
+    # A read of a Unix socket ends at a message that passes descriptors, even if more data follows.
     self.short_is_all = (self.sock_kind[0] in (AF_INET, AF_INET6)
                          and self.sock_kind[2] in BYTE_PROTOCOLS)
     self.keeps_records = self.sock_kind[2] not in BYTE_PROTOCOLS
