@@ -13,13 +13,13 @@ cdef enum State:                # of the session; TlsProtocol has a table of the
     LOST
 
 
-cdef enum Incoming:             # what the transport below still has for us
+cdef enum Incoming:             # the state of reading from the transport below
     FLOWING
-    HELD                        # we have paused it: `read_high` bytes of ciphertext are unread
+    HELD                        # it is paused: `read_high` bytes of ciphertext are unread
     EXHAUSTED                   # it has called eof_received()
 
 
-cdef enum Told:                 # the last call that the application's protocol has had
+cdef enum Told:                 # the last of these calls that the application's protocol got
     NOTHING
     CONNECTION_MADE
     EOF_RECEIVED
@@ -29,9 +29,9 @@ cdef enum Told:                 # the last call that the application's protocol 
 cdef class TlsProtocol(StreamFilter):
     """The TLS session between a transport and an application's protocol.
 
-    `state` changes by enter() alone, which in a debug build refuses what is not in this table:
+    Only enter() changes `state`. In a debug build it refuses a transition that this table lacks:
 
-        state        meaning                                next state, and what leads to it
+        state        meaning                                next state, and its cause
         UNCONNECTED  connection_made() was not called yet   HANDSHAKE  connection_made()
                                                             CLOSING    close(), abort(), or the
                                                                        transport below is closing
@@ -47,11 +47,11 @@ cdef class TlsProtocol(StreamFilter):
                                                             CLOSING    abort(), an error, or the
                                                                        end of file
                                                             LOST       connection_lost()
-        SHUTDOWN     our close_notify is sent, the peer's   CLOSING    it came; abort(), an error,
-                     is awaited                                        or the end of file
+        SHUTDOWN     our close_notify is sent, the peer's   CLOSING    it arrived; abort(), an
+                     is awaited                                        error, or the end of file
                                                             LOST       connection_lost()
-        CLOSING      the transport below sends what it      LOST       connection_lost()
-                     has, and closes
+        CLOSING      the transport below sends its buffer,  LOST       connection_lost()
+                     and closes
         LOST         connection_lost() was called
     """
     cdef Reactor reactor
@@ -60,39 +60,39 @@ cdef class TlsProtocol(StreamFilter):
     cdef Incoming incoming
     cdef Told told
     cdef object __weakref__
-    cdef dict __dict__                      # as the transport's
+    cdef dict __dict__                      # attributes set by the program; created with the first
     cdef readonly TlsTransport _app_transport
-    cdef readonly object _transport         # what carries us, None before it is connected
-    cdef StreamTransport stream             # the same, if it is one of ours
+    cdef readonly object _transport         # the transport below; None before connection_made()
+    cdef StreamTransport stream             # `_transport` if it is a StreamTransport, else None
 
     # the handshake and the shutdown
     cdef object context                     # ssl.SSLContext
-    cdef object waiter                      # future of whoever waits for the handshake
+    cdef object waiter                      # future that is set after the handshake, or None
     cdef object handshake_timeout_s
     cdef object shutdown_timeout_s
-    cdef object timeout                     # TimerHandle of whichever goes on
+    cdef object timeout                     # TimerHandle of the handshake or of the shutdown
     cdef object handshake_began             # loop time, in debug mode
-    cdef dict extra                         # what was asked for of the session
+    cdef dict extra                         # extra info of the session that was asked for
 
     # the application
-    cdef object callback_context            # of the transport that carries us (R58)
+    cdef object callback_context            # the connection's, for all callbacks (R58)
     cdef readonly object _app_protocol
     cdef bint app_buffered                  # it is a BufferedProtocol
     cdef object app_data_received           # bound once, not looked up per read
     cdef int writes_after_end
 
     # reading
-    cdef bint reading_paused                # by the application
+    cdef bint reading_paused                # the application has called pause_reading()
     cdef Py_ssize_t read_high, read_low
 
     # writing
     cdef object backlog                     # deque of bytes, not yet encrypted
     cdef Py_ssize_t backlog_bytes
-    cdef Py_ssize_t first_encrypted         # bytes of backlog[0] that are gone
-    cdef bint writing_paused                # the application was told to pause
-    cdef bint below_full                    # the transport told us to pause
+    cdef Py_ssize_t first_encrypted         # bytes of backlog[0] that are already encrypted
+    cdef bint writing_paused                # the application's pause_writing() was called
+    cdef bint below_full                    # the transport below has called pause_writing()
     cdef Py_ssize_t high_bytes, low_bytes
-    cdef tuple write_limits, read_limits    # (low, high) as the program has set them
+    cdef tuple write_limits, read_limits    # (low, high) as they were set
 
     cdef int enter(self, State state) except -1
     cdef int check(self) except -1
@@ -135,8 +135,8 @@ cdef class TlsProtocol(StreamFilter):
 
 
 cdef class TlsTransport:
-    """What the application writes to."""
+    """The transport that the application sees."""
     cdef readonly TlsProtocol _ssl_protocol
     cdef readonly bint _closed
     cdef object __weakref__
-    cdef dict __dict__                      # attributes that the program sets; made when it does
+    cdef dict __dict__                      # attributes set by the program; created with the first

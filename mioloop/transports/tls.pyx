@@ -1,17 +1,18 @@
 """TLS between a stream transport and a protocol: asyncio's sslproto, natively.
 
 TlsProtocol is the protocol of the transport below and drives the session; TlsTransport is the
-transport that the application sees. A stream of ours hands over what it read as it lies in the
-loop's buffer, and takes records as chunks of its own write buffer; any other transport
-(TLS in TLS, one of the program's) is used through asyncio's interfaces.
+transport that the application sees. A StreamTransport passes received data in the loop's buffer,
+without a copy, and takes records as chunks of its own write buffer. Any other transport (TLS in
+TLS, or a class of the program) is used through asyncio's interfaces.
 
-What is written is encrypted at once while the transport below takes it, else it waits here as
-plaintext. close() sends close_notify, waits for the peer's until a timeout, and delivers nothing
-that arrives meanwhile (R68): records of the peer's that are unread at close(), or come after it,
-end the connection at once with OpenSSL's error as the argument of connection_lost().
+Written data is encrypted at once while the transport below accepts it. Otherwise it waits here as
+plaintext. close() sends close_notify, waits for the peer's close_notify until a timeout, and
+delivers no data that arrives meanwhile (R68). If records of the peer are unread at close(), or
+arrive after it, the connection ends at once with OpenSSL's error as the argument of
+connection_lost().
 
-A loss is never hidden: once the transport below closes, for whatever reason, is_closing() is true,
-so that StreamWriter.drain() lets the loop run, and connection_lost() comes.
+A loss is never hidden: once the transport below closes, for any reason, is_closing() is true, so
+that StreamWriter.drain() lets the loop run, and connection_lost() is called.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -51,10 +52,10 @@ cdef enum:
 
 cdef bint nests = getattr(stdlib.SSLProtocolTransport, "_start_tls_compatible", False)
 cdef Py_ssize_t DEFAULT_HIGH_BYTES = KIB * getattr(
-    constants, "FLOW_CONTROL_HIGH_WATER_SSL_WRITE", 64)         # before 3.11: as a stream
+    constants, "FLOW_CONTROL_HIGH_WATER_SSL_WRITE", 64)         # before 3.11: a stream's
 cdef Py_ssize_t DEFAULT_READ_HIGH_BYTES = KIB * getattr(
     constants, "FLOW_CONTROL_HIGH_WATER_SSL_READ", 256)
-# 3.10's sslproto still sends what is written in eof_received().
+# The sslproto of 3.10 still sends data that is written in eof_received().
 cdef bint sends_after_eof = not hasattr(constants, "FLOW_CONTROL_HIGH_WATER_SSL_READ")
 cdef object SHUTDOWN_TIMEOUT_S = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -63,7 +64,7 @@ cdef Py_ssize_t MOST_BYTES = sys.maxsize
 
 
 class Protocol(protocols.Protocol):
-    """What isinstance() sees in place of TlsProtocol: it is given bytes, not asked for a buffer."""
+    """The class that isinstance() sees in place of TlsProtocol: not a BufferedProtocol."""
 
     __slots__ = ()
 
@@ -77,13 +78,13 @@ cdef positive(name, value, default):
 
 
 cdef Py_ssize_t reached_bytes(object mark) except -1:
-    """The least number of bytes that is at or above *mark*, as far as a buffer can grow."""
+    """Return *mark* rounded up to whole bytes, at most sys.maxsize."""
     cdef Py_ssize_t below = whole_bytes(mark)
     return below if below >= mark or below == MOST_BYTES else below + 1
 
 
 cdef bint may_follow(State before, State state) noexcept:
-    """The table in the docstring of TlsProtocol."""
+    """Return whether the table in the docstring of TlsProtocol allows this transition."""
     if before == UNCONNECTED:
         return state == HANDSHAKE or state == CLOSING or state == LOST
     if before == HANDSHAKE:
@@ -97,7 +98,7 @@ cdef class TlsProtocol(StreamFilter):
         drop_attributes(self)
 
     def __setattr__(self, str name, value):
-        """Nothing that is called or read natively can be replaced: it would have no effect."""
+        """Refuse a name of the class: native code uses it, so that replacing has no effect."""
         if hasattr(type(self), name):
             raise AttributeError(f"{name!r} of {type(self).__name__!r} objects cannot be set")
         set_attribute(self, name, value)
@@ -111,11 +112,11 @@ cdef class TlsProtocol(StreamFilter):
             self.engine.feed(data, size)
             self.go_on()
         finally:
-            self.engine.settle()        # the stream reads on into the same buffer
+            self.engine.settle()        # the stream reuses its buffer for the next read
         return self.check()
 
     cdef int go_on(self) except -1:
-        """Do what the state asks for, with what has been fed."""
+        """Take the session's next step: each state has its own."""
         if self.state == OPEN:
             return self.read()
         if self.state == HANDSHAKE:
@@ -127,7 +128,10 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef int go_on_later(self) except -1:
-        """An interrupt leaves the loop: the next run takes up what is here and comes only once."""
+        """Schedule another go_on(), because an interrupt is leaving the loop.
+
+        The readiness that was consumed so far will not be reported again.
+        """
         self.reactor.soon(self._resume, (), None)
         return 0
 
@@ -135,7 +139,7 @@ cdef class TlsProtocol(StreamFilter):
         return self.state == OPEN and not self.reading_paused
 
     cdef int read(self) except -1:
-        """Decrypt all there is and hand it over, while the application wants it."""
+        """Decrypt and deliver all unread data, until the application pauses."""
         cdef Py_ssize_t n = READ_SIZE
 
         try:
@@ -144,7 +148,7 @@ cdef class TlsProtocol(StreamFilter):
             if n == 0 and self.state == OPEN:
                 self.close_notify_received()
             elif self.state == OPEN:
-                if self.backlog_bytes:          # a renegotiation may have held it up
+                if self.backlog_bytes:          # a renegotiation may have delayed it
                     self.encrypt(False)
                     self.resume_if_drained()
                 self.send()                     # key updates, alerts
@@ -157,7 +161,8 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef Py_ssize_t read_bytes(self) except -2:
-        """One data_received(); > 0 if there may be more, 0 at close_notify, else WANT."""
+        """Call data_received() once. Return > 0 if there may be more data, 0 at close_notify,
+        else WANT."""
         cdef Reactor reactor = self.reactor
         cdef bytes plain = reactor.plain_buffer
         cdef Py_ssize_t n, total = 0
@@ -175,9 +180,9 @@ cdef class TlsProtocol(StreamFilter):
                 if total == READ_SIZE:
                     break
                 if self.engine.unread() == 0:
-                    n = WANT            # a whole record was read: asking again tells no more
+                    n = WANT            # a whole record was read: another read would get nothing
                     break
-        except Exception as exc:        # what came before it is good
+        except Exception as exc:        # data before the error is delivered
             failure = exc
         if total:
             data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(plain), total)
@@ -192,7 +197,7 @@ cdef class TlsProtocol(StreamFilter):
         return n
 
     cdef Py_ssize_t read_into_protocol(self) except -2:
-        """One get_buffer() and buffer_updated(), as read_bytes()."""
+        """Call get_buffer() and buffer_updated() once. Return like read_bytes()."""
         cdef Py_buffer view
         cdef Py_ssize_t n, total = 0, capacity
 
@@ -221,7 +226,11 @@ cdef class TlsProtocol(StreamFilter):
         return n
 
     cdef int watch_unread(self) except -1:
-        """While the application pauses we read on, up to a mark: the end shows in time."""
+        """Pause the transport below at `read_high` unread bytes; resume it down to `read_low`.
+
+        While the application has paused, reading goes on up to this mark, so that the end of the
+        connection is noticed in time.
+        """
         cdef Py_ssize_t unread = self.engine.unread()
 
         if self.incoming == FLOWING and unread >= self.read_high and unread > 0:
@@ -262,7 +271,7 @@ cdef class TlsProtocol(StreamFilter):
         return self.pause_if_full()
 
     cdef int encrypt(self, bint all_of_it) except -1:
-        """Encrypt the backlog until the transport below is full, or to its end."""
+        """Encrypt the backlog until the transport below is full; with *all_of_it*, to its end."""
         cdef Py_ssize_t n
 
         while self.backlog_bytes and (all_of_it or not self.below_full):
@@ -281,14 +290,14 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef int send(self) except -1:
-        """Give the transport below what the session has to say."""
+        """Pass the session's outgoing records to the transport below."""
         cdef bytes records = self.engine.take()
 
         if records is None:
             return 0
         if self.stream is not None and not has_attributes(self.stream):
             return self.stream.send(records)
-        self._transport.write(records)      # which the program may have replaced
+        self._transport.write(records)      # the program may have replaced write()
         return 0
 
     cdef int pause_if_full(self) except -1:
@@ -325,7 +334,7 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef int check(self) except -1:
-        """What holds between two events, whatever has happened (a debug build looks)."""
+        """Assert the invariants that are true between two events (in a debug build)."""
         assert self.state == UNCONNECTED or self.state >= CLOSING or self._transport is not None
         assert self.state != LOST or (self._app_protocol is None and self._app_transport is None
                                       and self.timeout is None and self.waiter is None)
@@ -336,7 +345,7 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef bint closes(self) except -1:
-        """Whether nothing can be sent any more, whichever side of the session has ended it."""
+        """Return whether no more data can be sent, because either side has ended the session."""
         if self.state >= FLUSHING or (self.incoming == EXHAUSTED and not sends_after_eof):
             return True
         if self.stream is not None:
@@ -354,7 +363,7 @@ cdef class TlsProtocol(StreamFilter):
             self.callback_context = PyContext_CopyCurrent()
         if type(transport) is StreamTransport:
             self.stream = transport
-        if self.state == CLOSING:       # closed before it began
+        if self.state == CLOSING:       # close() or abort() came before this call
             self.abort(None)
             return
         self.timeout = self.reactor.call_later(self.handshake_timeout_s, self._handshake_timed_out)
@@ -366,7 +375,7 @@ cdef class TlsProtocol(StreamFilter):
             logger.debug("%r starts SSL handshake", self)
             self.handshake_began = self.reactor.time()
         try:
-            self.shake_hands()          # start_tls() may have fed what was read before it
+            self.shake_hands()          # start_tls() may have fed data that was read earlier
             if self.stream is not None and self.stream.eof_seen:
                 self.eof_received()     # the stream does not report it a second time
         except (SystemExit, KeyboardInterrupt):
@@ -400,7 +409,7 @@ cdef class TlsProtocol(StreamFilter):
         self.cancel_timeout()
         self.enter(OPEN)
         self.extra = {}
-        self.send()                     # before what connection_made() writes
+        self.send()                     # before connection_made(), which may write
         if self.handshake_began is not None:
             took_s = self.reactor.time() - self.handshake_began
             logger.debug("%r: SSL handshake took %.1f ms", self, took_s * 1e3)
@@ -409,7 +418,7 @@ cdef class TlsProtocol(StreamFilter):
             try:
                 self._app_protocol.connection_made(self._app_transport)
             except (SystemExit, KeyboardInterrupt):
-                self.wake_waiter(None)  # it was made
+                self.wake_waiter(None)  # connection_made() was called
                 self.go_on_later()
                 raise
         self.wake_waiter(None)
@@ -424,7 +433,7 @@ cdef class TlsProtocol(StreamFilter):
             f"SSL handshake is taking longer than {self.handshake_timeout_s} seconds: "
             f"aborting the connection")
         self.fatal(exc, "Fatal error on transport")
-        self.wake_waiter(exc)           # a foreign transport may have called connection_lost()
+        self.wake_waiter(exc)           # unless connection_lost() was called and has done it
 
     cdef int wake_waiter(self, exc) except -1:
         waiter, self.waiter = self.waiter, None
@@ -454,7 +463,7 @@ cdef class TlsProtocol(StreamFilter):
         if self.told != CONNECTION_MADE or self._app_protocol is None:
             return 0
         self.told = EOF_RECEIVED
-        entered = enter_context(context)      # the application's close() calls this
+        entered = enter_context(context)      # the application's close() leads here too
         try:
             if self._app_protocol.eof_received():
                 logger.warning("returning true from eof_received() has no effect when using ssl")
@@ -469,7 +478,7 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef int start_shutdown(self) except -1:
-        """Send what was written, and close_notify; the transport below closes after them."""
+        """Send all written data and close_notify. The transport below closes after them."""
         self.mark_closed()
         if self.state >= FLUSHING:
             return 0
@@ -480,15 +489,15 @@ cdef class TlsProtocol(StreamFilter):
         return self.flush()
 
     cdef int flush(self) except -1:
-        """The transport below is full: it takes these bytes all the same, they were accepted."""
+        """Encrypt the whole backlog, even if the transport below is full: write() accepted it."""
         try:
             if not self.reading_paused:
                 self.discard_unread()
                 self.watch_unread()
             self.encrypt(True)
-            if self.backlog_bytes:      # the peer renegotiates first
+            if self.backlog_bytes:      # a renegotiation comes first
                 return 0
-            if self.state == FLUSHING:      # the loss of the transport below may have been told
+            if self.state == FLUSHING:      # connection_lost() may have been called meanwhile
                 self.enter(SHUTDOWN)
                 self.shut_down()
         except (SystemExit, KeyboardInterrupt):
@@ -498,7 +507,7 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef int discard_unread(self) except -1:
-        """Nothing is delivered after close(); the session must see it nevertheless."""
+        """Decrypt unread data and drop it: the session must process it, but close() was called."""
         cdef Reactor reactor = self.reactor
         cdef bytes plain = reactor.plain_buffer
 
@@ -524,15 +533,17 @@ cdef class TlsProtocol(StreamFilter):
         except AGAIN:
             return self.send()          # the peer's close_notify is still to come
         except ssl.SSLError as exc:
-            # Unread records, or the peer has sent more of them.
+            # Records are unread, or the peer has sent more records.
             return self.fatal(exc, "Fatal error on transport")
         self.send()
         self.tell_eof()
         return self.finish()
 
     cdef int finish(self) except -1:
-        """The session has ended. The timeout stays: a peer that does not read would delay the
-        close of the transport below for ever."""
+        """Close the transport below after the end of the session.
+
+        The timeout stays active: a peer that does not read would delay that close for ever.
+        """
         if self.state < CLOSING:
             self.enter(CLOSING)
             self.reactor.call_soon(self._transport.close)
@@ -547,10 +558,10 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     cdef int abort(self, exc) except -1:
-        """End at once; the transport below answers by connection_lost()."""
+        """End at once. The transport below then calls connection_lost()."""
         self.mark_closed()
         self.cancel_timeout()
-        # connection_lost() must see that it was a handshake: it then fails the waiter.
+        # HANDSHAKE stays: connection_lost() must see it to fail the waiter.
         if self.state != HANDSHAKE and self.state < CLOSING:
             self.enter(CLOSING)
         if self._transport is None:
@@ -590,7 +601,8 @@ cdef class TlsProtocol(StreamFilter):
             PyBuffer_Release(&view)
 
     def eof_received(self):
-        """TCP ended. Returns true while the application pauses before data it has not read."""
+        """Handle the end of the stream below. Return true while the application has paused before
+        unread data."""
         self.incoming = EXHAUSTED
         if self.reactor.debug:
             logger.debug("%r received EOF", self)
@@ -604,8 +616,9 @@ cdef class TlsProtocol(StreamFilter):
         return False
 
     cdef bint eof_reached(self) except -1:
-        """Tell the application, after what is unread; true while it has paused before that."""
-        self.read()                     # it may have resumed without having been served yet
+        """Deliver unread data and then the end of file. Return true if the application has paused
+        before that."""
+        self.read()                     # resume_reading() may have scheduled it, but not run yet
         if self.state == OPEN:
             if self.reading_paused:
                 return True
@@ -629,7 +642,7 @@ cdef class TlsProtocol(StreamFilter):
             self.resume_if_drained()
 
     def connection_lost(self, exc):
-        if self.state == LOST:          # a foreign transport that repeats it
+        if self.state == LOST:          # a foreign transport may call it twice
             return
         self.mark_closed()
         self.cancel_timeout()
@@ -672,15 +685,15 @@ cdef class TlsProtocol(StreamFilter):
         return 0
 
     def _read_before(self, data):
-        """Ciphertext that somebody has read from the transport before we had it."""
+        """Feed ciphertext that was read from the transport below before TLS began."""
         cdef bytes early = bytes(data)
         self.engine.feed(PyBytes_AS_STRING(early), PyBytes_GET_SIZE(early))
         self.engine.settle()
 
     def _below_is_full(self, bint app_knows):
-        """The transport below has called pause_writing() before it got us for its protocol.
+        """Remember that the transport below called pause_writing() on its previous protocol.
 
-        *app_knows*: on the application's protocol, which has to hear resume_writing().
+        *app_knows*: that was the application's protocol, which must get resume_writing() later.
         """
         self.below_full = True
         self.writing_paused = app_knows
@@ -746,7 +759,7 @@ cdef class TlsTransport:
     _sendfile_compatible = stdlib.SendfileMode.FALLBACK
 
     def write(self, data):
-        """Encrypt *data* and send it after what was written before; never blocks."""
+        """Encrypt *data* and send it after all earlier data. Never blocks."""
         if not isinstance(data, bytes):
             if not isinstance(data, (bytearray, memoryview)):
                 raise TypeError(
@@ -756,18 +769,18 @@ cdef class TlsTransport:
             self._ssl_protocol.write(data)
 
     def writelines(self, list_of_data):
-        """As one write() of all of them."""
+        """Write all the chunks by one write()."""
         self.write(b"".join(list_of_data))
 
     def write_eof(self):
-        """TLS cannot close one direction alone: NotImplementedError."""
+        """Raise NotImplementedError: TLS cannot close one direction alone."""
         raise NotImplementedError("TLS connections cannot be half-closed")
 
     def can_write_eof(self):
         return False
 
     def close(self):
-        """Close when all that was written has left; nothing is received any more."""
+        """Stop receiving, and close when all written data is sent."""
         self._ssl_protocol.start_shutdown()
 
     def abort(self):
@@ -777,12 +790,12 @@ cdef class TlsTransport:
     def _force_close(self, exc):
         cdef TlsProtocol protocol = self._ssl_protocol
         self._closed = True
-        if protocol._app_transport is self:         # else the end has been told
+        if protocol._app_transport is self:         # else connection_lost() was called
             protocol.abort(exc)
 
     def is_closing(self):
-        """True from the moment at which nothing more can be sent: after close() or abort(), and
-        when the transport below closes or has lost its connection."""
+        """Return whether no more data can be sent: after close() or abort(), and when the
+        transport below closes or has lost its connection."""
         return self._closed or self._ssl_protocol.closes()
 
     def is_reading(self):
@@ -799,10 +812,10 @@ cdef class TlsTransport:
             protocol.reactor.soon(protocol._resume, (), None)
 
     def set_write_buffer_limits(self, high=None, low=None):
-        """Marks in bytes of plaintext: pause_writing() from *high*, resume_writing() at *low*.
+        """Set the marks in bytes of plaintext: pause_writing() from *high* upwards,
+        resume_writing() down to *low*.
 
-        What the transport below holds is not counted. Raises ValueError unless
-        high >= low >= 0.
+        Data in the transport below is not counted. Raises ValueError unless high >= low >= 0.
         """
         cdef TlsProtocol protocol = self._ssl_protocol
         protocol.set_write_limits(high, low)
@@ -814,11 +827,11 @@ cdef class TlsTransport:
         return self._ssl_protocol.write_limits
 
     def get_write_buffer_size(self):
-        """Bytes written that have not been encrypted yet."""
+        """Return the number of written bytes that are not encrypted yet."""
         return self._ssl_protocol.backlog_bytes
 
     def set_read_buffer_limits(self, high=None, low=None):
-        """Marks in bytes of ciphertext that is read while the application pauses.
+        """Set the marks in bytes of ciphertext that is read while the application has paused.
 
         Raises ValueError unless high >= low >= 0.
         """
@@ -831,21 +844,21 @@ cdef class TlsTransport:
         return self._ssl_protocol.read_limits
 
     def get_read_buffer_size(self):
-        """Bytes of ciphertext read and not yet decrypted."""
+        """Return the number of bytes of ciphertext that were read and are not decrypted yet."""
         return self._ssl_protocol.engine.unread()
 
     def set_protocol(self, protocol):
         self._ssl_protocol.take_protocol(protocol)
 
-    def __reduce_ex__(self, protocol):      # object's goes by __class__
+    def __reduce_ex__(self, protocol):      # object.__reduce_ex__() would use __class__
         raise TypeError(f"cannot copy or pickle {type(self).__name__!r} objects")
 
     def get_protocol(self):
         return self._ssl_protocol._app_protocol
 
     def get_extra_info(self, name, default=None):
-        """'sslcontext', 'ssl_object', 'peercert', 'cipher', 'compression' (those of the session
-        once its handshake is done), or what the transport below has under *name*."""
+        """Return extra info: 'sslcontext'; after the handshake 'ssl_object', 'peercert', 'cipher'
+        and 'compression' of the session; in all other cases info of the transport below."""
         return self._ssl_protocol._get_extra_info(name, default)
 
     @property
@@ -890,11 +903,12 @@ cdef class TlsTransport:
 def make_tls(Reactor loop, protocol, context, waiter, bint server_side, server_hostname,
              bint call_connection_made=True, *, ssl_handshake_timeout=None,
              ssl_shutdown_timeout=None):
-    """The protocol for a transport that is to carry TLS; its `_app_transport` is for *protocol*.
+    """Return the protocol for a transport that will carry TLS.
 
-    *waiter*, if not None, is a future that is set when the handshake is done, or to the error
-    that ended it. Timeouts are in seconds; None is asyncio's default. Raises ValueError for a
-    timeout that is not positive, and what the context raises.
+    Its `_app_transport` is the transport for *protocol*. *waiter*, if not None, is a future that is
+    set when the handshake is done, or to the error that ended the handshake. Timeouts are in
+    seconds; None is asyncio's default. Raises ValueError for a timeout that is not positive, and
+    any error of the context.
     """
     cdef TlsProtocol self = TlsProtocol.__new__(TlsProtocol)
     cdef TlsTransport transport

@@ -1,10 +1,10 @@
 cdef enum:
-    WANT = -1                   # read(), write(): not before the peer has sent more
+    WANT = -1                   # of read() and write(): the peer must send more first
 
 
 cdef class Engine:
     """One TLS session: ciphertext in and out on one side, plaintext on the other."""
-    cdef readonly object ssl_object         # ssl.SSLObject: handshake, unwrap, and what users ask
+    cdef readonly object ssl_object         # ssl.SSLObject: handshake, unwrap, programs' queries
 
     cdef int feed(self, const char *data, Py_ssize_t size) except -1
     cdef int settle(self) except -1

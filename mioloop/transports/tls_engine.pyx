@@ -1,17 +1,17 @@
-"""TLS engines: the record layer of one session, with no I/O and nothing of asyncio.
+"""TLS engines: the record layer of one session, without I/O and without asyncio.
 
-An engine is fed with what the peer sent, and what is to be sent is taken from it. Handshake,
-shutdown and questions go to its `ssl.SSLObject`, made by the program's own SSLContext, so that
-certificates, verification and errors are those of the `ssl` module. Data goes one of two ways:
+feed() gives an engine the peer's ciphertext, and take() returns the ciphertext to send. Handshake,
+shutdown and queries go to its `ssl.SSLObject`, made by the program's own SSLContext, so that the
+`ssl` module provides certificates, verification and errors. Data is processed by one of two
+classes:
 
-- OpenSslEngine calls the libssl that the interpreter's `_ssl` has loaded, on the session of
-  that very SSLObject. Ciphertext is read from the caller's buffer, and one idle connection
-  keeps no buffer at all.
-- MemoryEngine goes by `ssl.MemoryBIO`. It serves where libssl cannot be called: `_ssl` is linked
-  statically, or its objects are not laid out as we know them.
+- OpenSslEngine calls the libssl that the interpreter's `_ssl` has loaded, on the session of that
+  SSLObject. Ciphertext is read from the caller's buffer, and an idle connection keeps no buffer.
+- MemoryEngine uses `ssl.MemoryBIO`. It serves where libssl cannot be called: `_ssl` is linked
+  statically, or the layout of its objects is unknown.
 
-Which one a process uses is decided once, by a session made for the purpose (see find_libssl);
-MIOLOOP_TLS_ENGINE=memory or openssl in the environment decides instead.
+A process chooses its engine once, with a trial session (see find_libssl). MIOLOOP_TLS_ENGINE=memory
+or openssl in the environment replaces that choice.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -38,8 +38,9 @@ cdef extern from "<dlfcn.h>" nogil:
 
 cdef extern from * nogil:
     """
-    /* OpenSSL 1.1.1 and later, and whatever keeps its interface: declared here because its
-     * headers need not be there, and looked up in the library that _ssl is linked with. */
+    /* The interface of OpenSSL 1.1.1 and later, and of compatible libraries. It is declared here
+     * because the headers may be missing. The functions are looked up in the library that _ssl
+     * is linked with. */
     typedef struct ssl_st SSL;
     typedef struct bio_st BIO;
     typedef struct bio_method_st BIO_METHOD;
@@ -74,7 +75,7 @@ cdef extern from * nogil:
         MIO_BIO_TYPE_SOURCE_SINK = 0x0400, MIO_BIO_RETRY_READ = 0x09, MIO_BIO_RETRY_ANY = 0x0f
     };
 
-    /* How _ssl's objects begin, from CPython 3.10 to 3.13 at least. */
+    /* The first fields of _ssl's objects, from CPython 3.10 to 3.13 at least. */
     typedef struct { PyObject_HEAD void *socket; SSL *ssl; PyObject *context; } ssl_socket_head;
     typedef struct { PyObject_HEAD BIO *bio; } memory_bio_head;
     """
@@ -124,33 +125,33 @@ cdef extern from * nogil:
 
 cdef libssl_calls lib                   # filled by find_libssl()
 cdef BIO_METHOD *wire_method = NULL
-cdef str chosen = None                  # the engine of this process, once it is known
+cdef str chosen = None                  # name of this process's engine; None until it is chosen
 
 
 cdef class Engine:
 
     cdef int feed(self, const char *data, Py_ssize_t size) except -1:
-        """Ciphertext that the peer sent. It is not copied before settle()."""
+        """Take ciphertext of the peer. It is not copied before settle()."""
         return 0
 
     cdef int settle(self) except -1:
-        """Keep what has not been consumed: the buffer given to feed() is about to go."""
+        """Copy the ciphertext that is not consumed yet: feed()'s buffer is about to be reused."""
         return 0
 
     cdef Py_ssize_t unread(self) except -1:
-        """Bytes fed and not yet consumed."""
+        """Return the number of bytes that were fed and are not consumed yet."""
         return 0
 
     cdef Py_ssize_t read(self, char *into, Py_ssize_t capacity) except -2:
-        """Decrypt: a count of bytes, 0 at the peer's close_notify, or WANT."""
+        """Decrypt. Return a count of bytes, 0 at the peer's close_notify, or WANT."""
         return WANT
 
     cdef Py_ssize_t write(self, const char *data, Py_ssize_t size) except -2:
-        """Encrypt: *size*, or WANT: call again with the same bytes once more has been fed."""
+        """Encrypt. Return *size*; or WANT: feed() more, and call again with the same bytes."""
         return WANT
 
     cdef bytes take(self):
-        """What is to be sent now; None if nothing is."""
+        """Return the ciphertext to send now, or None."""
         return None
 
 
@@ -190,12 +191,12 @@ cdef class MemoryEngine(Engine):
 
 
 cdef struct Wire:
-    # Between the session and its stream. Owned by the BIO, which a program may keep alive
-    # through the SSLObject for longer than the engine lives. No Python in it: a handshake
-    # runs without the GIL.
+    # The buffers between the session and its stream. The BIO owns them, because a program may
+    # keep the BIO alive through the SSLObject for longer than the engine lives. They contain no
+    # Python objects: a handshake runs without the GIL.
     const char *unread
     size_t unread_size
-    char *kept                          # what `unread` points into after settle()
+    char *kept                          # the buffer that `unread` points into after settle()
     char *unsent
     size_t unsent_size
     size_t unsent_capacity
@@ -261,11 +262,11 @@ cdef int wire_destroy(BIO *bio) noexcept nogil:
 
 cdef class OpenSslEngine(Engine):
     cdef SSL *ssl                       # borrowed from ssl_object
-    cdef BIO *bio                       # a reference of ours: keeps `wire`
+    cdef BIO *bio                       # owned reference, which keeps `wire` alive
     cdef Wire *wire
 
     cdef int attach(self, SSL *session) except -1:
-        """Put our wire in the place of the SSLObject's MemoryBIOs."""
+        """Replace the SSLObject's MemoryBIOs by the wire."""
         cdef BIO *bio = lib.BIO_new(wire_method)
         if bio == NULL:
             raise MemoryError()
@@ -276,14 +277,14 @@ cdef class OpenSslEngine(Engine):
         lib.BIO_set_data(bio, self.wire)
         lib.BIO_set_init(bio, 1)
         self.bio = bio
-        lib.BIO_up_ref(bio)             # the session's
+        lib.BIO_up_ref(bio)             # the reference that the session owns
         lib.SSL_set_bio(session, bio, bio)
         self.ssl = session
         return 0
 
     def __dealloc__(self):
         if self.bio != NULL:
-            self.wire.unread_size = 0   # whoever still has the SSLObject reads nothing more
+            self.wire.unread_size = 0   # a surviving SSLObject must read nothing more
             lib.BIO_free(self.bio)
 
     cdef int feed(self, const char *data, Py_ssize_t size) except -1:
@@ -313,7 +314,7 @@ cdef class OpenSslEngine(Engine):
                 free(wire.kept)
                 wire.kept = NULL
             return 0
-        if wire.kept != NULL:           # feed() has joined it all there
+        if wire.kept != NULL:           # it already has all unread bytes
             return 0
         kept = <char *>malloc(wire.unread_size)
         if kept == NULL:
@@ -355,13 +356,13 @@ cdef class OpenSslEngine(Engine):
         return WANT
 
     cdef int raise_queued(self, int error, again, arg) except -1:
-        """Raise what OpenSSL's error queue says.
+        """Raise the error that is in OpenSSL's error queue.
 
-        `_ssl` turns it into the exception, with the library and reason that programs look at:
-        the session has failed, so that to ask it again adds nothing to the queue.
+        `_ssl` makes the exception, with the library and reason that programs look at, when *again*
+        calls the session once more. The session has failed, so this call adds nothing to the queue.
         """
         if error == MIO_SSL_ERROR_SYSCALL:
-            raise MemoryError("no memory for TLS records")      # the only way our BIO fails
+            raise MemoryError("no memory for TLS records")      # the wire fails in no other way
         again(arg)
         raise ssl.SSLError(MIO_SSL_ERROR_SSL, "the TLS session has failed")
 
@@ -378,11 +379,11 @@ cdef class OpenSslEngine(Engine):
         return data
 
 
-# -- which one ------------------------------------------------------------------------------
+# -- the choice of the engine -----------------------------------------------------------------
 
 
 cdef SSL *session_of(ssl_object):
-    """The session behind an SSLObject; NULL if its layout is not the one we know."""
+    """Return the session of an SSLObject; NULL if the object's layout is unknown."""
     inner = getattr(ssl_object, "_sslobj", None)
     if type(inner) is not _ssl._SSLSocket:
         return NULL
@@ -392,7 +393,7 @@ cdef SSL *session_of(ssl_object):
 
 
 cdef str find_libssl():
-    """Look up libssl and try it; returns why it cannot be used, or None if it can."""
+    """Look up libssl and try it. Return the reason why it cannot be used, or None if it can."""
     cdef void *library
     cdef SSL *session
     cdef void **call
@@ -434,7 +435,7 @@ cdef str find_libssl():
         if call[0] == NULL:
             return f"{name}() is not to be found: OpenSSL is linked statically"
 
-    # Sizes and one known address first, so that nothing is followed that is not a pointer.
+    # Check the sizes and one known address first, so that only real pointers are followed.
     if (_ssl._SSLSocket.__basicsize__ < <Py_ssize_t>sizeof(ssl_socket_head)
             or ssl.MemoryBIO.__basicsize__ < <Py_ssize_t>sizeof(memory_bio_head)):
         return "the objects of _ssl are laid out in another way"
@@ -460,14 +461,14 @@ cdef str find_libssl():
 
 
 def select_engine(name=None):
-    """Decide the engine of sessions made from now on: "openssl", "memory", or None: the best.
+    """Choose the engine of future sessions: "openssl", "memory", or None for the better one.
 
     Returns:
-        the name of the one that is used now.
+        the name of the chosen engine.
 
     Raises:
-        ValueError: an unknown name; the message has the valid ones.
-        RuntimeError: "openssl", and it cannot be used here; the message says why.
+        ValueError: *name* is unknown; the message has the valid names.
+        RuntimeError: *name* is "openssl", which cannot be used here; the message says why.
     """
     global chosen
     if name not in (None, "openssl", "memory"):
@@ -482,15 +483,15 @@ def select_engine(name=None):
 
 
 def engine_in_use():
-    """The name of the engine that new sessions get: "openssl" or "memory".
+    """Return the name of the engine that new sessions get: "openssl" or "memory".
 
-    Raises ValueError, RuntimeError as select_engine(), for what MIOLOOP_TLS_ENGINE says.
+    Raises ValueError or RuntimeError, like select_engine(), for the value of MIOLOOP_TLS_ENGINE.
     """
     return chosen or select_engine(os.environ.get("MIOLOOP_TLS_ENGINE") or None)
 
 
 cdef Engine new_engine(object context, bint server_side, object server_hostname):
-    """A session that *context* configures, before its handshake."""
+    """Return an engine with a new session of *context*, before its handshake."""
     cdef OpenSslEngine direct
     cdef MemoryEngine memory
     cdef SSL *session
