@@ -48,7 +48,7 @@ cdef struct peer:
 
 
 cdef class Peers:
-    """Python's form of the addresses seen last: a peer that sends again has the same object."""
+    """A cache of addresses in Python's form: a peer that sends again gets one object again."""
     cdef peer *slots
 
     cdef object name(self, mio_address *address, socklen_t length)

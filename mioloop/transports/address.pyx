@@ -1,7 +1,7 @@
 """Socket addresses between the system's form and the socket module's, without a name service.
 
-What is not covered here (names to resolve, scopes, other families) is left to the socket
-object itself, so that it reads, and fails, as it does there.
+The socket object itself converts all other addresses (names to resolve, scopes, other families), so
+that results and errors are its own.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -54,7 +54,10 @@ cdef class Peers:
             free(self.slots)
 
     cdef object name(self, mio_address *address, socklen_t length):
-        """As to_python(); one of AF_INET and AF_INET6 stays until its slot is needed."""
+        """Return to_python() of *address*.
+
+        The result is cached for AF_INET and AF_INET6, until another address needs its slot.
+        """
         cdef uint32_t *words = <uint32_t *>address
         cdef uint32_t hashed = 0
         cdef peer *slot
@@ -88,7 +91,7 @@ cdef char *write_byte(char *out, uint8_t value) noexcept:
 
 
 cdef str dotted(const uint8_t *address):
-    """inet_ntop(AF_INET), which formats by printf, twenty times slower."""
+    """Format an AF_INET address. inet_ntop() does it by printf(), twenty times slower."""
     cdef char text[16]
     cdef char *end = text
     cdef int i
@@ -104,7 +107,10 @@ cdef str dotted(const uint8_t *address):
 
 
 cdef object to_python(mio_address *address, socklen_t length):
-    """An address as the socket module writes it; None if there is none, or only that can."""
+    """Return an address in the socket module's form.
+
+    None if there is no address, or if only the socket module can convert it.
+    """
     cdef char text[64]
     cdef size_t path_length
 
@@ -128,7 +134,8 @@ cdef object to_python(mio_address *address, socklen_t length):
 
 
 cdef bytes packed(mio_address *address, socklen_t length):
-    """The address in the fewest bytes, for unpacked(); None where to_python() has nothing."""
+    """Return the address in the fewest bytes, for unpacked(); None for an empty address or another
+    family."""
     if length == 0 or address.any.sa_family not in (AF_INET, AF_INET6, AF_UNIX):
         return None
     return PyBytes_FromStringAndSize(<char *>address, min(length, <socklen_t>sizeof(mio_address)))
@@ -142,12 +149,12 @@ cdef object unpacked(bytes address):
 
 
 cdef long long number(object field, long long most) except? -1:
-    """An int in 0 .. most; -1 if *field* is anything else."""
+    """Return *field* if it is an int from 0 to *most*, else -1."""
     return field if PyLong_CheckExact(field) and 0 <= field <= most else -1
 
 
 cdef bint from_python(object address, int family, mio_address *out, socklen_t *length) except -1:
-    """Fill *out* from a numeric (host, port ...); False if only a socket object can tell."""
+    """Fill *out* from a numeric (host, port ...). Return False if only a socket object can."""
     cdef const char *host
     cdef Py_ssize_t size, fields
     cdef long long port, flowinfo = 0, scope_id = 0

@@ -5,7 +5,7 @@ from mioloop.transports.endpoint cimport Endpoint
 
 cdef class Clients:
     """The transports of one Server, in no order."""
-    cdef PyObject **transports          # borrowed: who goes, leaves first
+    cdef PyObject **transports          # borrowed: a transport leaves before it is freed
     cdef Py_ssize_t count
     cdef Py_ssize_t room
 

@@ -1,7 +1,7 @@
-"""The transports of a server: told to asyncio's Server, and from 3.13 on kept for it.
+"""The transports of a server, which asyncio's Server counts.
 
-Server keeps a WeakSet of them there, at four Python calls and a weak reference a connection.
-A Clients stands in its place, and answers what Server asks of the set.
+From 3.13 on Server keeps them in a WeakSet, which costs four Python calls and a weak reference for
+each connection. A Clients replaces this set, and has the methods that Server calls.
 """
 
 from cpython.object cimport PyObject
@@ -24,7 +24,7 @@ cdef bint server_wants_transport = (
 cdef class Clients:
 
     def __dealloc__(self):
-        free(self.transports)               # empty: each transport in it holds a reference to it
+        free(self.transports)               # empty: a listed transport refers to its Clients
 
     cdef int join(self, Endpoint transport) except -1:
         cdef Py_ssize_t room = max(8, 2 * self.room)
@@ -59,7 +59,10 @@ cdef class Clients:
 
 
 cdef int leave(PyObject *transport) noexcept:
-    """The last one takes the place. Runs in __dealloc__ too: no reference is taken."""
+    """Remove *transport* by moving the last entry into its slot.
+
+    Takes no reference to a transport, because it also runs in __dealloc__.
+    """
     cdef PyObject *clients = (<Endpoint>transport).clients
     cdef PyObject *last
     cdef Py_ssize_t place = (<Endpoint>transport).place
@@ -99,7 +102,7 @@ cdef int detach(object server, Endpoint transport) except -1:
     elif clients != NULL and (<Clients>clients).count > 1:
         leave(<PyObject *>transport)
     else:
-        server._detach(transport)           # who waits for the last one is told
+        server._detach(transport)           # after the last client it wakes wait_closed()
     return 0
 
 

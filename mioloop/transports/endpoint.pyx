@@ -217,7 +217,7 @@ cdef class Endpoint(Source):
         return 0
 
     def _start(self, waiter):
-        """Begin to read after connection_made(), and then set *waiter*: the order of R45."""
+        """Begin to read after connection_made(), then set *waiter* (R45: order of callbacks)."""
         self.started = True
         try:
             if not self._conn_lost:

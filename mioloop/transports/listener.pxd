@@ -6,15 +6,15 @@ from mioloop.reactor.reactor cimport Reactor, Source
 cdef class Listener(Source):
     """A listening socket; each connection becomes a StreamTransport with a protocol."""
     cdef Reactor reactor
-    cdef readonly object sock               # the server's, which closes it
+    cdef readonly object sock               # owned and closed by the server
     cdef readonly object protocol_factory
     cdef readonly object server
     cdef readonly object accept_tls         # callable(socket, extra, context) for TLS, or None
     cdef int batch
     cdef bint paused                        # out of descriptors: accepting resumes by a timer
-    cdef object context                     # the server's: each connection has a copy (R38, R58)
-    cdef tuple sock_kind
-    cdef bytes address                      # of every connection, or None if it must be asked
+    cdef object context                     # of the server: each connection gets a copy (R38, R58)
+    cdef tuple sock_kind                    # (family, type, proto) of `sock`
+    cdef bytes address                      # local one of all connections; None: getsockname()
 
     cdef int start(self) except -1
     cdef int stop(self) except -1

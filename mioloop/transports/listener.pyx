@@ -1,6 +1,7 @@
-"""Listener: connections in bounded batches, each given a protocol and a transport.
+"""Listener: accepts connections in bounded batches, and gives each a protocol and a transport.
 
-The listening socket belongs to asyncio's Server, which stops us before it closes it.
+The listening socket belongs to asyncio's Server, which stops the listener before it closes the
+socket.
 """
 
 from libc.errno cimport (EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EMFILE, ENETDOWN,
@@ -31,11 +32,11 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
 
 cdef enum:
-    MOST_ACCEPTS = 64           # a turn: an accept storm must not hold up the connected
+    MOST_ACCEPTS = 64           # in a turn: many new connections must not delay existing ones
 
 cdef int RETRY_S = constants.ACCEPT_RETRY_DELAY
 
-# What accept(2) says of the connection and not of the listener, which may have others.
+# Errors of accept(2) that concern one connection only. The listener may have further connections.
 cdef tuple OF_THE_CONNECTION = (ECONNABORTED, EPROTO, ENETDOWN, ENETUNREACH, EHOSTDOWN,
                                 EHOSTUNREACH, ENOPROTOOPT)
 
@@ -50,9 +51,9 @@ cdef class Listener(Source):
         try:
             for i in range(self.batch):
                 more = self.accept_one()
-                if not more or not self.attached:   # a factory may have stopped us
+                if not more or not self.attached:   # a factory may have stopped the listener
                     break
-        finally:                                    # an exception that leaves the loop, too
+        finally:                                    # also if an exception leaves the loop
             if self.attached and not self.paused:
                 if self.reactor.trigger_mode == ONESHOT:
                     self.go_on_polling()
@@ -61,7 +62,7 @@ cdef class Listener(Source):
         return 0
 
     cdef bint accept_one(self) except -1:
-        """Whether there may be more."""
+        """Accept one connection. Return whether there may be more."""
         cdef mio_address address
         cdef socklen_t length = sizeof(address)
         cdef int fd
@@ -80,7 +81,10 @@ cdef class Listener(Source):
         return True
 
     cdef int connected(self, int fd, bytes peer, bytes local) except -1:
-        """Make protocol and transport in a copy of the server's context (R37, R38, R58)."""
+        """Make protocol and transport in a copy of the server's context (R38, R58).
+
+        If the protocol factory fails, only its connection is lost (R37).
+        """
         cdef bint owned = False, entered = False
         context = PyContext_Copy(self.context)
         protocol = None
@@ -125,8 +129,8 @@ cdef class Listener(Source):
             return False
         if error in OF_THE_CONNECTION:
             return True
-        # The backlog stays where it is and would be reported without end: look away for a
-        # while (R35), then register anew, which reports what waits.
+        # The backlog stays and would be reported without end. So stop polling for a while (R35:
+        # out of descriptors), and then register again, which reports the waiting connections.
         out_of_resources = error in (EMFILE, ENFILE, ENOBUFS, ENOMEM)
         self.reactor.report({
             "message": ("socket.accept() out of system resource" if out_of_resources
@@ -150,7 +154,7 @@ cdef class Listener(Source):
             self.go_on_polling()
 
     cdef int go_on_polling(self) except -1:
-        """rearm(), later if the poll refuses now."""
+        """Call rearm(). If the poll refuses, report it and try again later."""
         try:
             self.rearm()
         except OSError as exc:
@@ -187,9 +191,10 @@ cdef class Listener(Source):
 
 cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol_factory,
                            object server, int backlog, object accept_tls, object context):
-    """A listener on *sock*, which is listening and non-blocking, with descriptor *fd*.
+    """Return a listener on *sock*, which is listening and non-blocking, with descriptor *fd*.
 
-    start() begins to accept. Each connection has a copy of *context*; None: of the current one.
+    start() begins to accept. Each connection gets a copy of *context*, or of the current context
+    if that is None.
     """
     cdef Listener self = Listener.__new__(Listener)
     cdef mio_address address

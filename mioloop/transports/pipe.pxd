@@ -8,7 +8,7 @@ cdef class ReadPipeTransport(Endpoint):
 
 
 cdef class WritePipeTransport(ByteFlow):
-    cdef bint watches_reader            # the system tells when the reader goes away
+    cdef bint watches_reader            # the kernel reports when the reading end is closed
     cdef int reader_gone(self) except -1
 
 

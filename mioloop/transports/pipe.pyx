@@ -1,8 +1,8 @@
 """Pipe transports: one end of a pipe, a terminal or a socket, and one protocol.
 
-Ownership  the pipe object owns the descriptor; connection_lost() is followed by its close().
-           What the poll watches is a duplicate where the number may be in use for the other
-           direction, too: terminals, and whatever already is watched.
+Ownership  The pipe object owns the descriptor; its close() is called after connection_lost().
+           The poll watches a duplicate if the number may be in use for the other direction, too:
+           for a character device such as a terminal, and for a descriptor that is watched already.
 """
 
 from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
@@ -31,13 +31,13 @@ cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 
 
 class ReadTransport(transports.ReadTransport):
-    """What isinstance() sees in place of the native class, see `__class__` there."""
+    """The class that isinstance() sees in place of the native one, see `__class__` there."""
 
     __slots__ = ()
 
 
 class WriteTransport(stdlib.FlowControlMixin, transports.WriteTransport):
-    """The same, for what writes."""
+    """The class that isinstance() sees in place of the native one for writing."""
 
     __slots__ = ()
 
@@ -45,10 +45,11 @@ class WriteTransport(stdlib.FlowControlMixin, transports.WriteTransport):
 cdef class ReadPipeTransport(Endpoint):
 
     cdef Trigger choose_trigger(self) noexcept:
-        """Level in the place of edge: a short read does not say that the pipe is empty.
+        """Use level in place of edge, because a short read does not show that the pipe is empty.
 
-        It may have ended at a packet (O_DIRECT, which the reading end does not show) or at a
-        message of a socket, with more behind it. To read until EAGAIN would cost a call a read.
+        The read may have ended at a packet (O_DIRECT, which the reading end does not show) or at a
+        message of a socket, with more data after it. Reading until EAGAIN would cost one more
+        system call for each read.
         """
         return LEVEL if self.reactor.trigger_mode == EDGE else self.reactor.trigger_mode
 
@@ -78,7 +79,7 @@ cdef class ReadPipeTransport(Endpoint):
     # -- cold path -------------------------------------------------------------------
 
     cdef Py_ssize_t read_ended(self, Py_ssize_t n) except? -2:
-        """read() gave no bytes. Always returns 0."""
+        """Handle a read() that returned no bytes. Always returns 0."""
         if n == -EAGAIN or n == -EWOULDBLOCK:
             self.reactor.drained(self, MIO_READABLE)
         elif n < 0:
@@ -94,7 +95,8 @@ cdef class ReadPipeTransport(Endpoint):
         return 0
 
     cdef bint is_expected(self, exc) except -1:
-        """EIO is how a terminal says that the other side has gone (R76)."""
+        """Return whether *exc* is not reported: EIO means that a terminal's other side has closed,
+        which is an end of the pipe (R76)."""
         return isinstance(exc, OSError) and exc.errno == EIO
 
     @property
@@ -128,7 +130,7 @@ cdef class WritePipeTransport(ByteFlow):
     # -- hot path: write -> write(2) ----------------------------------------------------
 
     def write(self, data):
-        """Send *data* after what was written before; never blocks. After close(): ignored."""
+        """Send *data* after all earlier data. Never blocks. Ignored after close()."""
         if not PyBytes_Check(data):
             if not isinstance(data, (bytearray, memoryview)):
                 raise TypeError(
@@ -162,7 +164,7 @@ cdef class WritePipeTransport(ByteFlow):
     # -- cold path -------------------------------------------------------------------
 
     cdef bint reading(self) noexcept:
-        """Whether readable is waited for: it says that the reader has gone."""
+        """Return whether the poll watches for readable, which means that the reader has closed."""
         return self.started and not self._conn_lost
 
     def _start(self, waiter):
@@ -188,7 +190,7 @@ cdef class WritePipeTransport(ByteFlow):
         return 0
 
     cdef int write_failed(self, exc) except -1:
-        self.discard()                  # fatal() would send it
+        self.discard()                  # fatal() would try to send it
         return self.fatal(exc, "Fatal write error on pipe transport")
 
     def writelines(self, list_of_data):
@@ -198,7 +200,7 @@ cdef class WritePipeTransport(ByteFlow):
         return True
 
     def write_eof(self):
-        """The same as close(): a pipe has only the one direction."""
+        """Close the transport: a pipe has only one direction."""
         self.close()
 
     @property
@@ -230,7 +232,7 @@ cdef str describe(str name, Endpoint self, str state):
 
 
 cdef int give_up(Endpoint self, pipe) except -1:
-    """`_pipe = None` is how asyncio's tests say that they have closed the pipe themselves."""
+    """Close without the pipe object: asyncio's tests set `_pipe = None` and close it themselves."""
     if pipe is not None:
         raise AttributeError("_pipe can only be set to None: somebody else closes the pipe")
     self.owner = None
@@ -238,7 +240,7 @@ cdef int give_up(Endpoint self, pipe) except -1:
 
 
 cdef int claim(Reactor reactor, Endpoint self, object pipe, mode) except -1:
-    """Make *self* the one that closes *pipe*; returns the descriptor to poll."""
+    """Make *self* the owner that closes *pipe*. Return the descriptor to poll."""
     cdef int fd = pipe.fileno()
     os.set_blocking(fd, False)
     self.owner = pipe
@@ -251,7 +253,8 @@ cdef int claim(Reactor reactor, Endpoint self, object pipe, mode) except -1:
 
 
 cdef bint is_of_records(int fd, mode) except -1:
-    """Whether each write is a message: a socket but a stream's, or a pipe in packet mode."""
+    """Return whether each write is a message: on a socket without a byte stream, or on a pipe in
+    packet mode."""
     cdef int packets = getattr(os, "O_DIRECT", 0)
     if stat.S_ISSOCK(mode):
         with socket.socket(fileno=os.dup(fd)) as sock:
@@ -271,9 +274,9 @@ cdef int start(Reactor reactor, Endpoint self, int fd, protocol, waiter) except 
 
 cdef ReadPipeTransport new_read_pipe(Reactor reactor, object pipe, object protocol, object waiter,
                                      dict extra):
-    """A transport that reads from *pipe*, a file object; connection_made() is scheduled.
+    """Return a transport that reads from *pipe*, a file object. Schedules connection_made().
 
-    Raises ValueError if it is no FIFO, socket or character device. *waiter*, if not None, is a
+    Raises ValueError if *pipe* is no FIFO, socket or character device. *waiter*, if not None, is a
     future that is set when reading has begun.
     """
     cdef ReadPipeTransport self = ReadPipeTransport.__new__(ReadPipeTransport)
@@ -287,7 +290,7 @@ cdef ReadPipeTransport new_read_pipe(Reactor reactor, object pipe, object protoc
 
 cdef WritePipeTransport new_write_pipe(Reactor reactor, object pipe, object protocol,
                                        object waiter, dict extra):
-    """A transport that writes to *pipe*; otherwise the same."""
+    """Return a transport that writes to *pipe*. Arguments and errors are as in new_read_pipe()."""
     cdef WritePipeTransport self = WritePipeTransport.__new__(WritePipeTransport)
     mode = os.fstat(pipe.fileno()).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):

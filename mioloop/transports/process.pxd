@@ -3,9 +3,9 @@ from mioloop.reactor.reactor cimport Reactor, Source
 
 
 cdef class ProcessEnd(Source):
-    """A child that has not been seen to end."""
+    """Watches for the end of one child process."""
     cdef Reactor reactor
-    cdef Handle handle                      # what to run then, in the context of its start
+    cdef Handle handle                      # runs after the end, in the context of the start
 
 
 cdef ProcessEnd new_process_end(Reactor reactor, int pidfd, Handle handle)

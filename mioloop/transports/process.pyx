@@ -1,6 +1,7 @@
 """ProcessEnd: a pidfd, which is readable once its process has ended.
 
-Ownership  the descriptor is ours: closed when the process has ended, or with the loop.
+Ownership  The ProcessEnd owns the descriptor: it is closed when the process has ended, or with the
+           loop.
 """
 
 from cpython.object cimport PyObject
@@ -19,7 +20,7 @@ cdef class ProcessEnd(Source):
         self.reactor.release(self, False)
         close_descriptor(self.fd)
         self.fd = -1
-        # Queued: what the pipes brought in the same poll goes to the protocol first.
+        # The handle is queued: data of the pipes from the same poll goes to the protocol first.
         return self.reactor.push(<PyObject *>self.handle)
 
     def __dealloc__(self):
@@ -30,7 +31,7 @@ cdef class ProcessEnd(Source):
 cdef ProcessEnd new_process_end(Reactor reactor, int pidfd, Handle handle):
     """Run *handle* once the process of *pidfd* has ended.
 
-    If this raises (OSError: the poll takes no more), the descriptor stays the caller's.
+    If this raises (OSError: the poll accepts no more), the caller keeps the descriptor.
     """
     cdef ProcessEnd self = ProcessEnd.__new__(ProcessEnd)
     self.reactor = reactor

@@ -9,7 +9,7 @@ cdef class FileSending:
     cdef int64_t offset                 # in the file, of the next byte to send
     cdef int64_t left                   # to send; INT64_MAX: until the file ends
     cdef readonly int64_t sent
-    cdef object waiter                  # a transport's: the future of who called sendfile()
+    cdef object waiter                  # future that a transport's sendfile() waits for
 
     cdef Py_ssize_t send_part(self, int fd) noexcept
     cdef object failure(self, int error)

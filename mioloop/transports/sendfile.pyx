@@ -1,7 +1,7 @@
 """sendfile(2): the part of it that sock_sendfile() and the transports share (R74).
 
-Whoever drives a FileSending calls send_part() while the socket has room, once a turn, and
-leave_position() however it ends.
+The user of a FileSending calls send_part() once a turn while the socket has room. After the end,
+also after a failure, it calls leave_position().
 """
 
 from libc.errno cimport ENOTCONN
@@ -17,19 +17,19 @@ from asyncio import exceptions, unix_events
 from mioloop import stdlib
 
 cdef enum:
-    BYTES_PER_TURN = 262144     # a receiver that keeps up must not own the loop (R90)
+    BYTES_PER_TURN = 262144     # no connection owns a turn (R90), however fast it receives
 
 
 cdef class FileSending:
 
     cdef Py_ssize_t send_part(self, int fd) noexcept:
-        """Bytes that *fd* took, and there may be more; 0 if all is sent; or -errno."""
+        """Send one part. Return its size if there may be more, 0 if all is sent, or -errno."""
         cdef size_t asked = min(self.left, <int64_t>BYTES_PER_TURN)
         cdef int64_t offset = self.offset
         cdef int file_fd = self.file_fd
         cdef Py_ssize_t n
 
-        with nogil:                         # the disk may make us wait
+        with nogil:                         # reading from the disk may block
             n = mio_sendfile(fd, file_fd, offset, asked)
         if n <= 0:
             return n
@@ -42,9 +42,9 @@ cdef class FileSending:
         return 0 if self.left == 0 else n
 
     cdef object failure(self, int error):
-        """The exception for -errno of send_part(), as asyncio has it."""
+        """Return the exception that asyncio raises for this errno of send_part()."""
         exc = OSError(error, os.strerror(error))
-        if self.sent == 0:                  # most likely a file that cannot be sent so
+        if self.sent == 0:                  # most likely sendfile(2) does not support the file
             unavailable = exceptions.SendfileNotAvailableError("os.sendfile call failed")
             unavailable.__cause__ = exc
             return unavailable
@@ -55,12 +55,13 @@ cdef class FileSending:
         return exc
 
     cdef int leave_position(self) except -1:
-        """Put the file's position after what was sent; an error of its own would hide ours.
+        """Set the file's position to the end of the sent bytes.
 
-        Where nothing was sent it is *offset*, too, as asyncio's has it from 3.14 on.
+        Errors are ignored: they would hide an error of the transfer. If nothing was sent, the
+        position becomes the start offset, as in asyncio from 3.14 on.
         """
         try:
-            if hasattr(self.file, "raw"):   # buffered: what it has read ahead is void
+            if hasattr(self.file, "raw"):   # a buffered file must drop the data it has buffered
                 self.file.seek(self.offset)
             else:
                 os.lseek(self.file_fd, self.offset, os.SEEK_SET)
@@ -70,7 +71,9 @@ cdef class FileSending:
 
 
 cdef FileSending open_file(object file, object offset, object count):
-    """None if there is nothing to send. SendfileNotAvailableError if *file* has no descriptor.
+    """Return a FileSending, or None if there is nothing to send.
+
+    Raises SendfileNotAvailableError if *file* has no descriptor.
 
     The arguments have passed loop._check_sendfile_params().
     """

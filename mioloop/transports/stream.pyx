@@ -444,11 +444,11 @@ cdef class StreamTransport(ByteFlow):
         if self.closing:
             self.lose(None)
         elif self.eof_written:
-            mio_shutdown_write(self.fd)         # an error shows at the next read
+            mio_shutdown_write(self.fd)         # a lost connection shows at the next read
         return 0
 
     def _start(self, waiter):
-        """Begin to read after connection_made(), and then set *waiter*: the order of R45."""
+        """Begin to read after connection_made(), then set *waiter* (R45: order of callbacks)."""
         self.started = True
         if not self._conn_lost:
             try:

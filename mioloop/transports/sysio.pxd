@@ -1,4 +1,4 @@
-# The Cython mirror of core/sysio.h: system calls that answer a count or -errno.
+# The Cython mirror of core/sysio.h: system calls that return a count or -errno.
 
 from libc.stdint cimport int64_t
 
