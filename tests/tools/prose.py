@@ -31,6 +31,7 @@ FINISHED = (
     "mioloop/launch.py", "mioloop/options.py", "mioloop/policy.py", "mioloop/stdlib.py",
     "tests/compare/", "tests/tools/",
 )
+FINISHED = ("mioloop/compare/", "mioloop/transports/", "tests/compare/", "tests/tools/")
 
 # Printed by a program, or the text of a standard licence.
 GENERATED = ("docs/benchmarks/", "docs/compatibility.md")
