@@ -139,7 +139,8 @@ cdef class WritePipeTransport(ByteFlow):
         if PyBytes_GET_SIZE(data) == 0:
             return
         if self.closing:
-            self.count_lost_write()
+            if self._conn_lost:         # else what is buffered is still sent; the count is not 0
+                self.count_lost_write()
             return
         self.append(data)
 

@@ -589,6 +589,29 @@ def test_write_after_close_is_ignored_and_warned_about(loop, run, pipe, caplog):
     run(loop, main())
 
 
+@pytest.mark.known_difference("uvloop", "sends it")
+def test_write_after_close_does_not_hold_up_what_was_written_before(loop, run, pipe):
+    """R47, R48: the reader is slower than close(), and still gets it all; the pipe is closed."""
+    reader, writer = pipe
+
+    async def main():
+        read_transport, received = await loop.connect_read_pipe(lambda: Recorder(loop), reader)
+        read_transport.pause_reading()
+        transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), writer)
+        transport.write(bytes(MIB))
+        await turns()
+        transport.close()
+        transport.write(b"ignored")
+        await turns()
+        read_transport.resume_reading()
+        assert await protocol.closed() is None
+        assert await received.closed() is None
+        assert received.data == bytes(MIB)
+        await turns(2)
+
+    run(loop, main())
+
+
 @pytest.mark.known_difference("asyncio", "AssertionError", strict=False)
 @pytest.mark.known_difference("uvloop", "None is no data", strict=False)
 @pytest.mark.parametrize("data", [None, "text", 3], ids=repr)
