@@ -1,9 +1,10 @@
-/* burst.c -- an io_uring that holds nothing between two calls.
+/* burst.c -- an io_uring that is empty between two calls.
  *
- * Every operation carries MSG_DONTWAIT, for which the kernel neither waits nor hands it to a
- * worker: it is done, or has failed with EAGAIN, while io_uring_enter(2) takes it. Completions
- * are then read off the shared ring. What the kernel did not take, for want of memory or because
- * it refuses the call, is made by send(2) or recv(2), so that the caller sees no difference.
+ * Every operation carries MSG_DONTWAIT. The kernel then neither waits nor hands the operation to
+ * a worker: it is done, or has failed with EAGAIN, while io_uring_enter(2) takes it. Completions
+ * are then read from the shared ring. An operation that the kernel did not take, for want of
+ * memory or because it refuses the call, is made by send(2) or recv(2), so that the caller sees
+ * no difference.
  */
 #include "burst.h"
 
@@ -64,7 +65,7 @@ static void offer(mio_uring *uring, bool sends, mio_transfer *transfers, int cou
     atomic_store_explicit(uring->submit_tail, tail, memory_order_release);
 }
 
-/* Returns how many were done. */
+/* Returns the number of completions. */
 static int collect(mio_uring *uring, mio_transfer *transfers)
 {
     uint32_t head = atomic_load_explicit(uring->done_head, memory_order_relaxed);
@@ -92,14 +93,16 @@ static bool transfer(mio_burst *burst, bool sends, mio_transfer *transfers, int 
     alive = taken >= 0 || taken == -EINTR || taken == -EAGAIN || taken == -EBUSY;
     if (taken < 0) taken = 0;
     done = collect(uring, transfers);
-    while (done < taken) {      /* not on any kernel we know of; but the buffers are in its hands */
+    /* No known kernel comes here. If one does, it may still be using the buffers: wait for it. */
+    while (done < taken) {
         int err = mio_uring_enter(uring, 0, (unsigned)(taken - done));
 
         done += collect(uring, transfers);
         if (err < 0 && err != -EINTR) break;
     }
 
-    /* What was not taken is not to be taken the next time. */
+    /* Withdraw the requests that the kernel did not take: the loop below makes them by send() or
+     * recv(). */
     head = atomic_load_explicit(uring->submit_head, memory_order_acquire);
     atomic_store_explicit(uring->submit_tail, head, memory_order_release);
     for (i = 0; i < count; i++) {

@@ -1,9 +1,9 @@
-/* burst.h -- the same operation on many sockets, in one system call if the system can.
+/* burst.h -- one operation on many sockets, in one system call if the system can.
  *
- * Linux takes them through an io_uring (io_uring(7)): 64 sends of 1 KiB then cost a sixth less,
- * for the way into the kernel and back is a good part of a small send. Nothing is left under
- * way: every operation is one that does not wait, and has ended when the function returns, so
- * that buffers and descriptors are the caller's again, as after send(2).
+ * Linux takes the operations through an io_uring (io_uring(7)): 64 sends of 1 KiB then cost a
+ * sixth less, for the way into the kernel and back is a good part of a small send. No operation
+ * waits, and every operation has ended when the function returns: the caller may then change or
+ * free the buffers, and close the descriptors, as after send(2).
  *
  * A mio_burst belongs to one thread at a time, and to the process that made it.
  */
@@ -25,12 +25,13 @@ typedef struct {
 
 typedef struct mio_burst mio_burst;
 
-/* -ENOSYS, -EPERM, -ENOMEM and whatever else the system says where it cannot or may not. */
+/* -ENOSYS, -EPERM, -ENOMEM and other errors of io_uring_setup(2). */
 int mio_burst_new(mio_burst **out);
 void mio_burst_free(mio_burst *burst);      /* NULL is fine; also in a forked child */
 
-/* At most MIO_BURST_MOST of them, in order. Each has its result afterwards, also where the one
- * call failed and they were made one by one. False: it failed for good, make no more of them. */
+/* Carry out at most MIO_BURST_MOST transfers, in order. Each has its result afterwards, also
+ * where the common call failed: the transfers are then made one by one. Returns false if the
+ * common call will fail again, so that no further burst should be made. */
 bool mio_burst_send(mio_burst *burst, mio_transfer *transfers, int count);
 bool mio_burst_recv(mio_burst *burst, mio_transfer *transfers, int count);
 

@@ -50,8 +50,8 @@ static int check_pollable(const struct stat *file)
     return 0;
 }
 
-/* *out is NULL if fd is open but unknown. Forgets an entry that has lost its
- * file. */
+/* Sets *file, and *out to the entry of fd; *out is NULL if fd is unknown. Forgets
+ * an entry if its number is closed or has another file now. */
 static int identify(mio_fd_table *table, int fd, struct stat *file, mio_fd_entry **out)
 {
     mio_fd_entry *entry = mio_fd_table_get(table, fd);

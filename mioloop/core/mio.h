@@ -1,4 +1,4 @@
-/* mio.h -- everything the rest of mioloop may know about the core.
+/* mio.h -- everything that the rest of mioloop may know about the core.
  *
  * A mio_poll watches file descriptors and user-space registrations and reports
  * which are ready, with mio 0.6 semantics: the caller picks a token per source
@@ -8,13 +8,13 @@
  *          one of the two MIO_E... codes below. errno itself is unspecified.
  * Time     int64_t nanoseconds, CLOCK_MONOTONIC; a timeout of -1 never expires.
  * Threads  every mio_poll_*, mio_registration_* and mio_readiness_* function may
- *          be called from any thread, also while another thread polls; one
- *          thread polls at a time, the others queue. Slabs and timers belong
- *          to one thread.
- * Memory   the caller owns what it passes in; the core keeps no pointer to it,
+ *          be called from any thread, also while another thread polls. One
+ *          thread polls at a time; other threads that want to poll queue.
+ *          Slabs and timers belong to one thread.
+ * Memory   the caller owns its arguments; the core keeps no pointer to them,
  *          except to timers while they are scheduled.
  * Globals  none that can be written: the core may be linked into several
- *          modules, and a pointer made by one copy is valid in every other.
+ *          modules, and a pointer made by one copy is valid in every other copy.
  */
 #ifndef MIO_H
 #define MIO_H
@@ -28,12 +28,12 @@ typedef struct mio_poll mio_poll;
 typedef struct mio_registration mio_registration;
 typedef uint64_t mio_token;
 
-/* Reserved for the core's own waker: can be built, never registered. */
+/* Reserved for the core's own waker: a program may hold it, but not register it. */
 #define MIO_TOKEN_MAX 0xFFFFFFFFFFFFFFFFULL
 
-/* Readiness, as mio 0.6 numbers it. READ_CLOSED is ours (mio 0.7's
+/* Readiness, as mio 0.6 numbers it. READ_CLOSED is an addition (mio 0.7's
  * is_read_closed): it is reported beside READABLE when the peer will send
- * nothing more, is never asked for, and is not part of a mio Ready. */
+ * nothing more. It cannot be asked for, and is not part of a mio Ready. */
 #define MIO_READABLE    0x01
 #define MIO_WRITABLE    0x02
 #define MIO_ERROR       0x04
@@ -44,8 +44,8 @@ typedef uint64_t mio_token;
 #define MIO_READY_ALL   0x7F
 #define MIO_READ_CLOSED 0x80
 
-/* Poll options. Neither EDGE nor LEVEL means level; both together are
- * refused with -EINVAL, because the selectors disagree on what they mean. */
+/* Poll options. Neither EDGE nor LEVEL means level; both together are refused
+ * with -EINVAL, because the selectors disagree on the meaning of the pair. */
 #define MIO_EDGE    0x01
 #define MIO_LEVEL   0x02
 #define MIO_ONESHOT 0x04
@@ -60,28 +60,28 @@ typedef struct {
     uint32_t unused;
 } mio_event;
 
-/* -- poll: what is ready ------------------------------------------------ */
+/* -- poll: waiting for readiness ----------------------------------------- */
 
-/* The name of the i-th selector that this build has, the default first; NULL
+/* The name of the i-th selector of this build; the default is the first. NULL
  * past the last one. */
 const char *mio_selector_name(int i);
 
-/* selector: one of those names, or NULL for the default.
- * -EINVAL for an unknown name; else what the system says (-EMFILE ...). */
+/* selector: one of these names, or NULL for the default.
+ * -EINVAL for an unknown name; else the error of the system (-EMFILE ...). */
 int mio_poll_new(const char *selector, mio_poll **out);
 
-/* Poll and its descriptors go at once; bound registrations live on, unheard.
- * Nobody may be inside mio_poll_poll(): see mio_poll_close(). NULL is fine. */
+/* Closes the poll and frees it. Registrations bound to it live on and report
+ * nothing more. No other thread may be using the poll. NULL is fine. */
 void mio_poll_free(mio_poll *poll);
 
-/* Descriptors are closed once no thread is inside mio_poll_poll(), which is
- * woken and answers -EBADF from then on, as does every other function. */
+/* Wakes the threads inside mio_poll_poll(), waits until they have left, and
+ * closes the descriptors. From the call on every function returns -EBADF. */
 void mio_poll_close(mio_poll *poll);
 
 const char *mio_poll_selector(const mio_poll *poll);
 
-/* The selector's descriptor, for nesting in another selector; from then on a
- * user-space event makes it readable too. -ENOTSUP where there is none. */
+/* The selector's descriptor, for nesting in another selector; from this call on
+ * a user-space event makes it readable too. -ENOTSUP where there is none. */
 int mio_poll_fd(mio_poll *poll);
 
 /* -EEXIST, -ENOENT, -EBADF, -EPERM (a regular file), -EINVAL, -ELOOP as
@@ -92,29 +92,30 @@ int mio_poll_reregister(mio_poll *poll, int fd, mio_token token,
                         uint32_t interest, uint32_t opts);
 int mio_poll_deregister(mio_poll *poll, int fd);
 
-/* The caller is about to close fd without deregistering it. Costs nothing
- * where the kernel forgets a closed descriptor by itself. */
+/* To be called before a registered fd is closed without mio_poll_deregister().
+ * Does nothing where the kernel forgets a closed descriptor by itself. */
 void mio_poll_closing(mio_poll *poll, int fd);
 
-/* Nonzero if edges are emulated (poll(2)): a reported bit then stays silent
- * until mio_poll_drained() or a reregister. */
+/* Nonzero if edges are emulated (poll(2)): a reported bit is then not reported
+ * again until mio_poll_drained() or mio_poll_reregister(). */
 int mio_poll_emulates_edges(const mio_poll *poll);
 
-/* An operation on fd met "would block" in the directions of `ready`. */
+/* To be called when an operation on fd would have blocked, with its direction in
+ * `ready`: an emulated edge is reported again from then on. */
 void mio_poll_drained(mio_poll *poll, int fd, uint32_t ready);
 
-/* Wait until something is ready and fill events[0..capacity); at most
- * timeout_ns, never less. Returns the number of events: 0 if the time passed
- * or the poll was woken. -EINTR if a signal came first (the caller retries
- * with the rest of its time), but not while it queues behind another poller;
- * -EINVAL if capacity < 1 or timeout_ns < -1. System events first, then user
+/* Wait until a source is ready, and fill events[0..capacity). Waits for the whole
+ * of timeout_ns if there is no event. Returns the number of events: 0 if the time
+ * passed or the poll was woken. -EINTR if a signal came first (the caller retries
+ * with the rest of its time), but not while the call queues behind another poller;
+ * -EINVAL if capacity < 1 or timeout_ns < -1. System events come first, then user
  * events; while user events wait they get at least one slot, if capacity > 1.
- * With timeout_ns 0 it never blocks, not even for other pollers. */
+ * With timeout_ns 0 the call never blocks, not even for other pollers. */
 int mio_poll_poll(mio_poll *poll, mio_event *events, int capacity,
                   int64_t timeout_ns);
 
 /* Ends a mio_poll_poll() that blocks now, else the next one; safe in a signal
- * handler. Several calls before that merge into one. */
+ * handler. Several calls before that poll returns count as one. */
 int mio_poll_wake(mio_poll *poll);
 
 /* -- user-space readiness ------------------------------------------------ */
@@ -132,22 +133,22 @@ int mio_registration_update(mio_registration *reg, mio_poll *poll,
                             mio_token token, uint32_t interest, uint32_t opts);
 int mio_registration_deregister(mio_registration *reg, mio_poll *poll);
 
-/* The Registration half is gone: nothing is reported any more. Keeps the
- * caller's reference. */
+/* Ends the registration for good: no event is reported any more. The caller
+ * keeps its reference. */
 void mio_registration_drop(mio_registration *reg);
 
-/* Replaces the readiness (no OR), wakes the poll if that is worth an event.
+/* Replaces the readiness (no OR), and wakes the poll if there is an event for it.
  * Never waits for a poll that blocks. -EINVAL for bits outside READY_ALL. */
 int mio_readiness_set(mio_registration *reg, uint32_t ready);
 uint32_t mio_readiness_get(mio_registration *reg);
 
 /* -- in a forked child ---------------------------------------------------
  *
- * The child has the locks as they were, and none of the threads that held them.
+ * The child inherits the state of the locks, but not the threads that hold them.
  * Its only thread calls these functions right after the fork, for each poll
- * and for each registration that it inherited. They give them new locks.
- * What a thread of the parent had half done is as if it had not begun, or is
- * repeated. An inherited poll may then be closed, freed or renewed.
+ * and for each registration that it inherited. They make new locks. A step that
+ * a thread of the parent had half done counts as not begun, or is repeated.
+ * An inherited poll may then be closed, freed or renewed.
  */
 void mio_poll_forked(mio_poll *poll);
 void mio_registration_forked(mio_registration *reg);
@@ -161,17 +162,20 @@ int64_t mio_clock_now(void);
 
 /* cdef-end */
 
-/* A descriptor that tells for how long the calling thread has been ready to run, and had to wait for
- * a processor, since it began; -1 where the system does not tell. */
+/* A descriptor for mio_thread_delay_ns(), or -1 where the system has no such count. */
 int mio_thread_delay_open(void);
-int64_t mio_thread_delay_ns(int fd);    /* 0 if it cannot be read */
+
+/* The time in which the thread that opened fd was ready to run, but had to wait for a
+ * processor, since the thread began. 0 if fd cannot be read. */
+int64_t mio_thread_delay_ns(int fd);
 
 /* -- slab: tokens to pointers --------------------------------------------
  *
  * A token is an index (low 32 bits) and a generation (high 32 bits): after
  * remove(), the token finds NULL for ever, also when its slot is used again.
- * epoll(7), "Questions and answers" 6: a closed descriptor can still be
- * reported while a duplicate lives, and cannot be told to stop.
+ * Such a token does arrive. epoll(7), "Questions and answers" 6: the kernel
+ * reports a closed descriptor as long as a duplicate is open, and the
+ * descriptor can then no longer be deregistered.
  */
 typedef struct {
     void *value;            /* NULL if free */
@@ -183,7 +187,7 @@ typedef struct {
     mio_slab_entry *entries;
     uint32_t capacity;
     uint32_t count;         /* entries in use */
-    uint32_t used;          /* entries ever used: the rest was never touched */
+    uint32_t used;          /* entries ever used: the rest is uninitialized */
     uint32_t first_free;
 } mio_slab;
 
@@ -231,11 +235,12 @@ typedef struct {
 
 void mio_timers_init(mio_timers *timers);
 void mio_timers_free(mio_timers *timers);   /* every timer becomes idle */
-/* A timer that is scheduled already moves, behind its equals. -ENOMEM. */
+/* A timer that is scheduled already gets the new deadline, and comes after every
+ * timer of an equal deadline. -ENOMEM. */
 int mio_timers_add(mio_timers *timers, mio_timer *timer, int64_t deadline_ns);
 void mio_timers_remove(mio_timers *timers, mio_timer *timer);   /* idle: no-op */
 
-/* The first one due; NULL if there is none. Stays scheduled. */
+/* The timer with the earliest deadline, which stays scheduled; NULL if there is none. */
 static inline mio_timer *mio_timers_first(const mio_timers *timers)
 {
     return timers->count == 0 ? NULL : timers->heap[0].timer;

@@ -9,7 +9,7 @@
 
 /* Deadlines are on CLOCK_MONOTONIC, as everywhere in mioloop: with the default
  * clock of a condition, setting the date would stretch or end a wait. macOS
- * cannot choose the clock, but can wait for a span. */
+ * cannot choose the clock, but can wait for a relative time. */
 static int init_condition(pthread_cond_t *condition)
 {
     pthread_condattr_t attributes;
@@ -42,7 +42,8 @@ void mio_monitor_destroy(mio_monitor *monitor)
     pthread_mutex_destroy(&monitor->lock);
 }
 
-/* The old ones are not destroyed: that could wait for threads of the parent. */
+/* The old lock and condition are not destroyed: that could wait for threads of the
+ * parent. */
 bool mio_lock_forked(pthread_mutex_t *lock)
 {
     bool held = pthread_mutex_trylock(lock) != 0;

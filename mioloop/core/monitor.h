@@ -1,4 +1,4 @@
-/* monitor.h -- a lock, and a condition to wait for while it is given up. */
+/* monitor.h -- a lock with a condition. */
 #ifndef MIO_MONITOR_H
 #define MIO_MONITOR_H
 
@@ -19,8 +19,9 @@ void mio_monitor_destroy(mio_monitor *monitor);
 bool mio_monitor_forked(mio_monitor *monitor);
 bool mio_lock_forked(pthread_mutex_t *lock);
 
-/* Gives the lock up until somebody signals `changed` or mio_clock_now() has
- * reached deadline_ns (-1: never). May return for no reason: test again. */
+/* Releases the lock, waits until a thread signals `changed` or mio_clock_now() has
+ * reached deadline_ns (-1: never), and takes the lock again. May return without a
+ * reason: the caller tests its condition again. */
 void mio_monitor_wait(mio_monitor *monitor, int64_t deadline_ns);
 
 #endif

@@ -27,7 +27,7 @@ static bool arm(mio_peek *peek, int fd)
     struct io_uring_sqe *sqe = &uring->sqes[tail & uring->submit_mask];
     int taken;
 
-    /* Completions of earlier requests have been acted upon. */
+    /* The caller has acted on the completions of earlier requests. */
     peek->view.seen = atomic_load_explicit(uring->done_tail, memory_order_acquire);
     atomic_store_explicit(uring->done_head, peek->view.seen, memory_order_release);
 

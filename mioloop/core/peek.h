@@ -8,8 +8,9 @@
  * The kernel posts the completion before the system call that made a descriptor
  * ready returns, if the thread that armed the request made that call: the
  * completion is task work of that thread, which runs on the way back from the
- * kernel. After a change made elsewhere it interrupts the thread. A peek is
- * therefore only good in the thread that made it, and in no forked child.
+ * kernel. After a change made by another thread or process, the task work
+ * interrupts the thread. A peek is therefore valid only in the thread that made
+ * it, and in no forked child.
  */
 #ifndef MIO_PEEK_H
 #define MIO_PEEK_H

@@ -1,17 +1,17 @@
 /* poll.c -- a selector, a queue of user-space readiness, and the rule that one
  * thread polls at a time.
  *
- * Turns are taken under the queue's lock: an undisturbed poll then needs two
- * rounds of one lock, one before the wait and one after it.
+ * The queue's lock also guards the turns of the pollers: a poll without contention
+ * takes one lock twice, once before the wait and once after it.
  *
- * Against lost wake-ups: under that lock the poller either finds a node, and
- * does not wait, or sets `sleeping`; a producer under the same lock appends
- * its node and, if it finds `sleeping`, clears it and wakes.
+ * No wake-up is lost. With the lock held, the poller either finds a node, and
+ * does not wait, or sets `sleeping`. A producer, with the lock held, appends its
+ * node and, if it finds `sleeping` set, clears it and wakes the selector.
  *
- * Closing: every other function counts itself into `users` while it is at
- * work, and looks at `closed` after that. close() sets `closed` first and
- * then waits until nobody is left; all of them are about to leave, for none of
- * them blocks. wake() may therefore run in a signal handler: it takes no lock.
+ * Closing: every function except poll() increments `users` while it runs, and tests
+ * `closed` after the increment. close() sets `closed` first and then waits until
+ * `users` is 0. That wait is short, because none of these functions blocks. They
+ * take no lock for it, so that wake() may run in a signal handler.
  */
 #include <assert.h>
 #include <errno.h>
@@ -30,7 +30,7 @@ struct mio_poll {
     const mio_selector_ops *ops;
     mio_selector *selector;
     mio_ready_queue *queue;
-    pid_t pid;                  /* of the process that made it */
+    pid_t pid;                  /* of the process that made the poll */
     atomic_uint users;
     atomic_bool closed;
 
@@ -60,9 +60,9 @@ static int64_t remaining_until(int64_t deadline_ns)
     return deadline_ns > now_ns ? deadline_ns - now_ns : 0;
 }
 
-/* With the lock held. Returns 1 when it is our turn, with what is left of the
- * timeout; 0 if there was none in time. A thread that runs out of time just
- * as the turn becomes free takes it: the signal may have been for it. */
+/* With the lock held. Returns 1 when this thread may poll, and leaves the rest of
+ * the timeout in *timeout_ns; 0 if the time passed first. A thread that runs out of
+ * time just as the turn becomes free takes it: the signal may have been for it. */
 static int wait_for_turn(mio_poll *poll, int64_t *timeout_ns)
 {
     int64_t deadline_ns = *timeout_ns > 0 ? deadline_after(*timeout_ns) : -1;
@@ -76,7 +76,8 @@ static int wait_for_turn(mio_poll *poll, int64_t *timeout_ns)
     return !poll->polling;
 }
 
-/* With the lock held. A close() waits for the same condition as the others. */
+/* With the lock held. close() waits for this condition too, so that a signal, which
+ * wakes one thread, could wake a poller in its place: hence the broadcast. */
 static void pass_turn(mio_poll *poll)
 {
     poll->polling = false;
@@ -132,7 +133,7 @@ int mio_poll_poll(mio_poll *poll, mio_event *events, int capacity,
 
 out:
     if (atomic_load(&poll->closed)) {
-        /* The close() may be waiting for this thread among others. */
+        /* The close() waits until this thread has left. */
         pthread_cond_broadcast(&queue->monitor.changed);
         count = -EBADF;
     }
@@ -239,7 +240,7 @@ out:
     return err;
 }
 
-/* After fork() the pollers are in the parent: there is nobody to wait for. */
+/* After fork() the pollers are in the parent: the child has none to wait for. */
 void mio_poll_forked(mio_poll *poll)
 {
     pid_t pid = getpid();
@@ -250,7 +251,7 @@ void mio_poll_forked(mio_poll *poll)
     poll->waiting = 0;
     atomic_store(&poll->users, 0);
     mio_ready_queue_forked(poll->queue);
-    /* A poll that was just being closed may have lost its selector. */
+    /* If the parent was closing the poll, its selector may be freed already. */
     if (!atomic_load(&poll->closed)) poll->ops->forked(poll->selector);
 }
 
@@ -273,12 +274,12 @@ int mio_poll_renew(mio_poll *poll)
     return 0;
 }
 
-/* A second caller returns as soon as it is closing, not closed. */
+/* If another call is closing the poll, returns at once, before the poll is closed. */
 void mio_poll_close(mio_poll *poll)
 {
     mio_ready_queue *queue = poll->queue;
 
-    mio_poll_forked(poll);      /* if nobody has told us */
+    mio_poll_forked(poll);      /* in case the child has not called it yet */
     if (atomic_exchange(&poll->closed, true)) return;
 
     pthread_mutex_lock(&queue->monitor.lock);
@@ -325,7 +326,7 @@ int mio_poll_fd(mio_poll *poll)
 
 int mio_poll_wake(mio_poll *poll)
 {
-    int interrupted = errno;    /* we may be in a signal handler */
+    int interrupted = errno;    /* this may be a signal handler, which must keep errno */
     int err;
 
     err = enter(poll);

@@ -16,7 +16,7 @@ struct mio_registration {
     uint32_t readiness;
     uint32_t interest;
     uint32_t opts;
-    bool queued;                /* in the queue, or in the poller's hand */
+    bool queued;                /* in the queue, or just taken out by the poller */
     bool dropped;
 };
 
@@ -54,20 +54,21 @@ out:
 void mio_ready_queue_unref(mio_ready_queue *queue)
 {
     if (queue == NULL || atomic_fetch_sub(&queue->references, 1) > 1) return;
-    assert(queue->first == NULL);       /* its nodes refer to it */
+    assert(queue->first == NULL);       /* a queued node holds a reference */
     mio_monitor_destroy(&queue->monitor);
     free(queue);
 }
 
-/* A failure would be a descriptor gone bad behind our back; the nodes are in
- * the queue all the same, and the next poll looks there first. */
+/* The result is ignored: waking fails only if the program has closed the waker's
+ * descriptor. The nodes are in the queue, and the next poll looks there first. */
 void mio_ready_queue_wake(mio_ready_queue *queue)
 {
     queue->sleeping = false;
     queue->ops->wake(queue->selector);
 }
 
-/* A fork may copy the memory in between: from `first` on the queue is whole. */
+/* Another thread's fork may copy the memory between two of these lines. The list
+ * that starts at `first` is complete at each of them. */
 static void append(mio_ready_queue *queue, mio_registration *node)
 {
     node->next = NULL;
@@ -89,8 +90,8 @@ static mio_registration *take_first(mio_ready_queue *queue)
     return node;
 }
 
-/* With the node's lock held. The wake is inside the queue's lock: after it,
- * the poll may be closed and its selector gone. */
+/* With the node's lock held. The queue's lock is held for the wake, too: without
+ * it, another thread could close the poll and free its selector. */
 static void enqueue(mio_registration *node)
 {
     mio_ready_queue *queue = node->queue;
@@ -123,7 +124,7 @@ void mio_ready_queue_close(mio_ready_queue *queue)
     queue->selector = NULL;
     pthread_mutex_unlock(&queue->monitor.lock);
 
-    /* Nobody else follows these links now: queued nodes are not queued again. */
+    /* No other thread uses these links: a node that counts as queued is not queued again. */
     for (; node != NULL; node = next) {
         next = node->next;
         pthread_mutex_lock(&node->lock);
@@ -133,8 +134,8 @@ void mio_ready_queue_close(mio_ready_queue *queue)
     }
 }
 
-/* A wake would go to the parent's poll: nothing asks for one until a poll of the
- * child has begun to wait. */
+/* Clears `sleeping` and `nested`, because a wake would go to the parent's poll: no
+ * wake is asked for until a poll of the child has begun to wait. */
 void mio_ready_queue_forked(mio_ready_queue *queue)
 {
     mio_registration *node;
@@ -154,10 +155,9 @@ void mio_ready_queue_forked(mio_ready_queue *queue)
     }
 }
 
-/* Between take_first() and the node's lock the node counts as queued, so that
- * a setter leaves it to us, and we see what it set. The number of turns is
- * fixed first: a level node goes to the tail, and waits there for the next
- * poll. */
+/* Between take_first() and the node's lock the node counts as queued: a setter then
+ * does not queue it, and this function sees the new readiness. The number of turns
+ * is fixed first: a level node goes to the tail, and waits there for the next poll. */
 int mio_ready_queue_take(mio_ready_queue *queue, mio_event *events, int room)
 {
     mio_registration *node;
@@ -266,7 +266,7 @@ out:
     return err;
 }
 
-/* Leaves the node in the queue if it is there; the poll will find no event. */
+/* A queued node stays in the queue: the poll will find no event in it. */
 int mio_registration_deregister(mio_registration *reg, mio_poll *poll)
 {
     int err;
@@ -282,8 +282,8 @@ int mio_registration_deregister(mio_registration *reg, mio_poll *poll)
     return err;
 }
 
-/* Queued even though it has nothing to tell: a poll that waits is woken, as
- * mio does it, and a loop that waited for this registration can look again. */
+/* Queues the node, although it has no event: this wakes a poll that waits, as in
+ * mio, so that a loop which waited for this registration can look again. */
 void mio_registration_drop(mio_registration *reg)
 {
     pthread_mutex_lock(&reg->lock);
@@ -302,8 +302,8 @@ static bool is_in_queue(const mio_registration *node)
     return other == node;
 }
 
-/* A poller of the parent may have had it in its hand, with the queue's
- * reference to it, which is lost. */
+/* A poller of the parent may have taken the node out of the queue and not put it
+ * back. `queued` is then set anew, and the queue's reference is leaked. */
 void mio_registration_forked(mio_registration *reg)
 {
     mio_lock_forked(&reg->lock);

@@ -1,8 +1,8 @@
-/* readiness.h -- readiness that a program states, rather than the kernel.
+/* readiness.h -- readiness that the program sets, and not the kernel.
  *
- * A node (mio_registration) has its own lock; a node with something to tell
- * stands in the queue of the poll it is bound to. Locks are taken node first,
- * queue second, and neither is held while a selector waits.
+ * A node (mio_registration) has its own lock. A node with an event to report is in
+ * the queue of the poll that it is bound to. The node's lock is taken before the
+ * queue's, and neither is held while a selector waits.
  */
 #ifndef MIO_READINESS_H
 #define MIO_READINESS_H
@@ -16,12 +16,12 @@
 #include "monitor.h"
 #include "selector.h"
 
-/* Outlives its poll while a node is bound to it, so that no later poll can be
- * mistaken for the one that has gone, not even at the same address. */
+/* Outlives its poll while a node is bound to it: a later poll has another queue,
+ * even at the old address, and so the node recognises its own poll. */
 typedef struct {
-    mio_monitor monitor;        /* the poll takes its turns by it, too */
+    mio_monitor monitor;        /* also guards the turns of the pollers (poll.c) */
     atomic_uint references;
-    pid_t pid;                  /* of the process whose threads use the lock */
+    pid_t pid;                  /* the lock is good in this process */
 
     /* Under the lock. */
     mio_registration *first;
@@ -37,7 +37,7 @@ int mio_ready_queue_new(const mio_selector_ops *ops, mio_selector *selector,
                         mio_ready_queue **out);
 void mio_ready_queue_unref(mio_ready_queue *queue);
 
-/* Forgets the selector and lets every node go. */
+/* Forgets the selector and drops the reference to every queued node. */
 void mio_ready_queue_close(mio_ready_queue *queue);
 
 /* In a forked child: see mio_poll_forked(). */
@@ -46,11 +46,11 @@ void mio_ready_queue_forked(mio_ready_queue *queue);
 /* Wake the selector, with the lock held. */
 void mio_ready_queue_wake(mio_ready_queue *queue);
 
-/* The events of at most `room` nodes, each node at most once; called by the
- * thread whose turn it is to poll, without the lock. */
+/* The events of at most `room` nodes, each node at most once. The caller has the
+ * turn to poll, and does not hold the lock. */
 int mio_ready_queue_take(mio_ready_queue *queue, mio_event *events, int room);
 
-/* 0, or what is wrong: -MIO_ETOKEN, -EINVAL. */
+/* Checks the arguments of a registration: 0, -MIO_ETOKEN or -EINVAL. */
 int mio_check_request(mio_token token, uint32_t interest, uint32_t opts);
 
 /* poll.c */

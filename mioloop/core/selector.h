@@ -1,4 +1,4 @@
-/* selector.h -- what an operating system must provide to carry a mio_poll.
+/* selector.h -- the functions that an operating system must provide for a mio_poll.
  *
  * One file per system, selector_<name>.c, defines its own struct mio_selector
  * and one const table of these functions; selector.c lists the tables. To port
@@ -18,21 +18,21 @@
 #endif
 
 /* The kqueues that have EVFILT_USER and EV_RECEIPT in every release still in
- * use; other systems take poll(2). MIO_FORCE_KQUEUE is for running that file
- * elsewhere, on a <sys/event.h> of the tests. */
+ * use; other systems take poll(2). MIO_FORCE_KQUEUE is for the tests: they run
+ * selector_kqueue.c on Linux, over a <sys/event.h> of their own. */
 #if defined(__APPLE__) || defined(__FreeBSD__) || defined(__DragonFly__) \
     || defined(MIO_FORCE_KQUEUE)
 #define MIO_HAVE_KQUEUE 1
 #endif
 
-/* A longer wait is made of several: kernels disagree on what they can count. */
+/* A longer wait is made of several: kernels disagree on the longest timeout. */
 #define MIO_LONGEST_WAIT_NS (INT64_C(1000) * 1000000000)
 
 typedef struct mio_selector mio_selector;
 
-/* wait() and only wait() is called by one thread at a time; everything else
- * comes from any thread, also during a wait(), and takes effect at once. The
- * token, interest and opts were checked by the caller; the fd was not. */
+/* Only one thread at a time calls wait(). Any thread may call the other functions,
+ * also during a wait(), and they take effect at once. The caller has checked token,
+ * interest and opts, but not fd. */
 typedef struct {
     const char *name;
     bool emulates_edges;
@@ -52,8 +52,8 @@ typedef struct {
     void (*drained)(mio_selector *selector, int fd, uint32_t ready);
 
     /* timeout_ns is -1, or 0 to MIO_LONGEST_WAIT_NS, and never cut short.
-     * *woken says whether wake() had its effect; it uses up no event, though
-     * perhaps room for one. -EINTR if a signal came, with nothing lost. */
+     * *woken is set to whether wake() was called. A wake is no event, but may take
+     * the room of one. -EINTR if a signal came; no event is lost by that. */
     int (*wait)(mio_selector *selector, mio_event *events, int capacity,
                 int64_t timeout_ns, bool *woken);
     int (*wake)(mio_selector *selector);                /* signal-safe */
@@ -70,8 +70,8 @@ extern const mio_selector_ops mio_selector_poll;
 /* NULL stands for the default; returns NULL if there is none of that name. */
 const mio_selector_ops *mio_selector_find(const char *name);
 
-/* For systems that count whole milliseconds. Up, because rounding a 200 us
- * timer down would spin on a zero timeout until it is due. */
+/* For systems that count whole milliseconds. Rounds up: rounding a 200 us timer
+ * down would spin on a zero timeout until the timer is due. */
 static inline int mio_millis(int64_t timeout_ns)
 {
     int64_t ms;

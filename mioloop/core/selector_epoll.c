@@ -11,8 +11,8 @@
 
 #include "waker.h"
 
-/* Headers older than the kernel may lack the number; since Linux 5.1 new calls
- * have the same one on every architecture that starts counting at 0. */
+/* The C library's headers may be older than the kernel and lack the number. Calls
+ * added since Linux 5.1 have one number on all architectures that count from 0. */
 #if !defined(SYS_epoll_pwait2) && defined(__LP64__) \
     && (defined(__x86_64__) || defined(__aarch64__))
 #define SYS_epoll_pwait2 441
@@ -24,7 +24,7 @@ struct mio_selector {
     bool lacks_pwait2;      /* known only after the first try */
 };
 
-/* What the kernel takes on every architecture, also where time_t is 32 bits. */
+/* The kernel's timespec, which is 64 bits wide also where time_t has 32. */
 typedef struct {
     int64_t tv_sec;
     long long tv_nsec;
@@ -38,8 +38,8 @@ static void epoll_close(mio_selector *selector)     /* NULL or half-built is fin
     free(selector);
 }
 
-/* The waker is an eventfd under EPOLLET, and is never drained: every write to
- * it is an edge of its own, so that a wake costs one system call, not two. */
+/* The waker is an eventfd under EPOLLET, and is never drained: every write to it
+ * makes a new edge, so that a wake costs one system call, not two. */
 static int epoll_open(mio_selector **out)
 {
     struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = MIO_TOKEN_MAX };
@@ -63,7 +63,7 @@ out:
     return err;
 }
 
-/* No lock, and closing the child's descriptors changes nothing in the parent. */
+/* There is no lock to renew, and a close in the child changes nothing in the parent. */
 static void epoll_forked(mio_selector *selector)
 {
     (void)selector;
@@ -125,7 +125,7 @@ static void epoll_drained(mio_selector *selector, int fd, uint32_t ready)
 
 /* -- waiting --------------------------------------------------------------- */
 
-/* RDHUP is no hang-up: the peer that sends no more may still be written to.
+/* RDHUP is no hang-up: the peer sends no more, but may still receive.
  * PRI counts as readable, as in mio, though the read may block. */
 static uint32_t from_epoll(uint32_t mask)
 {
@@ -140,9 +140,8 @@ static uint32_t from_epoll(uint32_t mask)
     return ready;
 }
 
-/* Whole milliseconds go by epoll_wait(), which every kernel has. epoll_pwait2
- * came with Linux 5.11, and some sandboxes answer EPERM to what they do not
- * know. */
+/* Whole milliseconds use epoll_wait(), which every kernel has. epoll_pwait2() came
+ * with Linux 5.11, and some sandboxes fail with EPERM for an unknown call. */
 static int wait_kernel(mio_selector *selector, struct epoll_event *events, int capacity,
                        int64_t timeout_ns)
 {
@@ -174,10 +173,9 @@ static int epoll_select(mio_selector *selector, mio_event *events, int capacity,
     int count = 0;
     int i, n;
 
-    /* The kernel writes into the caller's array, as far back as it can be. A
-     * kernel event is never longer than ours, so the i-th of them starts at or
-     * after the place of the i-th of ours: translating upward overwrites only
-     * what has been read. */
+    /* The kernel writes into the end of the caller's array. An epoll_event is never
+     * longer than a mio_event, so the i-th epoll_event starts at or after the i-th
+     * mio_event: translating upward overwrites only events that have been read. */
     if (capacity > most) capacity = most;
     kernel_events = (char *)(events + capacity) - (size_t)capacity * sizeof event;
     n = wait_kernel(selector, (struct epoll_event *)(void *)kernel_events, capacity, timeout_ns);

@@ -2,12 +2,12 @@
  *
  * A kqueue has no descriptors, only filters: one for reading and one for
  * writing, each with its own event and its own oneshot. The table makes one
- * registration of the two. A change deletes both filters and adds those that
- * are wanted, because adding a filter again would keep its old EV_CLEAR, and
+ * registration of the two. A change deletes both filters and adds the wanted
+ * ones, because adding a filter again would keep its old EV_CLEAR, and
  * because a new one fires if its condition is true already.
  *
  * Each filter carries the serial of the registration that added it, so that an
- * event which was under way during a change is recognised and left out.
+ * event fetched before a change is recognised afterwards and left out.
  */
 #include "selector.h"
 
@@ -25,7 +25,7 @@
 #include "fd_table.h"
 #include "monitor.h"
 
-#define WAKER 0                 /* its ident; EVFILT_USER has a space of its own */
+#define WAKER 0                 /* the waker's ident; EVFILT_USER shares none with descriptors */
 #define CHANGES 4               /* at most, for one descriptor */
 
 struct mio_selector {
@@ -34,7 +34,7 @@ struct mio_selector {
     pthread_mutex_t lock;       /* for the table */
     mio_fd_table table;
 
-    /* The poller's own. */
+    /* Only the poller uses these fields. */
     struct kevent *found;
     int capacity;
     uint64_t batch;
@@ -52,8 +52,8 @@ static void kqueue_close(mio_selector *selector)    /* NULL or half-built is fin
     free(selector);
 }
 
-/* A child inherits no kqueue: the number may be another file's by now. A thread of
- * the parent may have been moving the arrays: they are not freed. */
+/* A child inherits no kqueue, and the number may be another file's by now. The arrays
+ * are not freed: a thread of the parent may have been in the middle of moving them. */
 static void kqueue_forked(mio_selector *selector)
 {
     selector->kq = -1;
@@ -97,9 +97,9 @@ static int kqueue_fd(const mio_selector *selector)
 
 /* -- filters --------------------------------------------------------------- */
 
-/* ENOENT of a delete says that there was nothing to delete. EPIPE comes from
- * old macOS for the write end of a pipe whose reader has gone: the filter is
- * there all the same. */
+/* ENOENT of a delete means that there was no filter to delete. EPIPE comes from
+ * old macOS for the write end of a pipe without a reader, and the filter has been
+ * added nevertheless. */
 static int receipt_error(const struct kevent *change, const struct kevent *receipt)
 {
     int error = receipt->flags & EV_ERROR ? (int)receipt->data : 0;
@@ -109,7 +109,7 @@ static int receipt_error(const struct kevent *change, const struct kevent *recei
     return -error;
 }
 
-/* EV_RECEIPT makes the kernel carry out all of them, and report on each. The
+/* EV_RECEIPT makes the kernel carry out all changes, and report on each. The
  * first real failure is the result. */
 static int apply(const mio_selector *selector, const struct kevent *changes, int count)
 {
@@ -156,7 +156,7 @@ static int add_filters(struct kevent *changes, int fd, const mio_fd_entry *entry
     return count;
 }
 
-/* With the lock held, after the table. Leaves no filter behind if it fails. */
+/* With the lock held, after the table has changed. Leaves no filter if it fails. */
 static int set_filters(mio_selector *selector, int fd)
 {
     struct kevent changes[CHANGES];
@@ -166,7 +166,7 @@ static int set_filters(mio_selector *selector, int fd)
     count += add_filters(changes + count, fd, mio_fd_table_get(&selector->table, fd));
     err = apply(selector, changes, count);
     if (err < 0) {
-        apply(selector, changes, delete_filters(changes, fd));  /* what was added, if any */
+        apply(selector, changes, delete_filters(changes, fd));  /* one may have been added */
         mio_fd_table_forget(&selector->table, fd);
     }
     return err;
@@ -198,8 +198,8 @@ static int kqueue_modify(mio_selector *selector, int fd, mio_token token,
     return err;
 }
 
-/* The table says whether fd was registered; whether a filter is left depends
- * on its interest and on oneshot. */
+/* The table tells whether fd was registered. The filters do not: whether one is left
+ * depends on the interest and on oneshot. */
 static int kqueue_remove(mio_selector *selector, int fd)
 {
     struct kevent changes[CHANGES];
@@ -248,14 +248,15 @@ static uint32_t from_kqueue(mio_fd_entry *entry, const struct kevent *found)
     return ready;
 }
 
-/* With the lock held. Oneshot spends both filters, the kernel only the one. */
+/* With the lock held. An event of a oneshot registration spends both directions; the
+ * kernel deletes only the filter that fired. */
 static void disarm(mio_selector *selector, int fd, mio_fd_entry *entry)
 {
     struct kevent changes[CHANGES];
 
     entry->armed = false;
     if ((entry->interest & MIO_READABLE) && (entry->interest & MIO_WRITABLE)) {
-        /* Should it fail, the event that comes finds the entry disarmed. */
+        /* If this fails, a later event finds the entry disarmed and is left out. */
         apply(selector, changes, delete_filters(changes, fd));
     }
 }
@@ -293,7 +294,7 @@ static int harvest(mio_selector *selector, const struct kevent *found,
     case EVFILT_WRITE:
         return harvest_fd(selector, found, events, count);
 #ifdef EVFILT_AIO
-    case EVFILT_AIO:    /* asked for in the request itself, token included */
+    case EVFILT_AIO:    /* the aio request itself asks for the event, and carries the token */
         events[count] = (mio_event){
             .token = (uintptr_t)found->udata, .ready = MIO_AIO,
         };
@@ -323,7 +324,7 @@ static int grow(mio_selector *selector, int capacity)
     return 0;
 }
 
-/* Waits on when all that came was out of date. */
+/* Waits again if every event was out of date. */
 static int kqueue_wait(mio_selector *selector, mio_event *events, int capacity,
                        int64_t timeout_ns, bool *woken)
 {

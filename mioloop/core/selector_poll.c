@@ -1,11 +1,12 @@
 /* poll(2): works everywhere, at a cost that grows with the descriptors.
  *
- * The poller works on a copy of the table in the form that poll(2) wants, made
- * again after a change; so the table can be changed while it waits, and then
- * it is woken to look. What it finds is checked against the table.
+ * The poller copies the table into the array that poll(2) takes, and copies it
+ * again after a change. Another thread may change the table during the wait: it
+ * then wakes the poller, which copies the table. Each event is checked against
+ * the table.
  *
  * poll(2) knows no edges. A reported edge is not asked for again until
- * drained() or modify(). Errors and hang-ups cannot be left out that way: they
+ * drained() or modify(). Errors and hang-ups cannot be left out in this way: they
  * park the descriptor, that is, it is not handed to poll(2) at all.
  */
 #include "selector.h"
@@ -24,12 +25,12 @@ struct mio_selector {
     mio_waker waker;            /* for wake(), and for changes during a wait */
     atomic_bool woken;          /* by wake() */
 
-    pthread_mutex_t lock;       /* for the rest, except as said */
+    pthread_mutex_t lock;       /* for `table`, `changed` and `waiting` */
     mio_fd_table table;
     bool changed;               /* since the copy was made */
     bool waiting;
 
-    /* The poller's own; 0 is the waker. */
+    /* Only the poller uses these fields. fds[0] is the waker. */
     struct pollfd *fds;
     size_t count;
     size_t capacity;
@@ -67,7 +68,8 @@ static void poll_close(mio_selector *selector)
     free(selector);
 }
 
-/* A thread of the parent may have been moving the arrays: they are not freed. */
+/* If a thread of the parent held the lock, it may have been in the middle of moving the
+ * arrays: they are not freed. */
 static void poll_forked(mio_selector *selector)
 {
     if (!mio_lock_forked(&selector->lock)) return;
@@ -84,8 +86,8 @@ static int poll_fd(const mio_selector *selector)
 
 /* -- interest -------------------------------------------------------------- */
 
-/* With the lock held. A poller that cannot be woken now would only see the
- * change late: it is in the table already. */
+/* With the lock held. The result of the wake is ignored: without it the poller sees
+ * the change late, but it does see it, since the change is in the table already. */
 static void set_changed(mio_selector *selector)
 {
     selector->changed = true;
@@ -127,8 +129,8 @@ static int poll_remove(mio_selector *selector, int fd)
     return err;
 }
 
-/* A poll(2) that waits holds on to the file: without the wake, the peer would
- * not hear of the close until it returns. */
+/* A poll(2) that waits keeps the file open: without the wake, the peer would not
+ * learn of the close until poll(2) returns. */
 static void poll_closing(mio_selector *selector, int fd)
 {
     pthread_mutex_lock(&selector->lock);
@@ -139,7 +141,7 @@ static void poll_closing(mio_selector *selector, int fd)
     pthread_mutex_unlock(&selector->lock);
 }
 
-/* A spent oneshot stays spent. */
+/* Does not arm a spent oneshot again. */
 static void poll_drained(mio_selector *selector, int fd, uint32_t ready)
 {
     mio_fd_entry *entry;
@@ -229,7 +231,7 @@ static int copy_table(mio_selector *selector)
     return 0;
 }
 
-/* With the lock held. 1 if there is an event. */
+/* With the lock held. Writes *event and returns 1, or returns 0 if there is none. */
 static int harvest(mio_selector *selector, const struct pollfd *found, mio_event *event)
 {
     mio_fd_entry *entry = mio_fd_table_get(&selector->table, found->fd);
@@ -257,7 +259,7 @@ static int harvest(mio_selector *selector, const struct pollfd *found, mio_event
     return 1;
 }
 
-/* With the lock held. `found` of the descriptors have something to tell. */
+/* With the lock held. `found` is the number of descriptors that have events. */
 static int harvest_all(mio_selector *selector, int found, mio_event *events, int capacity)
 {
     const size_t others = selector->count - 1;
@@ -275,8 +277,8 @@ static int harvest_all(mio_selector *selector, int found, mio_event *events, int
     return count;
 }
 
-/* wake() raises its flag before it writes, so the flag that goes with a write
- * we see is up, or was taken by the wait before this one. */
+/* wake() sets `woken` before it writes. When the write is seen here, `woken` is
+ * therefore set, unless the previous wait has cleared it already. */
 static bool take_woken(mio_selector *selector)
 {
     mio_waker_drain(&selector->waker);

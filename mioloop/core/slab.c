@@ -8,7 +8,7 @@
 /* Ends the free list. No slot has this index, so no token is MIO_TOKEN_MAX. */
 #define NO_SLOT UINT32_MAX
 
-/* Not 0, so that a zeroed token finds nothing. */
+/* Not 0, so that the token 0 finds nothing. */
 #define FIRST_GENERATION 1
 
 #define FIRST_CAPACITY 16
@@ -47,7 +47,7 @@ int mio_slab_insert(mio_slab *slab, void *value, mio_token *out)
     mio_slab_entry *entry;
     uint32_t index;
 
-    if (value == NULL) return -EINVAL;      /* NULL is how a free slot is known */
+    if (value == NULL) return -EINVAL;      /* NULL marks a free slot */
     index = slab->first_free;
     if (index != NO_SLOT) {
         entry = &slab->entries[index];
@@ -79,8 +79,8 @@ void *mio_slab_remove(mio_slab *slab, mio_token token)
     entry = &slab->entries[index];
     entry->value = NULL;
     slab->count--;
-    /* A slot that has used up its generations is given up: were it used again,
-     * its first token would find a stranger. 16 bytes for 2^32 insertions. */
+    /* A slot that has used up its generations is not used again: its first token would
+     * find another value. This leaks 16 bytes after 2^32 insertions. */
     if (entry->generation == UINT32_MAX) return value;
     entry->generation++;
     entry->next_free = slab->first_free;

@@ -1,7 +1,9 @@
-/* sysio.h -- the system calls of a transport, as the core counts results: a
- * number of bytes or a descriptor, or -errno. Never EINTR, and never a wait:
- * whoever else has the socket may have made it blocking, and our caller holds
- * the GIL. Inline, so that a layer that is not linked with the core may use them.
+/* sysio.h -- the system calls of a transport. Each returns a number of bytes or a
+ * descriptor, or -errno, as in the rest of the core.
+ *
+ * They never return -EINTR, and never wait for the peer: the program may have made the
+ * socket blocking, and the caller of these functions holds the GIL. They are inline, so
+ * that a layer that is not linked with the core may use them.
  */
 #ifndef MIO_SYSIO_H
 #define MIO_SYSIO_H
@@ -46,7 +48,8 @@ static inline ssize_t mio_sendv(int fd, struct iovec *iov, size_t count)
     return n < 0 ? -errno : n;
 }
 
-/* The same for a descriptor that need not be a socket. */
+/* mio_read() and mio_writev() are for a descriptor that need not be a socket. They wait
+ * if the descriptor is blocking. */
 static inline ssize_t mio_read(int fd, void *buf, size_t len)
 {
     ssize_t n;
@@ -65,13 +68,13 @@ static inline ssize_t mio_writev(int fd, const struct iovec *iov, size_t count)
 
 typedef struct mio_datagram {
     void *buf;
-    size_t len;                 /* room in buf; then what was received, or is to be sent */
-    struct sockaddr *peer;      /* who sent it, or will receive it; NULL: the connected one */
-    socklen_t peer_len;         /* likewise; 0: it has no address */
+    size_t len;                 /* the size of buf, then of the datagram in it */
+    struct sockaddr *peer;      /* sender or receiver; NULL: the connected peer */
+    socklen_t peer_len;         /* the size of peer, then of its address; 0: no address */
 } mio_datagram;
 
-/* Fewer datagrams than were asked for means that no more are waiting. Without recvmmsg() only
- * one may be asked for, so that this stays true. */
+/* If mio_recv_datagrams() returns fewer datagrams than were asked for, no more are waiting.
+ * Without recvmmsg() only one may be asked for, so that this holds there too. */
 #ifdef __linux__
 #define MIO_DATAGRAM_BATCH 4
 #else
@@ -95,7 +98,8 @@ static inline void mio_datagram_messages(const mio_datagram *batch, int count,
 }
 #endif
 
-/* At most MIO_DATAGRAM_BATCH; the number received, or -errno if it is none. */
+/* Receive up to `count` datagrams, which is at most MIO_DATAGRAM_BATCH. Returns the number
+ * received, or -errno if there is none. */
 static inline int mio_recv_datagrams(int fd, mio_datagram *batch, int count)
 {
 #ifdef __linux__
@@ -155,8 +159,9 @@ static inline int mio_accept(int fd, struct sockaddr *addr, socklen_t *len)
 #endif
 }
 
-/* From `offset` of the file, whose own position stays. 0 at its end; it may block on the disk.
- * Elsewhere os.sendfile() is missing too, and nobody comes here. */
+/* Sends from `offset` of the file, and leaves the file's own position as it is. Returns 0 at
+ * the end of the file; may block on the disk. On a system without this call os.sendfile() is
+ * missing too, and so the function is not called. */
 static inline ssize_t mio_sendfile(int fd, int file, off_t offset, size_t len)
 {
 #if defined(__linux__)
@@ -172,7 +177,7 @@ static inline ssize_t mio_sendfile(int fd, int file, off_t offset, size_t len)
         n = (off_t)len;
         rc = sendfile(file, fd, offset, &n, NULL, 0);
     } while (rc < 0 && errno == EINTR && n == 0);
-    return rc < 0 && n == 0 ? -errno : n;       /* EAGAIN comes with what was sent before it */
+    return rc < 0 && n == 0 ? -errno : n;       /* with EAGAIN, n counts the bytes sent */
 #elif defined(__FreeBSD__)
     off_t n = 0;
     int rc;
@@ -191,7 +196,7 @@ static inline int mio_shutdown_write(int fd)
     return shutdown(fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
-/* TCP: the close that follows resets the connection. */
+/* For TCP: makes close() reset the connection. */
 static inline int mio_reset_at_close(int fd)
 {
     struct linger linger = {.l_onoff = 1};

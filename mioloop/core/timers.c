@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Four children share a cache line or two, and the tree is half as deep as a
- * binary one. Most timers are removed before they are due, so removal counts. */
+/* Four children share a cache line or two, and the tree is half as deep as a binary
+ * one. Most timers are removed before they are due, so removal must be fast. */
 #define ARITY 4
 
 #define FIRST_CAPACITY 64
@@ -66,7 +66,7 @@ static void sift_down(mio_timers *timers, size_t position, mio_timer_entry entry
     put(timers, position, entry);
 }
 
-/* Fills a hole in the heap, whichever way the order asks for. */
+/* Fills a hole in the heap: moves the entry up or down, as the order requires. */
 static void place(mio_timers *timers, size_t position, mio_timer_entry entry)
 {
     if (position > 0 && earlier(&entry, &timers->heap[(position - 1) / ARITY]))
@@ -75,7 +75,7 @@ static void place(mio_timers *timers, size_t position, mio_timer_entry entry)
         sift_down(timers, position, entry);
 }
 
-/* Looks twice, so that a timer whose owner was zeroed counts as idle too. */
+/* Compares the pointer too: a timer in zeroed memory, at position 0, counts as idle. */
 static bool scheduled(const mio_timers *timers, const mio_timer *timer)
 {
     return timer->position < timers->count
@@ -101,9 +101,9 @@ static int grow(mio_timers *timers)
     return resize(timers, timers->capacity * 2);
 }
 
-/* A burst of timers is given back. At a quarter full and not at a half, so that
- * a count that goes up and down around the limit does not resize every time.
- * If the smaller array cannot be had, the larger one serves as well. */
+/* Gives memory back after a burst of timers: at a quarter full and not at a half, so
+ * that a count that goes up and down around the limit does not resize every time.
+ * If there is no memory for the smaller array, the larger one stays. */
 static void shrink(mio_timers *timers)
 {
     if (timers->capacity > FIRST_CAPACITY && timers->count <= timers->capacity / 4)

@@ -72,7 +72,7 @@ int mio_uring_enter(mio_uring *uring, unsigned submitted, unsigned awaited)
 
 #else
 
-/* ISO C wants something in every file. */
+/* ISO C requires a declaration in every file. */
 typedef int mio_uring_is_missing;
 
 #endif

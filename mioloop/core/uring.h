@@ -14,7 +14,7 @@
 #endif
 
 /* Since Linux 5.12 a ring is charged to the memory of its process. Earlier kernels
- * charge it to the memory that a process may lock, which is often next to nothing. */
+ * charge it to the memory that a process may lock, and that limit is often very low. */
 #if defined(IORING_FEAT_NATIVE_WORKERS) && defined(SYS_io_uring_enter)
 #define MIO_HAVE_URING 1
 
