@@ -3,7 +3,7 @@
 from typing import Any
 
 class CData:
-    # Members of a struct, elements of an array, what a pointer points to.
+    # Members of a struct, elements of an array, the target of a pointer.
     def __getitem__(self, index: int) -> Any: ...
 
 class _FFI:

@@ -1,4 +1,4 @@
-"""Socket addresses in numbers: nothing here asks a resolver, which would block.
+"""Numeric socket addresses: no function here asks a resolver, which would block.
 
 Source: ``std::net::SocketAddr``, which mio 0.6.21 takes everywhere.
 """

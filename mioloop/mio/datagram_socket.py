@@ -1,6 +1,6 @@
 """DatagramSocket: a stdlib datagram socket as a mio handle.
 
-Source: mio 0.6.21, ``src/net/udp.rs``, what a Unix datagram socket has too.
+Source: mio 0.6.21, ``src/net/udp.rs``, the part that a Unix datagram socket shares.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from mioloop.mio.ready import Ready
 
 
 class DatagramSocket(EventedSocket):
-    """A socket that carries datagrams; ``b""`` is one, and not the end of anything.
+    """A socket that carries datagrams; ``b""`` is an empty datagram, and no end of a stream.
 
-    A datagram that is longer than the room for it loses its rest.
+    If a datagram is longer than the buffer, the rest of it is lost.
     """
 
     __slots__ = ()
@@ -49,11 +49,11 @@ class DatagramSocket(EventedSocket):
         return self._try(Ready.READABLE, self._open().recv_into, buffer)
 
     def send_bufs(self, buffers: Iterable[Buffer]) -> int:
-        """As `send`: one datagram, gathered from *buffers*."""
+        """Send one datagram, gathered from *buffers*. Raises as `send`."""
         return self._try(Ready.WRITABLE, self._open().sendmsg, buffers)
 
     def recv_bufs(self, buffers: Sequence[Buffer]) -> int:
-        """As `recv_into`: one datagram, filling each buffer before the next one."""
+        """Receive one datagram, filling each buffer before the next one; returns its length."""
         count, *_ = self._try(Ready.READABLE, self._open().recvmsg_into, buffers)
         return count
 

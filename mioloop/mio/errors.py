@@ -1,8 +1,8 @@
-"""Errors: what a negative result of the core becomes.
+"""Errors: the exceptions for negative results of the core.
 
 Source: the ``io::Error`` values of mio 0.6.21. Every error with an errno is the
-`OSError` subclass that Python itself picks for it; only mio's own failures,
-which have none, need classes of their own.
+`OSError` subclass that Python itself picks for it. Only the failures of mio that
+have no errno need new classes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WrongPollError(MioError):
 
 
 def check(rc: int) -> int:
-    """Return the result *rc* of a core function, or raise what it stands for.
+    """Return the result *rc* of a core function, or raise the error that it stands for.
 
     Raises:
         InvalidTokenError: the token is reserved.

@@ -1,4 +1,4 @@
-"""Event, Events, Evented: what a poll reports, where it puts it, what can be reported.
+"""Event (one report of a poll), Events (a buffer for them), Evented (a source of them).
 
 Source: mio 0.6.21, ``src/event_imp.rs: Event, Evented`` and ``src/poll.rs: Events``.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mioloop.mio.poll import Poll
     from mioloop.mio.poll_opt import PollOpt
 
-# A C int, which is how the core counts.
+# The core counts in C ints.
 _MAX_CAPACITY = 2**31 - 1
 
 # Every Ready that an event can have, made once.
@@ -32,11 +32,11 @@ _READY = {
 
 
 class Event:
-    """An immutable value: the source's token, and what it is ready for.
+    """An immutable value: the token of a source, and its readiness.
 
-    Two events are equal if readiness and token are. The ``is_...`` predicates
-    are those of mio 0.7; they also use what the system said about a half-closed
-    peer, for which mio 0.6 has no readiness.
+    Two events are equal if their readiness and token are equal. The ``is_...``
+    predicates come from mio 0.7; they also use the system's report of a
+    half-closed peer, for which mio 0.6 has no readiness.
     """
 
     __slots__ = ("_bits", "_token")
@@ -75,8 +75,8 @@ class Event:
         return bool(self._bits & lib.MIO_ERROR)
 
     def is_read_closed(self) -> bool:
-        """Whether the peer will send nothing more. True of a pipe whose writers are gone,
-        though that is not readable (``Hup`` alone); false negatives are possible."""
+        """Whether the peer will send nothing more. True also for a pipe without writers,
+        although that is not readable (``Hup`` alone). False negatives are possible."""
         closed = lib.MIO_READABLE | lib.MIO_READ_CLOSED
         return bool(self._bits & lib.MIO_HUP) or self._bits & closed == closed
 
@@ -116,11 +116,11 @@ class Event:
 class Events:
     """A buffer for up to *capacity* events, which each `Poll.poll` fills anew.
 
-    Events taken out stay valid afterwards. To poll into the buffer while iterating
-    over it is a `RuntimeError`, raised by the iteration.
+    An `Event` that was taken out stays valid. If the buffer is polled into during an
+    iteration over it, the iteration raises `RuntimeError`.
 
     Args:
-        capacity: the most events that one poll reports; the rest come in later polls.
+        capacity: the most events that one poll reports; later polls report the rest.
 
     Raises:
         ValueError: *capacity* is less than 1, or no C int.
@@ -135,7 +135,7 @@ class Events:
         self._buffer = ffi.new("mio_event[]", capacity)
         self._capacity = capacity
         self._count = 0
-        self._generation = 0            # of the contents: an iterator checks it
+        self._generation = 0            # a count of polls and clears: an iterator checks it
         self._busy = threading.Lock()   # held by the poll that fills the buffer
 
     @classmethod
@@ -159,7 +159,7 @@ class Events:
         self._end()
 
     def get(self, i: int) -> Event | None:
-        """The *i*-th event, or None if there are not so many."""
+        """The *i*-th event, or None if there are fewer events."""
         return self[i] if 0 <= i < self._count else None
 
     def _begin(self) -> None:
@@ -201,7 +201,7 @@ class Events:
 
 
 class Evented(ABC):
-    """Whatever can be registered: an object with these three methods.
+    """An object that can be registered: it has these three methods.
 
     Programs call the methods of `Poll`, which call these. An implementation
     delegates to a descriptor (``poll.register(fd, ...)``) or to a `Registration`,

@@ -15,8 +15,8 @@ from mioloop.mio.ready import Ready
 class EventedFd(Evented):
     """Borrows *fd* for one call: never closes it, never makes it non-blocking.
 
-    It belongs to no Poll, so the descriptor may sit in several. Where edges are
-    emulated (poll(2)), see `Poll.drained`.
+    It belongs to no Poll, so the descriptor may be registered with several. See
+    `Poll.drained` for a selector that emulates edges (poll(2)).
     """
 
     __slots__ = ("_fd",)

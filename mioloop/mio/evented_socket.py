@@ -1,6 +1,6 @@
 """EventedSocket, StreamSocket: a stdlib socket as a mio handle.
 
-Source: mio 0.6.21, ``src/net``, what its types have in common.
+Source: mio 0.6.21, ``src/net``, the methods that its types have in common.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class EventedSocket(OwnedHandle):
 
     @classmethod
     def _take(cls: type[E], sock: socket.socket) -> E:
-        """A handle that has taken over the descriptor of *sock*, which is closed then."""
+        """A handle that takes over the descriptor of *sock*; *sock* itself is then closed."""
         if not isinstance(sock, socket.socket):
             raise TypeError(f"expected a socket.socket, not {sock!r}")
         if sock.fileno() == -1:
@@ -83,7 +83,7 @@ class EventedSocket(OwnedHandle):
         except ValueError:
             sock.detach()
             raise
-        # The stdlib's default timeout must not turn into ours.
+        # socket.setdefaulttimeout() must not change the mode of the descriptor.
         sock.setblocking(blocking)
         return cls._own(sock)
 
@@ -117,7 +117,7 @@ class EventedSocket(OwnedHandle):
         return type(self)._own(self._open().dup(), self._binding)
 
     def take_error(self) -> OSError | None:
-        """The error that waits on the socket (SO_ERROR), and clear it."""
+        """Return the pending error of the socket (SO_ERROR), or None, and clear it."""
         error = self._get(socket.SOL_SOCKET, socket.SO_ERROR)
         return OSError(error, os.strerror(error)) if error else None
 
@@ -132,7 +132,7 @@ class EventedSocket(OwnedHandle):
         return self._open().getsockopt(level, option)
 
     def _connect(self, addr: Any) -> None:
-        """Begin to connect: on its way counts as success."""
+        """Begin to connect: a connection in progress counts as success."""
         error = self._open().connect_ex(addr)
         if error not in (0, errno.EINPROGRESS):
             raise OSError(error, os.strerror(error))
@@ -158,7 +158,7 @@ class StreamSocket(EventedSocket):
         return self._try(Ready.READABLE, self._open().recv_into, buffer)
 
     def peek(self, n: int) -> bytes:
-        """As `read`, but the bytes stay to be read."""
+        """As `read`, but a later read returns the bytes again."""
         return self._try(Ready.READABLE, self._open().recv, n, socket.MSG_PEEK)
 
     def read_bufs(self, buffers: Sequence[Buffer]) -> int:
@@ -190,11 +190,11 @@ class StreamSocket(EventedSocket):
                 written += count
 
     def write_bufs(self, buffers: Iterable[Buffer]) -> int:
-        """As `write`, of the buffers one after the other."""
+        """As `write`, with the contents of all *buffers*, one after the other."""
         return self._try(Ready.WRITABLE, self._open().sendmsg, buffers)
 
     def flush(self) -> None:
-        """Does nothing: what was written is on its way."""
+        """Does nothing: `write` keeps no bytes back."""
         self._open()
 
     def shutdown(self, how: int) -> None:

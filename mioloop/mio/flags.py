@@ -1,6 +1,6 @@
 """Flag sets: the algebra that `Ready`, `PollOpt` and `Interest` share.
 
-`enum.IntFlag` would not do: its ``-`` subtracts integers, its members mix with
+`enum.IntFlag` does not fit: its ``-`` subtracts integers, its members mix with
 plain numbers, and mio's sets have no complement.
 """
 
@@ -101,7 +101,7 @@ class FlagSet(Bits):
 
     @classmethod
     def from_usize(cls: type[S], value: int) -> S:
-        """The set whose `as_usize` is *value*.
+        """The set for the number *value* that `as_usize` returned.
 
         Raises:
             ValueError: *value* has bits that are no flag on this platform.

@@ -1,4 +1,4 @@
-"""OwnedHandle: what every handle with a descriptor of its own has in common.
+"""OwnedHandle: the base of every handle that owns its descriptor.
 
 Source: mio 0.6.21, ``src/poll.rs: SelectorId``.
 """
@@ -29,8 +29,8 @@ H = TypeVar("H", bound="OwnedHandle")
 class Binding:
     """The Poll to which a handle and its clones belong for life, from their first register.
 
-    The reference is weak: handles do not keep a Poll's descriptors open, and one whose
-    Poll has gone can be registered nowhere.
+    The reference is weak: a handle does not keep its Poll open. Once the Poll is garbage
+    collected, the handle can no longer be registered.
     """
 
     __slots__ = ("__weakref__", "_lock", "_poll")
@@ -54,7 +54,7 @@ class Binding:
 
     @contextmanager
     def registering(self, poll: Poll) -> Iterator[None]:
-        """Bind to *poll* if what is done meanwhile succeeds."""
+        """Bind to *poll* if the body of the ``with`` statement succeeds."""
         with self._lock:
             self.check(poll)
             yield
@@ -87,7 +87,7 @@ class OwnedHandle(Evented):
 
     @abstractmethod
     def _release(self) -> int:
-        """Give up the descriptor, which stays open. The handle is closed then."""
+        """Give up the descriptor, which stays open. The handle is then closed."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -106,7 +106,7 @@ class OwnedHandle(Evented):
         """Close the descriptor, which ends its events. Closing twice is fine."""
         poll = self._binding.poll()
         if poll is not None:
-            with suppress(ValueError):      # another thread was first
+            with suppress(ValueError):      # another thread has closed it meanwhile
                 poll._closing(self.fileno())
         self._close()
 

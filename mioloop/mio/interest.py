@@ -12,13 +12,13 @@ from mioloop.mio.ready import Ready
 
 
 class Interest(Bits):
-    """What to register for; `Poll.register` takes it wherever it takes a `Ready`.
+    """The readiness to ask for; `Poll.register` takes an Interest in the place of a `Ready`.
 
-    Unlike an absent `Ready` constant, one that this platform does not have is an
-    `AttributeError`, since an Interest cannot be empty.
+    A constant that this platform does not have raises `AttributeError`. (`Ready`'s is
+    empty in that case, but an Interest cannot be empty.)
 
     Raises:
-        ValueError: there would be nothing in the set.
+        ValueError: the set would be empty.
     """
 
     __slots__ = ()

@@ -1,6 +1,6 @@
 """IpSocket: options of every IPv4 and IPv6 socket.
 
-Source: mio 0.6.21, ``src/net``, methods that all its types have.
+Source: mio 0.6.21, ``src/net``, the options that all its types have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class IpSocket(EventedSocket):
     _families = (socket.AF_INET, socket.AF_INET6)
 
     def set_ttl(self, ttl: int) -> None:
-        """How many routers a packet may pass.
+        """Set the number of routers that a packet may pass.
 
         Raises:
             OSError: ``EINVAL`` outside 1 to 255.
@@ -29,7 +29,7 @@ class IpSocket(EventedSocket):
         return self._get(socket.IPPROTO_IP, socket.IP_TTL)
 
     def set_only_v6(self, only_v6: bool) -> None:
-        """Whether an IPv6 socket refuses IPv4; to be set before it is bound.
+        """Set whether an IPv6 socket refuses IPv4. Possible only before it is bound.
 
         Raises:
             OSError: ``EINVAL`` after bind, ``ENOPROTOOPT`` on an IPv4 socket.

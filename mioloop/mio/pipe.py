@@ -27,7 +27,7 @@ class PipeEnd(OwnedHandle):
 
     @classmethod
     def from_fd(cls: type[E], fd: int) -> E:
-        """An end that owns *fd*, such as one that came from `os.pipe` or a child process.
+        """An end that owns *fd*, for example a descriptor from `os.pipe` or of a child process.
 
         *fd* is not made non-blocking; see `set_nonblocking`.
 
@@ -68,7 +68,7 @@ class Sender(PipeEnd):
     __slots__ = ()
 
     def write(self, data: Buffer) -> int:
-        """Send the beginning of *data*; returns how many bytes, perhaps not all.
+        """Send the beginning of *data*, perhaps all of it; returns the number of bytes sent.
 
         Raises:
             BlockingIOError: the pipe is full.
@@ -80,8 +80,8 @@ class Sender(PipeEnd):
 class Receiver(PipeEnd):
     """The end to read from.
 
-    When the other end is closed and all is read, the event is ``Hup`` without ``Readable``:
-    read on any event, or ask `Event.is_read_closed`.
+    When the other end is closed and the pipe is empty, the event is ``Hup`` without
+    ``Readable``: read on any event, or ask `Event.is_read_closed`.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""Poll: which sources are ready.
+"""Poll: tells which sources are ready.
 
 Source: mio 0.6.21, ``src/poll.rs: Poll``. Differences are listed in docs/mio.md.
 """
@@ -38,14 +38,14 @@ class HasFileno(Protocol):
 
 class Forkable(Protocol):
     def _forked(self) -> None:
-        """We are in a forked child, in which there is no other thread yet."""
+        """Called in a forked child, before it has another thread."""
 
 
 class TokenGuard(Protocol):
-    """What a borrowed Poll asks before it lets a token in."""
+    """The owner of a borrowed Poll, which checks the tokens of new registrations."""
 
     def check_token(self, token: int) -> None:
-        """Raise `ValueError` unless *token* is one that the owner handed out."""
+        """Raise `ValueError` unless the owner has handed out *token*."""
 
     def is_armed(self, token: int, oneshot: bool) -> bool:
         """Whether *token* is in use and, if *oneshot*, was not reported since it was registered."""
@@ -58,7 +58,7 @@ Handle = Evented | int | HasFileno
 
 
 def selectors() -> tuple[str, ...]:
-    """The names of the selectors that this build has, the default first."""
+    """The names of the selectors of this build; the first is the default."""
     names: list[str] = []
     while (name := lib.mio_selector_name(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
@@ -66,20 +66,20 @@ def selectors() -> tuple[str, ...]:
 
 
 class Poll:
-    """Watches sources, and fills an `Events` with those that are ready.
+    """Watches sources, and fills an `Events` with an event for each ready source.
 
-    Any thread may call any method, also during a `poll` elsewhere; one thread
-    polls at a time, the others wait their turn. No reference to a registered
-    handle is kept: closing it ends its events. A `Poll` that is garbage collected
-    is closed. A forked child can only close a `Poll` of its parent, and must make its
-    own: any other method raises `RuntimeError` there.
+    Any thread may call any method, also while another thread polls. One thread
+    polls at a time; further threads wait for their turn. A Poll keeps no reference
+    to a registered handle, and closing the handle ends its events. A `Poll` that is
+    garbage collected is closed. A forked child can only close a `Poll` of its parent,
+    and must make a new one: any other method raises `RuntimeError` in the child.
 
     Args:
         selector: one of `selectors()`; None for the first of them.
 
     Raises:
-        ValueError: no such selector.
-        OSError: the system refused a descriptor (``EMFILE`` and the like).
+        ValueError: this build has no such selector.
+        OSError: the system refused a descriptor (for example ``EMFILE``).
     """
 
     def __init__(self, selector: str | None = None) -> None:
@@ -106,7 +106,7 @@ class Poll:
 
     @staticmethod
     def _borrow(address: int, guard: TokenGuard) -> BorrowedPoll:
-        """A Poll over the ``mio_poll`` at *address*, which stays its owner's."""
+        """A Poll over the ``mio_poll`` at *address*, which its owner frees."""
         return BorrowedPoll(address, guard)
 
     @property
@@ -128,7 +128,7 @@ class Poll:
         Args:
             handle: an `Evented`, a descriptor, or an object with ``fileno()``.
             token: comes back in every event of this handle.
-            interest: what to report, besides errors and hang-ups.
+            interest: the readiness to report, besides errors and hang-ups.
             opts: edge or level, and perhaps oneshot.
 
         Raises:
@@ -152,7 +152,7 @@ class Poll:
 
         Raises:
             FileNotFoundError: the descriptor is not registered here.
-            Others as `register`, except `FileExistsError`.
+            All errors of `register`, except `FileExistsError`.
         """
         if _is_evented(handle):
             handle.reregister(self, *self._checked(token, interest, opts))
@@ -174,12 +174,13 @@ class Poll:
             check(self._call(lib.mio_poll_deregister, _descriptor(handle)))
 
     def drained(self, handle: int | HasFileno, ready: Ready) -> None:
-        """Say that an operation on *handle* would have blocked, in the directions of *ready*.
+        """Tell the Poll that an operation on *handle* would have blocked; *ready* is its direction.
 
-        The handles of `net` and `unix` say so themselves. A program that reads a bare
+        The handles of `net` and `unix` do this themselves. A program that reads a bare
         descriptor with edge needs this (or `reregister`) on a selector that emulates
-        edges, poll(2): there a reported bit stays silent until then. Elsewhere, on a
-        descriptor that is not registered, and on a closed Poll, it does nothing.
+        edges, poll(2), which does not report a reported bit again until this call. It does
+        nothing on other selectors, on a descriptor that is not registered, and on a closed
+        Poll.
         """
         if not isinstance(ready, Ready):
             raise TypeError(f"ready must be a Ready, not {ready!r}")
@@ -197,8 +198,8 @@ class Poll:
         signal comes, its Python handler runs and the wait goes on.
 
         Args:
-            events: receives at most ``events.capacity`` events; sources left out are
-                reported by the next call.
+            events: receives at most ``events.capacity`` events; the next call reports
+                the sources for which there was no room.
             timeout: seconds. 0 returns at once, None or infinity waits for ever.
                 Rounded up to the selector's resolution, never down.
 
@@ -206,8 +207,8 @@ class Poll:
             The number of events; 0 if *timeout* passed first.
 
         Raises:
-            ValueError: *timeout* is negative or NaN; the Poll is closed, perhaps by
-                another thread meanwhile.
+            ValueError: *timeout* is negative or NaN; the Poll is closed, or another thread
+                closed it during the call.
             RuntimeError: *events* is being filled by another poll.
             OSError: the selector failed; ``errno`` is the system's.
         """
@@ -218,7 +219,7 @@ class Poll:
 
         Raises:
             InterruptedError: a signal came and its handler raised nothing.
-            Others as `poll`.
+            All errors of `poll`.
         """
         return self._wait(events, timeout, restart=False)
 
@@ -234,7 +235,7 @@ class Poll:
                 rc = self._call(lib.mio_poll_poll, events._buffer, events.capacity, timeout_ns)
                 if rc != -errno.EINTR or not restart:
                     break
-                # Python's signal handlers have run, now that we are out of C.
+                # The call has left C, so Python's signal handlers have run.
                 if timeout_ns > 0:
                     timeout_ns = max(0, deadline_ns - time.monotonic_ns())
             count = check(rc)
@@ -245,11 +246,11 @@ class Poll:
     def fileno(self) -> int:
         """The selector's descriptor, for nesting in another selector.
 
-        It becomes readable when a poll would report something, user events included.
+        It becomes readable when a poll would report an event, user events included.
 
         Raises:
             ValueError: the Poll is closed.
-            OSError: this selector has none (``ENOTSUP`` on poll(2)).
+            OSError: this selector has no descriptor (``ENOTSUP`` on poll(2)).
         """
         return check(self._call(lib.mio_poll_fd))
 
@@ -265,8 +266,8 @@ class Poll:
             lib.mio_poll_close(self._poll)
 
     # The collector finalizes the objects of a cycle in any order, so that a __del__ of the
-    # program's may still call us after this: it finds a closed Poll. The default argument is
-    # for the end of the interpreter, when the module's globals may have gone.
+    # program may use this Poll after this method: it then finds the Poll closed. The default
+    # argument is for the end of the interpreter, when the module's globals may be cleared.
     def __del__(self, free: Callable[[CData], None] = lib.mio_poll_free) -> None:
         owned = self.__dict__.pop("_owned", None)
         if owned is not None:
@@ -287,7 +288,7 @@ class Poll:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._selector}{' closed' if self._closed else ''}>"
 
-    # -- what the handles of this package call ------------------------------
+    # -- for the handles of this package ------------------------------------
 
     def _update_registration(
         self, node: CData, token: int, interest: Ready | Interest, opts: PollOpt
@@ -299,22 +300,22 @@ class Poll:
         check(self._call(lambda poll: lib.mio_registration_deregister(node, poll)))
 
     def _closing(self, fd: int) -> None:
-        """*fd* is about to be closed."""
+        """To be called before *fd* is closed."""
         self._tell(lib.mio_poll_closing, fd)
 
-    # -- the two ways down --------------------------------------------------
+    # -- calls of the core --------------------------------------------------
 
     def _tell(self, function: Callable[..., None], *args: Any) -> None:
-        """``function(poll, *args)``, of which a closed or inherited Poll need not know."""
+        """Call ``function(poll, *args)``, unless the Poll is closed or inherited."""
         if not self._closed and not self._inherited:
             function(self._poll, *args)
 
     def _call(self, function: Callable[..., int], *args: Any) -> int:
-        """What ``function(poll, *args)`` returns.
+        """Call ``function(poll, *args)`` and return its result.
 
         Raises:
-            ValueError: the Poll is closed, or was while the core was at it.
-            RuntimeError: the Poll is the parent's.
+            ValueError: the Poll is closed, or was closed during the call.
+            RuntimeError: this is a forked child, and the Poll is the parent's.
         """
         if not self._closed:
             if self._inherited:
@@ -328,8 +329,7 @@ class Poll:
         raise RuntimeError("this Poll was made before a fork: the child must make its own")
 
     def _forked(self) -> None:
-        """We are in the child. There is no other thread yet."""
-        owned = self.__dict__.get("_owned")     # else it is being freed
+        owned = self.__dict__.get("_owned")     # missing while __del__() frees the poll
         if owned is not None:
             lib.mio_poll_forked(owned)
             self._inherited = True
@@ -364,19 +364,20 @@ class Poll:
 
 
 class BorrowedPoll(Poll):
-    """A Poll that belongs to, and is driven by, an event loop.
+    """A Poll that belongs to an event loop, which polls it.
 
-    Handles are registered with it as with any other, under tokens that the loop
-    hands out. Once the loop is closed it answers as a closed Poll. In a forked child
-    the first use gives the loop a poll of its own, with all that was registered.
+    Handles are registered with it as with any other Poll, under tokens that the loop
+    hands out. When the loop is closed, this Poll is closed too. In a forked child the
+    first use gives the loop a new poll, with all registrations of the old one.
     """
 
     def __init__(self, address: int, guard: TokenGuard) -> None:
         self._guard = guard
-        # The owner frees what `address` points to after _forget(): no call may
-        # be under way then. Reentrant, for a signal handler that registers.
+        # After _forget() the owner frees the mio_poll: no call of the core may be under
+        # way by then. Reentrant, for a signal handler that registers.
         self._lock = threading.RLock()
-        # What a forked child registers again: its descriptor, token, interest and options.
+        # The registrations that a forked child makes again: by descriptor, the token,
+        # interest and options.
         self._registered: dict[int, tuple[int, int, int]] = {}
         self._attach(ffi.cast("mio_poll *", address))
 
@@ -411,7 +412,7 @@ class BorrowedPoll(Poll):
         self._guard._renew_after_fork()
 
     def _renewed(self) -> None:
-        """The owner has made the poll anew; our lock is held."""
+        """Register everything again. The owner has made a new poll, and self._lock is held."""
         self._inherited = False
         for fd, registration in list(self._registered.items()):
             if self._guard.is_armed(registration[0], bool(registration[2] & PollOpt.ONESHOT._bits)):
@@ -445,17 +446,18 @@ class BorrowedPoll(Poll):
             raise RuntimeError("this Poll is driven by its event loop; close the loop")
 
     def _forget(self) -> None:
-        """The owner is about to free the poll."""
+        """Close this Poll, because the owner is about to free the mio_poll."""
         with self._lock:
             self._closed = True
             self._poll = ffi.NULL
 
 
-# Every Poll, Registration, SetReadiness and Binding. What they own has locks, and a thread of the
-# parent may have held them when it forked.
+# Every Poll, Registration, SetReadiness and Binding. Each owns a lock, and a thread of the parent
+# may have held it at the time of the fork.
 _polls: weakref.WeakSet[Poll] = weakref.WeakSet()
 _others: weakref.WeakSet[Forkable] = weakref.WeakSet()
-# Errors of registering again what its owner has closed; the number may be in use again.
+# Errors of registering a descriptor again that the program has closed, and whose number may have
+# been given to another file.
 _GONE = (errno.EBADF, errno.EPERM, errno.EEXIST)
 
 

@@ -1,4 +1,4 @@
-"""PollOpt: how a source is to be reported.
+"""PollOpt: the options of a registration.
 
 Source: mio 0.6.21, ``src/event_imp.rs: PollOpt``.
 """
@@ -15,7 +15,7 @@ class PollOpt(FlagSet):
     """Edge or level, and perhaps oneshot.
 
     Neither EDGE nor LEVEL means level. Both together are a set that can be made
-    but not registered, because the selectors disagree on what it means.
+    but not registered, because the selectors disagree on its meaning.
     """
 
     __slots__ = ()

@@ -18,9 +18,9 @@ _PRIORITY = sys.platform.startswith(("linux", "android", "sunos"))
 
 
 class Ready(FlagSet):
-    """What a source is ready for, or what is wanted of it.
+    """The readiness of a source, or the readiness that is asked for.
 
-    Only READABLE and WRITABLE mean the same everywhere. ERROR and HUP are hints
+    Only READABLE and WRITABLE have one meaning everywhere. ERROR and HUP are hints
     that are reported without being asked for. A constant that this platform
     does not have equals EMPTY.
     """
@@ -83,7 +83,7 @@ class Ready(FlagSet):
     def all() -> Ready:
         return Ready.ALL
 
-    # Not contains(): an absent flag is the empty set, which is in every set.
+    # These use `&` and not contains(): an absent flag is the empty set, which every set contains.
 
     def is_readable(self) -> bool:
         return bool(self & Ready.READABLE)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from mioloop.mio._core import CData
 
 
-# The core counts references to what the halves of a pair share: each object here has one of its
-# own, and gives it back when it is finalized. The collector finalizes the objects of a cycle in
-# any order, so a __del__ of the program's may call them after that: then they are closed. The
-# default arguments are for the end of the interpreter, when the module's globals may have gone.
+# The halves of a pair share a node, for which the core counts references: each object here has one
+# reference, and drops it when it is finalized. The collector finalizes the objects of a cycle in
+# any order, so that a __del__ of the program may call a finalized object: it is then closed. The
+# default arguments are for the end of the interpreter, when the module's globals may be cleared.
 
 
 class Registration(Evented):
@@ -67,9 +67,9 @@ class Registration(Evented):
     def register(
         self, poll: Poll, token: int, interest: Ready | Interest, opts: PollOpt
     ) -> None:
-        """Report readiness to *poll*; at once, if there is some already.
+        """Report readiness to *poll*; at once, if some is set already.
 
-        Registering again is no error: it does what `reregister` does.
+        Registering again is no error, and is equivalent to `reregister`.
 
         Raises:
             InvalidTokenError: *token* is `Token.MAX`.
@@ -81,7 +81,7 @@ class Registration(Evented):
     def reregister(
         self, poll: Poll, token: int, interest: Ready | Interest, opts: PollOpt
     ) -> None:
-        """As `register`: report under *token* from now on, and once now if it is ready."""
+        """Report under *token* from now on, and once now if it is ready. Raises as `register`."""
         poll._update_registration(self._open(), token, interest, opts)
 
     def deregister(self, poll: Poll) -> None:
@@ -98,9 +98,9 @@ class Registration(Evented):
         return self._closed
 
     def close(self) -> None:
-        """Report nothing any more, not even what a poll has yet to deliver.
+        """Report no further event, not even one that a poll has yet to deliver.
 
-        `SetReadiness` goes on to work, unheard. Closing twice is fine.
+        `SetReadiness` can still be called, but has no effect. Closing twice is fine.
         """
         self._close(lib.mio_registration_drop)
 
@@ -129,7 +129,7 @@ class Registration(Evented):
         drop: Callable[[CData], None] = lib.mio_registration_drop,
         unref: Callable[[CData], None] = lib.mio_registration_unref,
     ) -> None:
-        node = getattr(self, "_node", None)     # else it was never made
+        node = getattr(self, "_node", None)     # missing if __init__() raised
         if node is not None:
             self._close(drop)
             self._node = None
@@ -137,7 +137,7 @@ class Registration(Evented):
 
 
 class SetReadiness:
-    """Says, from any thread, what its `Registration` is ready for."""
+    """Sets the readiness of its `Registration`, from any thread."""
 
     __slots__ = ("__weakref__", "_node")
 
@@ -164,22 +164,22 @@ class SetReadiness:
             lib.mio_registration_forked(self._node)
 
     def readiness(self) -> Ready:
-        """What was set last, by whomever, delivered or not."""
+        """The readiness that any thread has set last, whether it was delivered or not."""
         return Ready(lib.mio_readiness_get(self._open()))
 
     def set_readiness(self, ready: Ready) -> None:
         """Replace the readiness, and wake the Poll if the interest includes any of it.
 
-        With edge, every call is an event of its own, also with the same value again;
-        calls before one poll merge. It orders no memory: share data through a lock or
-        a queue. Never waits for a poll that blocks.
+        With edge, every call makes a new event, even if the value does not change; calls
+        before one poll merge into one event. The call does not order memory accesses: share
+        data through a lock or a queue. Never waits for a poll that blocks.
         """
         if not isinstance(ready, Ready):
             raise TypeError(f"ready must be a Ready, not {ready!r}")
         check(lib.mio_readiness_set(self._open(), ready.as_usize()))
 
     def clone(self) -> SetReadiness:
-        """Another one for the same `Registration`."""
+        """Another SetReadiness for this `Registration`."""
         return SetReadiness._of(self._open())
 
     __copy__ = clone

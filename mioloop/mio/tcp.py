@@ -14,7 +14,7 @@ from mioloop.mio.addr import Addr, parse
 from mioloop.mio.evented_socket import EventedSocket, StreamSocket
 from mioloop.mio.ip_socket import IpSocket
 
-# mio's own number; the stdlib's default is smaller.
+# mio's value; the stdlib's default is smaller.
 BACKLOG = 1024
 
 # macOS has the option by its older name.
@@ -23,7 +23,7 @@ _LINGER = struct.Struct("ii")
 
 
 class TcpStream(IpSocket, StreamSocket):
-    """A TCP connection, or one in the making."""
+    """A TCP connection, established or in progress."""
 
     __slots__ = ()
 
@@ -42,9 +42,9 @@ class TcpStream(IpSocket, StreamSocket):
 
     @classmethod
     def connect_stream(cls, sock: socket.socket, addr: Addr) -> TcpStream:
-        """As `connect`, with a socket that was made and configured before.
+        """As `connect`, with a socket that the caller has made and configured.
 
-        *sock* is taken over: it is closed for the caller.
+        The stream takes over the descriptor; *sock* itself is then closed.
         """
         _, sockaddr = parse(addr)
         return cls._connected(cls._take(sock), sockaddr)
@@ -106,7 +106,7 @@ class TcpStream(IpSocket, StreamSocket):
         return float(self._get(socket.IPPROTO_TCP, _KEEPIDLE))
 
     def set_linger(self, linger: float | None) -> None:
-        """How long, in seconds, the system tries to send what is unsent after close.
+        """Set for how many seconds after close the system tries to send unsent bytes.
 
         Fractions are cut off. 0 makes close reset the connection; None leaves it to
         the system.
@@ -160,7 +160,7 @@ class TcpListener(IpSocket, EventedSocket):
 
         Raises:
             BlockingIOError: there is none now.
-            OSError: ``EMFILE``, ``ENFILE`` and the like; with edge no event follows.
+            OSError: ``EMFILE``, ``ENFILE`` and other errors; with edge no event follows.
         """
         return self._accept(TcpStream)
 

@@ -14,8 +14,8 @@ from mioloop.mio.errors import check
 class Token(int):
     """An unsigned 64-bit number that the program picks for each source.
 
-    A slab index, a dictionary key: the Poll only hands it back. `Token.MAX` is
-    the core's own and cannot be registered.
+    It may be a slab index or a dictionary key: the Poll only hands it back.
+    `Token.MAX` is reserved for the core and cannot be registered.
 
     Raises:
         OverflowError: the number is negative or greater than `Token.MAX`.

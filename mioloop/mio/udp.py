@@ -53,40 +53,40 @@ class UdpSocket(IpSocket, DatagramSocket):
 
         Raises:
             ValueError: *addr* is not numeric.
-            OSError: ``EMSGSIZE`` and the like.
+            OSError: ``EMSGSIZE`` and other errors of ``sendto(2)``.
         """
         return self._send_to(data, parse(addr)[1])
 
     def set_broadcast(self, broadcast: bool) -> None:
-        """Whether it may send to a broadcast address."""
+        """Set whether the socket may send to a broadcast address."""
         self._set(socket.SOL_SOCKET, socket.SO_BROADCAST, bool(broadcast))
 
     def broadcast(self) -> bool:
         return bool(self._get(socket.SOL_SOCKET, socket.SO_BROADCAST))
 
     def set_multicast_loop_v4(self, loop: bool) -> None:
-        """Whether its own multicast datagrams come back to this host."""
+        """Set whether multicast datagrams sent by this socket come back to this host."""
         self._set(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, bool(loop))
 
     def multicast_loop_v4(self) -> bool:
         return bool(self._get(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP))
 
     def set_multicast_ttl_v4(self, ttl: int) -> None:
-        """How many routers a multicast datagram may pass; 1 unless set."""
+        """Set the number of routers that a multicast datagram may pass; the default is 1."""
         self._set(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
 
     def multicast_ttl_v4(self) -> int:
         return self._get(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL)
 
     def set_multicast_loop_v6(self, loop: bool) -> None:
-        """Whether its own multicast datagrams come back to this host."""
+        """Set whether multicast datagrams sent by this socket come back to this host."""
         self._set(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, bool(loop))
 
     def multicast_loop_v6(self) -> bool:
         return bool(self._get(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP))
 
     def join_multicast_v4(self, group: str, interface: str) -> None:
-        """Receive what is sent to *group*, on the interface with that address.
+        """Receive the datagrams sent to *group*, on the interface with the address *interface*.
 
         ``"0.0.0.0"`` leaves the interface to the system.
 
@@ -101,7 +101,7 @@ class UdpSocket(IpSocket, DatagramSocket):
         self._membership_v4(socket.IP_DROP_MEMBERSHIP, group, interface)
 
     def join_multicast_v6(self, group: str, interface: int) -> None:
-        """Receive what is sent to *group*, on the interface with that index.
+        """Receive the datagrams sent to *group*, on the interface with the index *interface*.
 
         0 leaves the interface to the system.
 

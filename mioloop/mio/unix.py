@@ -1,4 +1,4 @@
-"""What only Unix has. mio: ``mio::unix``, and from 0.7 its sockets and pipes."""
+"""Handles that only Unix has. mio: ``mio::unix``, and the sockets and pipes of mio 0.7."""
 
 from mioloop.mio.evented_fd import EventedFd
 from mioloop.mio.pipe import Receiver, Sender, pipe

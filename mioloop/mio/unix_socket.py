@@ -30,8 +30,8 @@ class UnixStream(StreamSocket):
 
         Raises:
             FileNotFoundError: there is no such path.
-            ConnectionRefusedError: nobody listens there.
-            BlockingIOError: the listener's backlog is full; no event will tell when not.
+            ConnectionRefusedError: no socket listens there.
+            BlockingIOError: the listener's backlog is full; no event tells when it has room again.
         """
         stream = cls._own(socket.socket(socket.AF_UNIX, cls._type))._nonblocking()
         try:
@@ -115,7 +115,7 @@ class UnixDatagram(DatagramSocket):
 
     @classmethod
     def unbound(cls) -> UnixDatagram:
-        """A socket without an address: it can send, and has to connect to be answered."""
+        """A socket without an address: it can send, but a receiver cannot reply to it."""
         return cls._own(socket.socket(socket.AF_UNIX, cls._type))._nonblocking()
 
     @classmethod

@@ -1,6 +1,6 @@
-"""Waker: ends a poll from another thread, by an event with a token of the program's own.
+"""Waker: ends a poll from another thread, by an event with a token that the program chooses.
 
-Source: mio 0.7, ``src/waker.rs``; here a `Registration` in disguise.
+Source: mio 0.7, ``src/waker.rs``. This one is a `Registration` that `Waker.wake` makes ready.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Waker:
         self._registration.register(poll, token, Ready.READABLE, PollOpt.EDGE)
 
     def wake(self) -> None:
-        """Cause an event; calls before one poll merge. Any thread may call it.
+        """Cause an event; calls before one poll merge into one. Any thread may call it.
 
         Raises:
             ValueError: the Waker is closed.
@@ -38,7 +38,7 @@ class Waker:
         self._set_readiness.set_readiness(Ready.READABLE)
 
     def close(self) -> None:
-        """Cause no event any more, not even one that was asked for."""
+        """Cause no further event, not even one that `wake` has caused and no poll has reported."""
         self._registration.close()
 
     def __enter__(self) -> Waker:
