@@ -2,11 +2,11 @@
 
     python examples/aiohttp_server.py --loop mioloop --port 8080
 
-Only `main` knows that there are several loops: the application is written as for asyncio, and what
-switches it is `mioloop.run()` in the place of `asyncio.run()`.
+Only `main` knows that there are several loops. The application is written for asyncio, and
+`mioloop.run()` in the place of `asyncio.run()` runs it on mioloop.
 
 Routes:
-    GET  /         a page that lists the others
+    GET  /         a page that lists the other routes
     GET  /json     a small JSON document
     GET  /stream   a chunked body of `STREAM_CHUNKS` chunks
     GET  /file     the file given by --file
@@ -110,7 +110,7 @@ async def body_of(request: web.Request) -> AsyncIterator[bytes]:
 
 
 def make_app(file_to_serve: Path) -> web.Application:
-    """The application; *file_to_serve* is what GET /file answers."""
+    """The application; GET /file answers *file_to_serve*."""
     app = web.Application()
     app[FILE] = file_to_serve
     app.add_routes(

@@ -2,8 +2,8 @@
 
     python -m examples.compare_loops --loops mioloop asyncio
 
-All servers run from beginning to end, and the runs under load take turns, so that whatever else
-the machine does meets every loop alike. Correctness comes first: any wrong answer is listed, and
+All servers run from beginning to end, and the runs under load take turns, so that other work of
+the machine affects every loop equally. Correctness comes first: any wrong answer is listed, and
 makes the exit code 1.
 """
 
@@ -28,10 +28,10 @@ from . import checks, load, report, server
 
 LOOPS = ("mioloop", "uvloop", "asyncio")
 ROUNDS = 3
-ROUND_MAX_S = 3             # longer only repeats itself
-CHECK_SHARE = 0.3           # of the whole time, at most, for the checks of one server
+ROUND_MAX_S = 3             # a longer round measures no better
+CHECK_SHARE = 0.3           # at most this part of the whole time, for the checks of one server
 FILE_BYTES = 256 * 1024     # more than a socket buffers, so that sending it takes several turns
-LISTED_ERRORS = 5           # of each loop
+LISTED_ERRORS = 5           # for each loop
 
 
 async def compare(options: argparse.Namespace, console: Console) -> list[report.Outcome]:
@@ -162,8 +162,8 @@ def parse_options() -> argparse.Namespace:
 def main() -> int:
     options = parse_options()
     console = Console()
-    # uvloop is there to be compared with, and is not on every system; without mioloop or asyncio
-    # there would be nothing to show, so their absence is an error of the server that misses them.
+    # uvloop is only there for comparison, and does not exist for every system. Without mioloop or
+    # asyncio there is nothing to show: the server that misses one of them reports an error.
     if "uvloop" in options.loops and importlib.util.find_spec("uvloop") is None:
         console.print("uvloop is not installed (pip install uvloop): going on without it")
         options.loops.remove("uvloop")

@@ -1,6 +1,6 @@
 """Is every answer right? Each route in all its forms, then many requests on keep-alive connections.
 
-The client is aiohttp on asyncio's own loop, whatever the server runs on.
+The client is aiohttp on asyncio's own loop, for every loop of the server.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ..aiohttp_server import INDEX, STREAM_CHUNKS, stream_chunk
 
 REQUEST_S = 10.0
 UPLOAD = b"".join(b"%07d\n" % number for number in range(16 * 1024))      # 128 KiB
-# Around the sizes at which a WebSocket frame's header grows, and one of many reads.
+# Sizes around the limits at which a WebSocket frame's header grows, and one that takes many reads.
 WEBSOCKET_SIZES = (0, 1, 125, 126, 65_535, 65_536, 1_000_000)
 
 Check = Callable[[aiohttp.ClientSession], Awaitable[None]]
 
 
 class WrongAnswer(Exception):
-    """The server answered something else than it should."""
+    """The server gave a wrong answer."""
 
 
 @dataclass
 class CheckResult:
-    """How many requests were made, and what was wrong with them."""
+    """The number of requests made, and a message for each that went wrong."""
 
     requests: int = 0
     errors: list[str] = field(default_factory=list)
@@ -132,8 +132,8 @@ async def check_server(
     url: str, file: Path, requests: int, connections: int, limit_s: float
 ) -> CheckResult:
     """Check the server at *url*, which serves *file*: each route, then a mix of *requests*
-    requests over *connections* connections. Whatever is wrong is in the result, also that the
-    whole did not end within *limit_s* seconds."""
+    requests over *connections* connections. The result has a message for every error, also for
+    a check that did not end within *limit_s* seconds."""
     result = CheckResult()
     try:
         await asyncio.wait_for(_check_all(result, url, file, requests, connections), limit_s)
@@ -167,7 +167,8 @@ async def _check_all(
     async with _session(url, connections, trace) as session:
         workers = [_work(mix, session, result) for _ in range(connections)]
         await asyncio.gather(*workers)
-    # Also the sign of a request that failed and that the client has silently made again.
+    # One connection too many is also the sign of a request that failed, and that the client has
+    # silently made again.
     expected = min(connections, requests)
     if opened != expected:
         result.errors.append(f"{opened} connections were opened where {expected} should be kept")

@@ -3,8 +3,9 @@
     python -m examples.compare_loops.http_client http://127.0.0.1:8080/json --seconds 3
 
 Prints one JSON object: requests, errors, seconds, p50_s, p99_s. An answer counts if its status is
-200 and its body is as long as its Content-Length; anything else is an error and ends its
-connection, and another takes its place. Runs on asyncio's own loop, whatever the server runs on.
+200 and its body is as long as its Content-Length. Any other answer is an error and ends its
+connection, and a new connection takes its place. Runs on asyncio's own loop, for every loop of
+the server.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ _HEADER = re.compile(rb"HTTP/1\.1 (\d{3}) .*?\r\ncontent-length: *(\d+)\r\n", re
 
 
 class Totals:
-    """What all connections have seen so far."""
+    """The counts of all connections so far."""
 
     def __init__(self) -> None:
         self.latencies_s = array("d")
         self.errors = 0
-        self.over = False       # time is up: connections may go, and no answer counts
+        self.over = False       # time is up: no lost connection and no answer counts any more
 
 
 class Connection(asyncio.Protocol):
-    """Sends *request*, waits for the whole answer, and again."""
+    """Sends *request*, waits for the whole answer, and repeats this."""
 
     def __init__(self, request: bytes, totals: Totals) -> None:
         self._request = request
@@ -77,11 +78,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._totals.over:
             self._totals.errors += 1
-        if not self.lost.done():        # time was up: whoever waited is cancelled
+        if not self.lost.done():        # done already if time was up and the waiter was cancelled
             self.lost.set_result(None)
 
     def end(self) -> None:
-        """Time is up: the answer still on its way is dropped, and is an error if it is overdue."""
+        """Time is up: drop the answer that has not come; it is an error if it is overdue."""
         if time.perf_counter() - self._sent_at > TIMEOUT_S:
             self._totals.errors += 1
         if self._transport is not None:
@@ -89,7 +90,7 @@ class Connection(asyncio.Protocol):
 
 
 async def keep_connected(host: str, port: int, request: bytes, totals: Totals) -> None:
-    """One connection, and the next when it is lost."""
+    """Keep one connection open: make a new one when it is lost."""
     loop = asyncio.get_running_loop()
     for _ in range(MAX_RECONNECTS):
         try:
@@ -107,7 +108,7 @@ async def keep_connected(host: str, port: int, request: bytes, totals: Totals) -
 
 
 async def measure(url: str, connections: int, seconds: float) -> dict[str, float]:
-    """GET *url* for *seconds* seconds; the figures, by the names of `load.Load`."""
+    """GET *url* for *seconds* seconds; returns the figures under the names of `load.Load`."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()

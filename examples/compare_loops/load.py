@@ -10,16 +10,16 @@ import sys
 from dataclasses import dataclass
 
 CLIENTS = ("wrk", "python")
-GRACE_S = 10.0      # for the client to start, and to end after its time
+GRACE_S = 10.0      # extra time for the client to start and to end
 
 
 class LoadError(Exception):
-    """The load generator itself failed, or printed what is not understood."""
+    """The load generator itself failed, or its output could not be parsed."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of the load generator measured."""
+    """The figures of one run of the load generator."""
 
     requests: int
     errors: int
@@ -73,7 +73,7 @@ _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 def parse_wrk(output: str) -> Load:
-    """The figures in what `wrk --latency` printed. It prints its error lines only if there were
+    """The figures in the output of `wrk --latency`, which has error lines only if there were
     errors."""
 
     def seconds_at(percentile: int) -> float:

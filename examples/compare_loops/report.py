@@ -1,4 +1,4 @@
-"""The table: what each loop did with the same program and the same requests."""
+"""The table: the figures of each loop, for one program and one set of requests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .load import Load
 
 @dataclass
 class Outcome:
-    """All that was seen of one loop."""
+    """All results of one loop."""
 
     loop_name: str
     check: CheckResult = field(default_factory=CheckResult)
     loads: list[Load] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)    # of the server, in each of `loads`
-    failures: list[str] = field(default_factory=list)   # of the server or the load generator
+    cpu_s: list[float] = field(default_factory=list)    # the server's, in each of `loads`
+    failures: list[str] = field(default_factory=list)   # the server's or the load generator's
 
     @property
     def requests(self) -> int:

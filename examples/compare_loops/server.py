@@ -14,16 +14,16 @@ from .. import aiohttp_server
 START_S = 20.0
 STOP_S = 10.0
 
-# What `Server.loop_class` begins with when the loop that was asked for is the one that runs.
+# `Server.loop_class` begins with this if the server runs on the loop that was asked for.
 MODULES = {"mioloop": "mioloop.", "uvloop": "uvloop.", "asyncio": "asyncio."}
 
 
 class ServerError(Exception):
-    """The server did not start, ran another loop, or did not end as it should."""
+    """The server did not start, ran another loop, or did not end cleanly."""
 
 
 class Server:
-    """A running server. Made by `start`; whoever starts it stops it."""
+    """A running server. Made by `start`; the caller of `start` calls `stop`."""
 
     def __init__(
         self, loop_name: str, process: asyncio.subprocess.Process, url: str, loop_class: str

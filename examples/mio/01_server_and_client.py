@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def accept_and_drop(server: TcpListener) -> None:
-    """Accept until there is nobody left: with an edge, the listener may stay silent otherwise."""
+    """Accept until no connection is left: with an edge, no event may come for the rest."""
     while True:
         try:
             accepted, _ = server.accept()

@@ -6,8 +6,8 @@ forgets it then; the 33rd is where it stops. Closing happens meanwhile, so how m
 were already over by then differs from run to run.
 
 Both loops, accept and read, end with BlockingIOError: that is no failure, it says "now wait
-for the next event". Every other error is looked at for what it is, and only the connection
-that met it is given up.
+for the next event". Any other error is handled by its kind, and ends only the connection that
+met it.
 
 How many connections fit? Each is a descriptor of this process: its own limit (RLIMIT_NOFILE)
 comes first, the system's total (fs.file-max) later. Both are printed.
@@ -51,7 +51,7 @@ class Server:
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
-                continue                # gone while it waited; the next may be fine
+                continue                # it ended while it waited; the next may be fine
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     # The loop ends without BlockingIOError, so this edge will not come again

@@ -1,4 +1,4 @@
-"""An event source of one's own: a deadline that can be polled.
+"""An event source made by the program: a deadline that can be polled.
 
 Anything with register, reregister and deregister can be given to a Poll. `Deadline` passes all
 three on to a Registration inside it, and a thread that sleeps until the time has come sets it
@@ -43,7 +43,7 @@ class Deadline(Evented):
     def reregister(
         self, poll: Poll, token: int, interest: Ready | Interest, opts: PollOpt
     ) -> None:
-        # The other spelling does the same.
+        # Equivalent to self._registration.reregister(poll, ...), the spelling used in register().
         poll.reregister(self._registration, token, interest, opts)
 
     def deregister(self, poll: Poll) -> None:

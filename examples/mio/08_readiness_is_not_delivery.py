@@ -1,9 +1,9 @@
 """Wrong on purpose, then right: set_readiness does not promise an event in the next poll.
 
-The tempting way sets the readiness, polls once and takes the event for granted. What mio
-promises is only that a later poll will report it; so the right way polls until it was seen. In
-practice that takes one poll, as the printed number shows, and a program that relies on this
-one works until the day it does not.
+The tempting way sets the readiness, polls once and takes the event for granted. But mio
+promises only that a later poll will report it; so the right way polls until the event was seen.
+In practice that takes one poll, as the printed number shows, but a program that relies on one
+poll will fail some day.
 
 You should see: seen after 1 poll(s), which is not promised
 """

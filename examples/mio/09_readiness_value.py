@@ -1,8 +1,8 @@
 """readiness() is a value that the program set, not news from a Poll.
 
 The thread that sets it reads it back at once. That says nothing about any event: this pair is
-registered nowhere, so no poll ever reports it; and when several threads set it, each replaces
-what the others said.
+registered nowhere, so no poll ever reports it. When several threads set it, each call replaces
+the value of the call before.
 
 You should see "(empty)", then "Readable", and 0 events.
 """

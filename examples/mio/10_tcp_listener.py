@@ -1,7 +1,7 @@
 """A passive socket: readable means that a connection waits to be accepted.
 
-Nobody connects during the first 100 ms, so nothing happens. Then a client does: one event, and
-accept gives the connection.
+No client connects during the first 100 ms, so there is no event. Then one connects: there is
+one event, and accept gives the connection.
 
 You should see 0 events, then "Token(0) Readable" and "accepted".
 """

@@ -1,8 +1,8 @@
 """An active socket: connect returns at once, and writable means that it has been decided.
 
 Decided, not succeeded. A refused connection becomes writable as well, so the answer is in
-take_error(): None, or the error, which is handed out once. The error and hup bits tell the
-same on most systems, and may be missing on others: take them for hints.
+take_error(): None, or the error, which is handed out once. On most systems the error and hup
+bits tell of a refusal too, but a system may leave them out: take them for hints.
 
 You should see "Writable" and no error with a listener, then "Writable | Error | Hup" and
 ConnectionRefusedError without one.

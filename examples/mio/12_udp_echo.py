@@ -3,10 +3,10 @@
 The sender sends nine bytes whenever it is writable. A UDP socket on the loopback interface
 nearly always is, so what stops it? With an edge only the lack of a new edge. On epoll each
 send makes one itself: the packet leaves the send buffer at once, and the space it frees is a
-change, even when nobody receives. So the pair goes on for ever, though mio never promised it:
+change, even when no socket receives. So the pair goes on for ever, though mio never promised it:
 the program did not meet "would block". The poll(2) selector shows that: one round, silence.
 
-Part 1 sends on whatever edges come. Part 2 asks for the next event by reregister, which works
+Part 1 sends on each edge that comes. Part 2 asks for the next event by reregister, which works
 everywhere. Part 3 asks once more and sends nothing: one event, then silence.
 
 You should see up to 5 rounds in part 1, and 5 rounds in part 2. The first poll hears only the

@@ -1,4 +1,4 @@
-"""A load generator for the HTTP server, where neither ab nor wrk is at hand.
+"""A load generator for the HTTP server, for machines without ab and wrk.
 
 Many keep-alive connections on one Poll: each sends a request, waits for the whole answer,
 sends the next, until all requests are done. Both directions use edge, and meet BlockingIOError
@@ -29,8 +29,8 @@ class Client:
 
     def __init__(self, stream: TcpStream, request: bytes) -> None:
         self.stream = stream
-        self.waiting = False            # for an answer, or for the rest of it
-        self.answers = 0                # that became whole
+        self.waiting = False            # an answer, or the rest of it, has not come yet
+        self.answers = 0                # the number of whole answers
         self._request = request
         self._unsent = b""
         self._received = bytearray()
@@ -105,7 +105,7 @@ class Load:
             if client is not None:
                 self._move(event.token, client)
         if not self._clients:
-            self.give_up()              # on requests that nobody is left to send
+            self.give_up()              # no connection is left to send the other requests
 
     def _move(self, token: int, client: Client) -> None:
         try:
@@ -119,7 +119,7 @@ class Load:
         self._drop(token, client)
 
     def give_up(self) -> None:
-        """Count what is under way or not begun as failed."""
+        """Count every request that is under way or not begun as failed."""
         for token, client in list(self._clients.items()):
             self.failed += client.waiting
             self._drop(token, client)

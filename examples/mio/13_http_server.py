@@ -9,9 +9,9 @@ Writable is asked for only while an answer waits. Asked for all the time it woul
 and again, that an idle connection could be written to. One may instead keep only the readable
 interest and hand the answer to a thread, a pool or a future.
 
-What an event says is never relied on: error and hup are hints, and a program that is told only
-"hup" must still do something. So the state decides what to try, and the result of the read or
-write decides what happens next.
+The bits of an event are never relied on: error and hup are hints, and a program that is told only
+"hup" must still act. So the state decides whether to read or to write, and the result of the read
+or write decides the next step.
 
 Try it with one of
 
@@ -19,9 +19,9 @@ Try it with one of
     wrk -d 30s -t 4 -c 128 http://127.0.0.1:8080/
     python 13_http_load.py --port 8080 --requests 100000
 
-It ends after --seconds or --requests, or by Ctrl-C, and prints requests/s and how many
-requests could not be answered. Ctrl-C is an event as well, by a Registration: no answer is cut
-off in the middle, as an exception out of nowhere would do.
+It ends after --seconds or --requests, or by Ctrl-C, and prints requests/s and the number of
+requests that could not be answered. Ctrl-C is an event as well, by a Registration: an exception
+in the middle of the program would cut off an answer, and an event does not.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Connection:
         self.last = False               # close once the answers have left
 
     def read(self) -> None:
-        """Read what there is, within the budget. Raises OSError if the connection is lost."""
+        """Read all there is, within the budget. Raises OSError if the connection is lost."""
         for _ in range(READS_PER_EVENT):
             try:
                 data = self.stream.read(READ_SIZE)
@@ -133,7 +133,7 @@ class Connection:
         self.last = last
 
     def write(self) -> None:
-        """Write what fits; the rest stays. Raises OSError if the connection is lost."""
+        """Write until the socket is full; the rest stays. OSError if the connection is lost."""
         while self.unsent:
             try:
                 written = self.stream.write(self.unsent)
@@ -164,7 +164,7 @@ class HttpServer:
         self._ask_to_stop.set_readiness(Ready.READABLE)
 
     def turn(self, timeout: float) -> None:
-        """Poll once and serve what is ready."""
+        """Poll once and serve every connection that is ready."""
         if self._accept_later:
             timeout = min(timeout, 0.1)
         self._poll.poll(self._events, timeout)
@@ -187,12 +187,12 @@ class HttpServer:
         try:
             self._step(event.token, connection)
         except OSError:
-            # Reset, broken pipe, timed out: whatever it was, this connection is over, and
-            # with it the answers that did not leave, which _close counts.
+            # Reset, broken pipe, timed out: any error ends this connection. _close counts the
+            # answers that did not leave.
             self._close(event.token, connection)
 
     def _step(self, token: int, connection: Connection) -> None:
-        """Do what the state of the connection calls for, then say what to wait for."""
+        """Read or write, as the state of the connection asks for, then register for the next."""
         if connection.unsent:
             connection.write()
             if not connection.unsent:
@@ -208,7 +208,7 @@ class HttpServer:
             self._close(token, connection)
         else:
             # Also after a read that only used up its budget: reregister looks at the state
-            # again, so what is still unread raises an event by itself.
+            # again, so unread bytes raise an event by themselves.
             self._wait_for(token, connection, Ready.READABLE, PollOpt.EDGE)
 
     def _wait_for(
@@ -223,10 +223,10 @@ class HttpServer:
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
-                continue                # gone while it waited; the next may be fine
+                continue                # it ended while it waited; the next may be fine
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
-                    # Somebody waits still, but this edge is used up: ask again later.
+                    # A connection still waits, but this edge is used up: ask again later.
                     self._accept_later = True
                     return
                 raise

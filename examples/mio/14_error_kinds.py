@@ -1,11 +1,11 @@
-"""Errors by kind: what to catch, and what each means.
+"""Errors by kind: the exceptions to catch, and their meanings.
 
 mio names the kinds of its errors; in Python each is an exception class, or an OSError with an
 errno of its own. This program makes every one happen that the system lets it make.
 
 Two of them are no failures. BlockingIOError says "nothing more now, wait for the next event";
-InterruptedError, which only poll_interruptible raises, says that a signal came. Of the others,
-most concern one connection: close that one and go on. AddrInUse at the start, or a token that
+InterruptedError, which only poll_interruptible raises, says that a signal came. Most of the other
+kinds concern one connection: close that one and go on. AddrInUse at the start, or a token that
 cannot be registered, is a mistake of the program itself.
 
 You should see one line a kind: its name, the exception, the errno, how it was made.
@@ -191,7 +191,7 @@ class Cases:
 
 
 def refused_stream(selector: str) -> TcpStream:
-    """A stream whose connect was refused; the error is not taken yet."""
+    """A stream that was refused a connection; the error is not taken yet."""
     with TcpListener.bind("127.0.0.1:0") as listener:
         address = listener.local_addr()
     stream = TcpStream.connect(address)

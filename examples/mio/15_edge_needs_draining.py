@@ -2,7 +2,7 @@
 
 2 kB arrive and the program reads 1 kB. Level-triggered, the next poll reports the stream again,
 for as long as something is left. Edge-triggered, nothing new happened, so nothing is reported,
-and a program that waits for the rest waits for ever. The rest is there all the same: reading
+and a program that waits for the rest waits for ever. The rest is there nevertheless: reading
 until BlockingIOError gets it.
 
 You should see 0 further events with edge, 1 with level, and 1024 bytes by draining.

@@ -3,8 +3,8 @@
 Three chunks arrive, with a poll after each. Edge gives an event for each on epoll (other
 selectors may wait until the stream was drained). Oneshot gives one, and then the registration
 is switched off. Nothing is lost by that: the bytes wait in the socket's buffer. reregister
-looks at the state as it is then, so it gives exactly one event more, whatever number of chunks
-came meanwhile.
+looks at the state as it is then, so it gives exactly one event more, for any number of chunks
+that came meanwhile.
 
 You should see 1 event with oneshot, 0 for two more chunks, 1 after reregister, 30 bytes.
 """

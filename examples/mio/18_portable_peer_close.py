@@ -1,8 +1,8 @@
 """Attention, point 4: only readable and writable exist everywhere.
 
 A peer closes in three ways. Each is handled twice: by a handler that sees the event as it came,
-and by one from whose events error and hup were taken away, as on a system that does not report
-them. Both only try to read, and both come to the same end: zero bytes, or an error.
+and by one that sees it without error and hup, as on a system that does not report them. Both only
+try to read, and both come to one result: zero bytes, or an error.
 
 You should see, in each of the three cases, the same outcome twice.
 """
@@ -48,7 +48,7 @@ def read_to_end(stream: TcpStream) -> str | None:
 
 
 def outcome(selector: str, leave: Callable[[socket.socket], None], mask: Ready) -> str:
-    """What a handler that knows only the bits of *mask* finds after *leave*."""
+    """The outcome after *leave*, for a handler that sees only the bits of *mask*."""
     limit = program.TimeLimit(10.0)
     events = Events(8)
     stream, peer = connected_pair()
@@ -61,7 +61,7 @@ def outcome(selector: str, leave: Callable[[socket.socket], None], mask: Ready) 
             poll.poll(events, timeout=limit.left())
             for event in events:
                 seen = event.readiness & mask
-                # Nothing left of the event is no reason to ignore it.
+                # An event without any bit left still means: try to read.
                 if seen.is_readable() or seen.is_error() or seen.is_hup() or seen.is_empty():
                     end = read_to_end(stream)
                     if end is not None:

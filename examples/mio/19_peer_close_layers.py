@@ -1,8 +1,8 @@
 """Is the peer still there? Five layers of finding out.
 
-TCP does not ask by itself: a peer whose cable was cut looks like one that has nothing to say,
+TCP does not ask by itself: a peer with a cut cable looks like one that has nothing to say,
 and keep-alive probes, where they are on, begin after two hours by default. So programs add
-layers, each of which sees what the ones before it cannot:
+layers, each of which sees a case that the ones before it cannot see:
 
     a  the results of read and write     a peer that closed
     b  a deadline over the polls         a peer that is too slow
@@ -10,8 +10,8 @@ layers, each of which sees what the ones before it cannot:
     d  error and hup in the events       a reset, earlier than the next read; hints only
     e  a heartbeat                       a peer that vanished: dead after k intervals of silence
 
-The heartbeat costs bandwidth, the more the sooner it is to notice; set_keepalive has the system
-do something like it, in seconds rather than hours, without a say of the other program.
+The heartbeat costs bandwidth, and more of it the sooner it is to notice. set_keepalive lets the
+system send probes, after seconds rather than hours, without help from the other program.
 """
 
 from __future__ import annotations

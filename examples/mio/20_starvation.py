@@ -2,16 +2,16 @@
 
 All ten are served by one loop. The flood is faster than the server can work through it, so
 "read until would block" does not end while it lasts, and the nine wait for all of it. Two
-remedies, each of which bounds what one event may cost:
+remedies, each of which bounds the cost of one event:
 
     budget     at most so many reads an event. An edge that is not drained need not come again,
                so the token goes on a list of the still ready, and the next poll does not block
     oneshot    at most so many reads as well; then reregister, which looks at the state again
                and so raises the next event
 
-The nine send a byte, wait for its echo, and send again. Printed are the longest that any of
-them waited, and the most reads in a row for one event, which is what they waited for. You
-should see large figures without a budget and small ones with it.
+The nine send a byte, wait for its echo, and send again. Printed are the longest wait of any of
+them, and the most reads in a row for one event, which are the cause of that wait. You should see
+large figures without a budget and small ones with it.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ full, and the TCP window is shut. The server reads that much and re-arms; the nu
 to the next plateau, round after round. The connection stays up, and a checksum shows that
 nothing got lost.
 
-What stops the client is the full buffers, not oneshot: part 2 shows the same plateau with a
-level-triggered server that just does not read. What oneshot saves is the events in between,
-one for each poll.
+The full buffers stop the client, not oneshot: part 2 shows a like plateau with a
+level-triggered server that just does not read. Oneshot saves the events in between, one for each
+poll.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SAMPLES_OF_PLATEAU = 8          # standing still for so long
 
 
 class Client(threading.Thread):
-    """Writes until told to stop; counts and sums up what was written."""
+    """Writes until told to stop; counts and sums up the bytes written."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         super().__init__()

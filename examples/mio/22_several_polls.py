@@ -9,9 +9,9 @@ the queue means: finish.
 
 Do not share one Poll among the workers instead: only one thread at a time can be inside.
 
-What several workers gain under the GIL is waiting and system calls side by side, not Python
-code; so expect little, or even a loss, from more than one. A free-threaded Python, or processes
-with a listener each, gain more. The figures printed are what was measured, whatever they are.
+Under the GIL, several workers wait and make system calls side by side, but run no Python code
+side by side; so expect little, or even a loss, from more than one. A free-threaded Python, or
+processes with a listener each, gain more. The figures printed are those measured, good or bad.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MESSAGE = b"a request of some length........"
 
 
 class Worker(threading.Thread):
-    """Echoes what its connections send."""
+    """Echoes the bytes that its connections send."""
 
     def __init__(self, selector: str) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ def take_answers(stream: TcpStream, number: int, left: dict[int, int]) -> None:
 
 
 def serve(selector: str, worker_count: int, connections: int, requests: int) -> None:
-    """Accept *connections*, share them out in turn, and tell what the workers did."""
+    """Accept *connections*, share them out in turn, and print the figures of the workers."""
     limit = program.TimeLimit(60.0)
     events = Events(64)
     workers = [Worker(selector) for _ in range(worker_count)]

@@ -1,4 +1,4 @@
-"""What every program of this directory has: a choice of selector, and an end."""
+"""The parts that every program of this directory has: a choice of selector, and a time limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mioloop import mio
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose description is the program's own docstring, with ``--selector``."""
+    """A parser with ``--selector``, described by the program's own docstring."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -25,8 +25,8 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
 class TimeLimit:
     """A total for all the waits of a program.
 
-    A poll may end early with no event at all, so one poll's timeout bounds nothing: what is
-    left of the limit is the timeout of each, and the one that finds nothing left raises.
+    A poll may end early with no event at all, so one poll's timeout bounds nothing. The timeout
+    of each poll is the rest of the limit; if no time is left, `left` raises.
     """
 
     def __init__(self, limit_s: float) -> None:
