@@ -1,18 +1,19 @@
-# What a contributor can do with mioloop. `make` alone prints the list.
+# The tasks of a contributor. `make` alone prints the list.
 #
-# Every target makes the virtual environment it needs, build/venv/<tag>, one for each minor
-# version of CPython: `make test PYTHON=python3.12`. Nothing is written outside build/.
+# Every target makes the virtual environment that it needs, build/venv/<tag>, one for each minor
+# version of CPython: `make test PYTHON=python3.12`. Nothing is written outside build/, except for
+# the results of `bench` and `compatibility` under docs/.
 
 PYTHON     ?= python3
 TESTS      ?= tests
 TEST_PARTS ?= test-core test-python
 JOBS       ?= 2
-# Passed on as they are, e.g. `make test-python PYTEST_ARGS='-k sendfile -x'`.
+# Passed on unchanged, e.g. `make test-python PYTEST_ARGS='-k sendfile -x'`.
 PYTEST_ARGS ?=
 STDLIB_ARGS ?=
 RUN_ARGS    ?=
-# What is measured and written: `make bench BENCH_ARGS=--quick` shows the table alone. Paths are
-# as seen from build/, where no source is imported by mistake.
+# Arguments of `python -m mioloop compare`: `make bench BENCH_ARGS=--quick` only prints the table.
+# Paths are relative to build/: the command runs there, so that it cannot import the sources.
 BENCH_ARGS  ?= --scaling --spin 0.0001 --report ../docs/benchmarks --goals ../docs/performance.md
 
 .DEFAULT_GOAL := help
@@ -54,7 +55,7 @@ $(VENV)/.extra-%: pyproject.toml | build
 run: build $(VENV)/.extra-examples   ## one aiohttp program on mioloop, uvloop and asyncio, compared
 	@$(PY) -m examples.compare_loops $(RUN_ARGS)
 
-# What is measured is what a user installs: not the source, behind an import hook.
+# The benchmark measures the package as a user installs it: an editable install has an import hook.
 BENCH := build/venv/$(TAG)-bench
 
 bench: $(BENCH)/.tools   ## the loops measured against each other, in full: docs/benchmarks (25 minutes)
@@ -78,8 +79,8 @@ test-python: build $(VENV)/.extra-test   ## the Python tests alone
 test-long: build $(VENV)/.extra-test   ## the tests that are marked `long`, which the others leave out
 	@$(PY) -m pytest -m long $(TESTS) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-# Built apart, with assertions on. A report of a child process, or one that a test swallows, is
-# in a file: any such file fails the run.
+# Built in a directory of its own, with assertions on. The sanitizers write their reports to files,
+# so that a report of a child process, or one that a test hides, is found: any file fails the run.
 SANITIZED := build/venv/$(TAG)-sanitized
 REPORT    := $(abspath build/sanitized)/report
 
@@ -105,15 +106,15 @@ compatibility: build $(VENV)/.extra-test   ## print docs/compatibility.md, from 
 	@mv build/compatibility.md docs/compatibility.md
 
 MINORS  := 10 11 12 13 14 15
-# Interpreters to use before those that are found, and systems to look for more of them in:
-# `make test-all CHROOTS=/srv/sid`. tests/tools/test-all says what a chroot needs.
+# PYTHONS: interpreters to use before the ones that are found. CHROOTS: systems in which to look
+# for more: `make test-all CHROOTS=/srv/sid`. tests/tools/test-all lists the needs of a chroot.
 PYTHONS ?=
 CHROOTS ?=
 
 test-all: test-core   ## the Python tests on every CPython found: PYTHONS=, python3.X, pyenv's, in CHROOTS=
 	@MAKE='$(MAKE)' PYTHONS='$(PYTHONS)' CHROOTS='$(CHROOTS)' tests/tools/test-all $(MINORS)
 
-# -- the house ----------------------------------------------------------------------------
+# -- checks and cleaning ------------------------------------------------------------------
 
 lint: build $(VENV)/.extra-test $(VENV)/.extra-lint   ## ruff and the prose on everything, mypy on the package and the examples
 	@failed=0; $(VENV)/bin/ruff check . || failed=1; $(VENV)/bin/mypy || failed=1; \
