@@ -74,8 +74,9 @@ RULES = {
     "R57": "Extra info is there after the end too",
     "R58": "A connection has a context for all its callbacks, whoever resumes, writes or closes",
     "R59": "Gathered writes change nothing that can be seen: `write()` then `abort()` delivers",
+    "R92": "A turn sees whatever was ready when it began, as asyncio's turn does",
     "R93": "`write()` sends within the call; under load, but for the first slow callback",
-    "R94": "What is written to a socket or pipe of records keeps the borders of messages",
+    "R94": "Messages keep their borders, written and read, and all of them are read",
     "R95": "What was written before a fork leaves once",
     "R60": "Every method works inside every callback",
     "R61": "A forgotten transport warns, and closes its descriptor",
@@ -120,8 +121,6 @@ RULES = {
     "R100": "What a tool replaces on a loop works, or raises when it is put in",
     "R97": "A protocol without a method that is called: an AttributeError that names both",
     "R98": "`start_tls` of a closed or lost transport returns None, and never waits for ever",
-    # -- what a write and a read may do together
-    "R94": "Messages keep their borders, and all of them are read",
     # -- attributes
     "R99": "Transports take attributes, and what is replaced is what is called",
 }

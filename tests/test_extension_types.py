@@ -11,8 +11,9 @@ import pkgutil
 import subprocess
 import sys
 
-import mioloop
 import pytest
+
+import mioloop
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement of Python
 
@@ -70,7 +71,9 @@ for empty in cls(), cls.__new__(cls), type("Derived", (cls,), {})():
     for name in dir(cls):
         if name in ("__class__", "__init_subclass__", "__subclasshook__", "__new__"):
             continue
-        for arguments in (), (None,), (1,), (print,), (1, print), ([], None), (1, 2, 3), (1, 2, 3, 4):
+        for arguments in (
+            (), (None,), (1,), (print,), (1, print), ([], None), (1, 2, 3), (1, 2, 3, 4)
+        ):
             try:
                 value = getattr(empty, name)
                 result = value(*arguments) if callable(value) else setattr(empty, name, arguments)

@@ -52,4 +52,4 @@ for _method, _function in vars(list).items():
         "__new__",
     }:
         setattr(Scheduled, _method, _in_step(_method))
-setattr(Scheduled, "__repr__", _in_step("__repr__"))
+Scheduled.__repr__ = _in_step("__repr__")

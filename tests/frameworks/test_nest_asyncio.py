@@ -1,4 +1,4 @@
-"""Unmodified nest_asyncio and nest_asyncio2: run_until_complete() inside a running loop, as notebooks use it.
+"""Unmodified nest_asyncio and nest_asyncio2: a nested run_until_complete(), as in notebooks.
 
 It patches asyncio for the whole process, so that each test has a process of its own.
 """

@@ -70,7 +70,7 @@ OPERATIONS = {
     "reversed": lambda q, h: list(reversed(q)),
     "in": lambda q, h: (h[2] in q, h[5] in q, None in q),
     "equal": lambda q, h: (q == collections.deque(h[:5]), q != collections.deque(h[:5]), q == 3),
-    "equal to itself": lambda q, h: q == q,  # noqa: PLR0124
+    "equal to itself": lambda q, h: q == q,
     "add": lambda q, h: q + collections.deque(h[5:]),
     "multiply": lambda q, h: q * 2,
     "repr": lambda q, h: repr(q),

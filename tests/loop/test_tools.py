@@ -12,7 +12,8 @@ from unittest import mock
 
 import pytest
 
-pytestmark = pytest.mark.known_difference("uvloop", "is compiled: nothing of it is replaced", run=False)
+pytestmark = pytest.mark.known_difference(
+    "uvloop", "is compiled: nothing of it is replaced", run=False)
 
 
 def subclass(loop, **members):

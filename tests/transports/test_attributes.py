@@ -95,7 +95,7 @@ def test_transport_takes_attributes(loop, run, tls, connect):
             assert transport.name == "one"
             del transport.name
             with pytest.raises(AttributeError):
-                transport.name
+                getattr(transport, "name")  # noqa: B009
             assert weakref.ref(transport)() is transport
 
     run(loop, main())

@@ -785,7 +785,8 @@ loop.close()
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
-@pytest.mark.parametrize("change", ["replaced", "renamed", "another fork", "not here", "a function"])
+@pytest.mark.parametrize(
+    "change", ["replaced", "renamed", "another fork", "not here", "a function"])
 def test_popen_that_differs_waits_as_ever(mioloop_loop, run, monkeypatch, change):
     """R80: where the stdlib is not what the loop goes by, children start and fail as always."""
     from mioloop.loop import children

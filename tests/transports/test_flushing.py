@@ -211,7 +211,7 @@ def test_with_one_connection_the_system_calls_are_asyncio_s(tmp_path):
         for line in traced.read_text().splitlines():
             for text, name in (('"head"', "head"), ('"body"', "body"), ('"headbody"', "both"),
                                ('"request"', "request")):
-                if text in line and "NULL, NULL" in line or text in line and "NULL, 0" in line:
+                if (text in line and "NULL, NULL" in line) or (text in line and "NULL, 0" in line):
                     names.append((line.split("(")[0], name))
         return names
 
@@ -402,7 +402,7 @@ def test_under_load_the_loop_gathers_while_no_callback_is_slow(mioloop_loop, run
         ) as many:
             fars.update(zip(many.protocols, many.fars))
             for protocol in many.protocols:
-                protocol.transport.get_extra_info("socket").family      # as libraries ask
+                assert protocol.transport.get_extra_info("socket").family   # as libraries ask
             for _ in range(20):             # unless the machine was slow
                 seen.clear()
                 many.send()
@@ -521,6 +521,7 @@ def test_messages_that_wait_stay_messages(loop, run, kind):
 @pytest.mark.known_difference("uvloop", "a forked loop does not end", strict=False, run=False)
 @pytest.mark.parametrize("child_ends", ["SystemExit", "close", "_exit"])
 def test_what_was_written_before_a_fork_leaves_once(loop, run, kind, child_ends):
+    """R95: neither the child nor its end sends it again."""
     children, parent = [], os.getpid()
 
     def act(protocol, data):
@@ -559,6 +560,7 @@ def test_what_was_written_before_a_fork_leaves_once(loop, run, kind, child_ends)
 @leaves_by_fork
 @pytest.mark.known_difference("uvloop", "a forked loop does not end", strict=False, run=False)
 def test_what_a_loop_has_gathered_while_another_thread_forks_leaves_once(loop, run, kind):
+    """R95: the parent sends it, and the child forgets it."""
     statuses = []
 
     def fork_elsewhere():
