@@ -93,6 +93,7 @@ test-sanitize: $(SANITIZED)/.tools   ## the Python tests on modules built with A
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:log_path=$(REPORT) \
 	UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORT) \
+	MIOLOOP_FUZZ_SEEDS="$${MIOLOOP_FUZZ_SEEDS:-30}" \
 	$(SANITIZED)/bin/python -m pytest $(TESTS) -n $(JOBS) --dist loadfile --sanitized $(PYTEST_ARGS) \
 	  || status=$$?; \
 	for report in $(REPORT).*; do [ ! -e "$$report" ] || { cat "$$report"; status=1; }; done; \

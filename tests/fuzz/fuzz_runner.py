@@ -1,0 +1,36 @@
+"""Runs programs, each in a process of its own, so that a crash or a hang is a result."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+from fuzz_program import Program
+
+MACHINE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fuzz_machine.py")
+LIMIT_S = 60.0
+
+
+def failure(program: Program, limit_s: float = LIMIT_S) -> str:
+    """What goes wrong when *program* runs; empty if nothing does."""
+    command = [sys.executable, "-X", "faulthandler", MACHINE, str(limit_s)]
+    try:
+        done = subprocess.run(
+            command, input=program.to_json(), capture_output=True, text=True,
+            errors="replace", timeout=limit_s + 30,
+        )
+    except subprocess.TimeoutExpired:
+        return "hangs, and does not even print where"
+    if done.returncode == 0:
+        return ""
+    return f"status {done.returncode}\n{done.stderr[-6000:]}"
+
+
+def kind_of(wrong: str) -> str:
+    """The same for failures that are probably one: the status and the first fault, no numbers."""
+    lines = wrong.splitlines()
+    told = [line for line in lines if line.startswith(("FAULT", "Timeout", "Fatal", "=="))]
+    last = [line for line in lines if line.strip()][-1:]
+    return re.sub(r"0x[0-9a-f]+|\d+", "", " ".join(lines[:1] + (told[:1] or last)))
