@@ -223,7 +223,8 @@ class UnawaitedStart:
             execute.__code__, namespace, execute.__name__, execute.__defaults__
         )
         unawaited.__kwdefaults__ = execute.__kwdefaults__
-        process: subprocess.Popen[bytes] = popen_class.__new__(popen_class, **keywords)
+        new: Callable[..., subprocess.Popen[bytes]] = popen_class.__new__
+        process = new(popen_class, **keywords)
         vars(process)["_execute_child"] = types.MethodType(unawaited, process)
         try:
             process.__init__(**keywords)  # type: ignore[misc]
@@ -244,7 +245,7 @@ class UnawaitedStart:
         real = getattr(subprocess, "_fork_exec", _fork_exec)
         group_places = _ARGUMENT_COUNTS.get(len(args))
         if real is not _fork_exec or group_places is None:
-            return real(*args)  # type: ignore[no-any-return]
+            return int(real(*args))
         restore_signals, new_session, *rest = args[_RESTORE_SIGNALS:]
         process_group = rest.pop(0) if group_places else -1
         gid, gids, uid, umask, preexec_fn = rest[:5]
@@ -265,11 +266,11 @@ class UnawaitedStart:
                     new_session,
                     process_group,
                     umask,
-                )
+                )  # type: ignore[call-arg]
             except (TypeError, ValueError, OverflowError):
                 pass  # the real fork_exec() raises its own exception, before there is a child
         if self._spawned is None:
-            return real(*args)  # type: ignore[no-any-return]
+            return int(real(*args))
         return self._spawned.pid
 
     async def outcome(self) -> BaseException | None:
@@ -307,7 +308,7 @@ class UnawaitedStart:
             return subprocess.SubprocessError(text)
         error = getattr(builtins, kind.decode("ascii", "replace"), subprocess.SubprocessError)
         if not (issubclass(error, OSError) and number):
-            return error(message)  # type: ignore[no-any-return]
+            return error(message)
         code = int(number, 16)
         filename = self._program
         if message == "noexec:chdir" or (message == "noexec" and not self._chdir_is_told):

@@ -18,7 +18,7 @@ class Scheduled(list[Any]):
     """
 
     __slots__ = ("_loop",)
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __init__(self, loop: NativeLoop) -> None:
         super().__init__()
@@ -52,4 +52,4 @@ for _method, _function in vars(list).items():
         "__new__",
     }:
         setattr(Scheduled, _method, _in_step(_method))
-Scheduled.__repr__ = _in_step("__repr__")
+Scheduled.__repr__ = _in_step("__repr__")  # type: ignore[method-assign]
