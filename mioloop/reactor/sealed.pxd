@@ -29,7 +29,7 @@ cdef extern from *:
     MIO_SEALED(0) MIO_SEALED(1) MIO_SEALED(2) MIO_SEALED(3)
     MIO_SEALED(4) MIO_SEALED(5) MIO_SEALED(6) MIO_SEALED(7)
 
-    static int mio_seal(PyObject *type)
+    static int mio_seal(void *type)     /* a PyTypeObject, which Cython passes as such or not */
     {
         static const newfunc make[MIO_MOST_SEALED] = {
             mio_make_sealed_0, mio_make_sealed_1, mio_make_sealed_2, mio_make_sealed_3,
