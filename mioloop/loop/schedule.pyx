@@ -712,7 +712,7 @@ cdef class NativeLoop(SockReactor):
         return source if hasattr(source, "is_closing") else None
 
     def _make_stream_transport(self, sock, protocol, waiter, extra, server, context):
-        set_nodelay(sock)
+        set_nodelay(sock, sock.proto)
         extra = {} if extra is None else dict(extra)
         transport = new_stream(self, sock, sock.fileno(), (sock.family, sock.type, sock.proto),
                                protocol, waiter, extra, server, context)

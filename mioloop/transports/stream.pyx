@@ -66,7 +66,6 @@ cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
 cdef object SOCK_STREAM = socket_module.SOCK_STREAM
 cdef object IPPROTO_TCP = socket_module.IPPROTO_TCP
-cdef object SO_PROTOCOL = getattr(socket_module, "SO_PROTOCOL", 38)
 cdef object ANY_SIZE = -1               # the argument of get_buffer()
 cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef object BufferedProtocol = protocols.BufferedProtocol
@@ -778,17 +777,11 @@ cdef class StreamTransport(ByteFlow):
         return Transport
 
 
-cdef int set_nodelay(object sock) except -1:
-    """Set TCP_NODELAY if the system says that *sock* is TCP (R34).
-
-    asyncio looks at `sock.proto`, which is 0 in most sockets that programs make. Without the
-    option, a response in two writes waits 40 ms for the peer's delayed acknowledgement of the
-    first write.
-    """
-    if sock.type == SOCK_STREAM and sock.family in (AF_INET, AF_INET6):
-        protocol = sock.proto or sock.getsockopt(socket_module.SOL_SOCKET, SO_PROTOCOL)
-        if protocol == IPPROTO_TCP:
-            sock.setsockopt(IPPROTO_TCP, socket_module.TCP_NODELAY, 1)
+cdef int set_nodelay(object sock, int protocol) except -1:
+    """Set TCP_NODELAY on *sock* if it is a TCP socket by *protocol* (R34)."""
+    if (protocol == IPPROTO_TCP and sock.type == SOCK_STREAM
+            and sock.family in (AF_INET, AF_INET6)):
+        sock.setsockopt(IPPROTO_TCP, socket_module.TCP_NODELAY, 1)
     return 0
 
 

@@ -39,6 +39,7 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self.data_received(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set_result(exc)
@@ -67,7 +68,8 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        while len(self._received) >= HEADER.size:
+        # The peer's first message may come before start_tls() has returned the transport.
+        while self.transport is not None and len(self._received) >= HEADER.size:
             length, kind = HEADER.unpack_from(self._received)
             if len(self._received) < HEADER.size + length:
                 return

@@ -219,9 +219,10 @@ def test_attributes_of_asyncios_streams_can_be_read(loop, run):
             assert (transport._low_water, transport._high_water) == (10, 1000)
             assert len(transport._buffer) == 0
             transport.write(b"x" * 8_000_000)
-            assert sum(map(len, transport._buffer)) == transport.get_write_buffer_size() > 0 or (
-                len(transport._buffer) == transport.get_write_buffer_size()
-            )
+            buffered = transport._buffer        # a sequence of blocks since 3.12
+            if not isinstance(buffered, (bytes, bytearray)):
+                buffered = b"".join(buffered)
+            assert len(buffered) == transport.get_write_buffer_size() > 0
             transport._extra["peername"] = "proxied"
             assert transport.get_extra_info("peername") == "proxied"
             transport.pause_reading()

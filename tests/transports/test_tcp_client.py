@@ -262,6 +262,23 @@ def test_nodelay_is_set_on_tcp(loop, run, listener):
     run(loop, main())
 
 
+@pytest.mark.known_difference("uvloop", "sets it on every TCP socket")
+def test_nodelay_is_left_alone_on_a_socket_of_an_unnamed_protocol(loop, run, listener):
+    """R34: `sock.proto` decides; it is 0 in a socket made without one."""
+
+    async def main():
+        sock = socket.create_connection(listener.getsockname())
+        assert sock.proto in (0, socket.IPPROTO_TCP)
+        sock = socket.socket(sock.family, sock.type, 0, sock.detach())
+        sock.setblocking(False)
+        transport, protocol = await loop.create_connection(lambda: Recorder(loop), sock=sock)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        transport.abort()
+        await protocol.closed()
+
+    run(loop, main())
+
+
 def test_local_address_is_bound(loop, run, listener):
     """create_connection(local_addr=)."""
 

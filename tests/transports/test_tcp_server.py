@@ -29,7 +29,8 @@ class Server:
         return self.protocols[-1]
 
     async def start(self, **keywords):
-        self.server = await self.loop.create_server(self.factory, "127.0.0.1", 0, **keywords)
+        where = () if "sock" in keywords else ("127.0.0.1", 0)
+        self.server = await self.loop.create_server(self.factory, *where, **keywords)
         return self.server.sockets[0].getsockname()
 
     async def protocol(self, i=0):
@@ -86,6 +87,25 @@ def test_peername_and_flags_of_accepted_connections(loop, run):
             assert not os.get_inheritable(sock.fileno())
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
             assert sock.getpeername() == far.getsockname()
+        await server.stop()
+
+    run(loop, main())
+
+
+@pytest.mark.known_difference("asyncio", "a listener without a named protocol has Nagle's delay")
+def test_connections_of_a_listener_made_without_a_protocol_have_nodelay(loop, run):
+    """R34: a response in two writes does not wait for a delayed acknowledgement, as on uvloop."""
+
+    async def main():
+        listener = socket.socket()          # as uvicorn and gunicorn make theirs
+        assert listener.proto == 0
+        listener.bind(("127.0.0.1", 0))
+        server = Server(loop)
+        address = await server.start(sock=listener)
+        with client(address):
+            transport = (await server.protocol()).transport
+            sock = transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
         await server.stop()
 
     run(loop, main())
