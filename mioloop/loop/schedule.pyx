@@ -15,7 +15,7 @@ from libc.math cimport ceil, isinf, isnan
 from mioloop.reactor.core cimport *
 from mioloop.loop.sock cimport SockReactor
 from mioloop.reactor.handle cimport (
-    Handle, Host, ThreadSafeHandle, TimerHandle, handle_of, items, new_handle, new_thread_safe,
+    Handle, HandleOwner, ThreadSafeHandle, TimerHandle, handle_of, items, new_handle, new_thread_safe,
     new_timer)
 from mioloop.reactor.reactor cimport (
     PyTypeObject, Reactor, Source, Watcher, class_version, forks)
@@ -375,8 +375,8 @@ cdef class WatchedEvented(Source):
         else:                           # a nested turn of this callback: the event must not be lost
             context = None
         once = handle_of(reactor, handle._callback, (event, *handle._args), context)
-        if reactor.slow_run:
-            return reactor.run_slowly(once)
+        if reactor.instrumented:
+            return reactor.run_instrumented(once)
         return once.run()
 
 
@@ -445,7 +445,7 @@ cdef class NativeLoop(SockReactor):
         if self.debug:
             self._check_thread()
             self._check_callback(callback, "call_soon")
-        return SockReactor.soon(self, callback, args, context)
+        return SockReactor.post(self, callback, args, context)
 
     def call_soon_threadsafe(self, callback, *args, context=None):
         if self.closed:
@@ -501,7 +501,7 @@ cdef class NativeLoop(SockReactor):
             self.look_at_class()
         if self.time_of_base_replaced:
             return super(NativeLoop, self).time()
-        return self.monotonic() / 1e9
+        return self.monotonic_ns() / 1e9
 
     # -- hooks of the inherited code -------------------------------------------------
 
@@ -516,7 +516,7 @@ cdef class NativeLoop(SockReactor):
     def _turn_until_stopped(self, bint begins):
         """Called before and after run_forever(): its first _run_once() runs all turns."""
         if begins:
-            if self.slow_run or events.Handle is not StdHandle:
+            if self.instrumented or events.Handle is not StdHandle:
                 self.look_for_hooks()       # no version tag changes if a class is replaced
             self.check_run_once()
         self.run_until_stopped = begins
@@ -592,8 +592,8 @@ cdef class NativeLoop(SockReactor):
             timeout_ns = 0
         self.poll_events(timeout_ns)
         found = []
-        for source in self.again + self.again_now[self.again_next:]:
-            found.append(((<Source>source).fd, (<Source>source).still_ready))
+        for source in self.deferred_sources + self.deferred_now[self.deferred_next:]:
+            found.append(((<Source>source).fd, (<Source>source).deferred))
         for i in range(self.event_next, self.event_count):
             source = self.lookup(self.events[i].token)
             if source is not None:
@@ -608,16 +608,16 @@ cdef class NativeLoop(SockReactor):
                     if handle is not None and mask & bits and not handle._cancelled:
                         self._add_callback(handle)
         if self.has_pending():
-            self.soon(self._dispatch_by_hand, (), None)
+            self.post(self._dispatch_by_hand, (), None)
 
     def _dispatch_by_hand(self):
-        if self.again:
-            self.again_now.extend(self.again)
-            self.again.clear()
+        if self.deferred_sources:
+            self.deferred_now.extend(self.deferred_sources)
+            self.deferred_sources.clear()
         self.dispatch()
 
     def _call_soon(self, callback, args, context):
-        return SockReactor.soon(self, callback, tuple(args), context)
+        return SockReactor.post(self, callback, tuple(args), context)
 
     def _add_callback(self, handle):
         if handle._cancelled:
@@ -765,7 +765,7 @@ cdef class NativeLoop(SockReactor):
         source.evented = evented
         source.make_event = make_event
         source.handle = handle_of(self, callback, args, None)
-        self.adopt(source, -1)
+        self.attach(source, -1)
         return source.token
 
     cdef WatchedEvented watched(self, token):
@@ -782,7 +782,7 @@ cdef class NativeLoop(SockReactor):
     def _forget_evented(self, token):
         cdef WatchedEvented source = self.watched(token)
         source.handle.cancel()
-        self.release(source, False)
+        self.detach(source, False)
 
     def check_token(self, token):
         """Called by loop.poll before a registration, which needs a token given out by watch()."""
@@ -916,7 +916,7 @@ cdef class NativeLoop(SockReactor):
     @_debug.setter
     def _debug(self, value):
         self.debug = bool(value)
-        self.choose_run()
+        self.update_instrumented()
 
     # -- the slow path: debug mode, monitors, replaced clocks ------------------------------
 
@@ -942,17 +942,17 @@ cdef class NativeLoop(SockReactor):
         StdTimerHandle._run, StdThreadSafeHandle._run
         self.timer_class_version = version_of(self.timer_class)
         self.thread_safe_class_version = version_of(self.thread_safe_class)
-        return self.choose_run()
+        return self.update_instrumented()
 
-    cdef int choose_run(self) except -1:
-        self.slow_run = (self.debug or self.run_hook is not None
+    cdef int update_instrumented(self) except -1:
+        self.instrumented = (self.debug or self.run_hook is not None
                          or self.timer_run_hook is not None
                          or self.thread_safe_run_hook is not None)
         return 0
 
-    cdef int run_slowly(self, Handle handle) except -1:
+    cdef int run_instrumented(self, Handle handle) except -1:
         """Run one handle as asyncio's debug mode does, or by a replaced Handle._run."""
-        cdef int64_t began_ns = self.monotonic()
+        cdef int64_t began_ns = self.monotonic_ns()
         if self.debug:
             self._current_handle = handle
         try:
@@ -993,14 +993,14 @@ cdef class NativeLoop(SockReactor):
                 (<ThreadSafeHandle>handle).end()
         return 0
 
-    cdef int serve_slowly(self, Source source, uint32_t ready) except -1:
-        cdef int64_t began_ns = self.monotonic()
+    cdef int serve_instrumented(self, Source source, uint32_t ready) except -1:
+        cdef int64_t began_ns = self.monotonic_ns()
         source.on_ready(ready)
         self.log_if_slow(source, began_ns)
         return 0
 
     cdef int log_if_slow(self, what, int64_t began_ns) except -1:
-        cdef double took_s = (self.monotonic() - began_ns) / 1e9
+        cdef double took_s = (self.monotonic_ns() - began_ns) / 1e9
         if self.debug and took_s >= self.slow_callback_duration:
             text = stdlib.format_handle(what) if isinstance(what, Handle) else repr(what)
             base_events.logger.warning("Executing %s took %.3f seconds", text, took_s)
@@ -1044,11 +1044,11 @@ cdef class NativeLoop(SockReactor):
         self.class_version = version_of(Py_TYPE(self))
         return 0
 
-    cdef object soon(self, callback, tuple args, context):
+    cdef object post(self, callback, tuple args, context):
         """Schedule a call for a transport. Uses the program's call_soon() if it has replaced it."""
         self.look_for_overrides()
         if not self.call_soon_replaced:
-            return SockReactor.soon(self, callback, args, context)
+            return SockReactor.post(self, callback, args, context)
         if context is None:
             return self.call_soon(callback, *args)
         return self.call_soon(callback, *args, context=context)
@@ -1058,13 +1058,13 @@ cdef class NativeLoop(SockReactor):
         self.look_for_overrides()
         if self.time_replaced:
             return self.time()
-        return self.monotonic() / 1e9
+        return self.monotonic_ns() / 1e9
 
-    cdef int64_t now(self) except? -1:
+    cdef int64_t timer_now_ns(self) except? -1:
         self.look_for_overrides()
         if self.time_replaced:
             return to_ns(self.time())
-        return self.monotonic()
+        return self.monotonic_ns()
 
     cdef int report(self, dict context) except -1:
         self.call_exception_handler(context)

@@ -39,7 +39,7 @@ cdef class SockWatcher(Watcher):
     cdef int enter(self, SockCall call) except -1
     cdef int join(self, SockCall call) except -1
     cdef int leave(self, SockCall call) except -1
-    cdef int dismiss(self) except -1
+    cdef int wake_all(self) except -1
 
 
 cdef class SockCall:

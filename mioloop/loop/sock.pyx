@@ -163,7 +163,7 @@ cdef class SockReactor(Reactor):
         if source is not None:
             old = <Watcher>source
             if not is_current(self, old):
-                old.give_way(self, None)
+                old.hand_over(self, None)
                 old = None
             elif type(old) is SockWatcher:
                 remember(<SockWatcher>old, sock)
@@ -176,7 +176,7 @@ cdef class SockReactor(Reactor):
         remember(new, sock)
         if old is not None:
             new.reader, new.writer = old.reader, old.writer
-        self.adopt(new, fd)
+        self.attach(new, fd)
         return new
 
     cdef int refuse(self, int fd, Source source) except -1:
@@ -263,19 +263,19 @@ cdef class SockWatcher(Watcher):
             try:
                 self.update(self.reactor)   # level-triggered: keep only the interest that is needed
             except OSError:                 # the owner has closed the descriptor
-                self.give_way(self.reactor, None)
+                self.hand_over(self.reactor, None)
         elif not self.registered and self.interest() == 0:
-            self.reactor.release(self, False)
+            self.reactor.detach(self, False)
         return 0
 
-    cdef int give_way(self, Reactor reactor, Source successor) except -1:
+    cdef int hand_over(self, Reactor reactor, Source successor) except -1:
         if successor is not None and self.armed:
             # Edges for a token that is gone do no harm: registering replaces them in one call.
             successor.registered, self.registered = self.registered, False
-        reactor.release(self, False)
-        return self.dismiss()
+        reactor.detach(self, False)
+        return self.wake_all()
 
-    cdef int dismiss(self) except -1:
+    cdef int wake_all(self) except -1:
         """Wake all waiting calls, because no event will come here: they must try again."""
         cdef SockCall call
         for calls in (self.readers, self.writers):

@@ -3,7 +3,7 @@ from cpython.object cimport PyObject
 from mioloop.reactor.core cimport mio_timer
 
 
-cdef class Host:
+cdef class HandleOwner:
     """The part of a loop that its handles call; the loop overrides these methods."""
     cdef int forget_timer(self, TimerHandle timer) except -1
     cdef int report(self, dict context) except -1       # reports an exception of user code
@@ -23,7 +23,7 @@ cdef class Handle:
     cdef PyObject *arg[1 + INLINE_ARGS]     # up to INLINE_ARGS arguments, from 1 on; for 0 see
                                             # free_handle()
     cdef PyObject *args                     # a tuple: more arguments, or a program read _args
-    cdef PyObject *host                     # a Host
+    cdef PyObject *host                     # a HandleOwner
     cdef int arg_count                      # number of arguments in arg; -1: they are in args
     cdef public bint _cancelled
     cdef public object _source_traceback    # None, or a list in debug mode
@@ -49,12 +49,14 @@ cdef class ThreadSafeHandle(Handle):
 
 
 # Returns a new reference. If *context* is NULL or None, the handle gets a copy of the current one.
-cdef PyObject *new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
+cdef PyObject *new_handle(HandleOwner host, PyObject *callback,
+                          PyObject *const *args, Py_ssize_t count,
                           PyObject *context) except NULL
 # Returns a ThreadSafeHandle, or a plain Handle before 3.14.
-cdef PyObject *new_thread_safe(Host host, PyObject *callback, PyObject *const *args,
+cdef PyObject *new_thread_safe(HandleOwner host, PyObject *callback, PyObject *const *args,
                                Py_ssize_t count, PyObject *context) except NULL
-cdef PyObject *new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
+cdef PyObject *new_timer(HandleOwner host, PyObject *when, PyObject *callback,
+                         PyObject *const *args,
                          Py_ssize_t count, PyObject *context) except NULL
 
 # Runs a handle for the last time. Takes the caller's reference over.
@@ -72,7 +74,7 @@ cdef extern from *:
     void Py_DECREF(PyObject *)
 
 
-cdef inline Handle handle_of(Host host, object callback, tuple args, object context):
+cdef inline Handle handle_of(HandleOwner host, object callback, tuple args, object context):
     cdef PyObject *made = new_handle(host, <PyObject *>callback, items(args), len(args),
                                      <PyObject *>context)
     handle = <Handle>made

@@ -101,7 +101,7 @@ cdef bint describe_takes_debug = (
 )
 
 
-cdef class Host:
+cdef class HandleOwner:
 
     cdef int forget_timer(self, TimerHandle timer) except -1:
         return 0
@@ -211,7 +211,7 @@ cdef class Handle:
         result = make(&call)
         if result == NULL:
             try:
-                report_failure(self, <Host>self.host, NULL, &call)
+                report_failure(self, <HandleOwner>self.host, NULL, &call)
             finally:
                 let_go(&call)
             return 0
@@ -222,13 +222,13 @@ cdef class Handle:
     # -- cold path ---------------------------------------------------------
 
     def _run(self):
-        (<Host>self.host).run_by_hand(self)
+        (<HandleOwner>self.host).run_by_hand(self)
 
     def cancel(self):
         if self._cancelled:
             return
         self._cancelled = True
-        if (<Host>self.host).debug:
+        if (<HandleOwner>self.host).debug:
             self._repr = repr(self)
         drop(&self.callback)
         drop_args(<PyObject *>self)
@@ -293,7 +293,7 @@ cdef class Handle:
 cdef class TimerHandle(Handle):
 
     def cancel(self):
-        (<Host>self.host).forget_timer(self)
+        (<HandleOwner>self.host).forget_timer(self)
         Handle.cancel(self)
 
     def when(self):
@@ -311,7 +311,7 @@ cdef class TimerHandle(Handle):
     def _scheduled(self, scheduled):
         """A tool that takes a timer out of loop._scheduled sets False, as asyncio does."""
         if not scheduled:
-            (<Host>self.host).forget_timer(self)
+            (<HandleOwner>self.host).forget_timer(self)
 
     @property
     def __class__(self):
@@ -393,7 +393,7 @@ cdef class ThreadSafeHandle(Handle):
         return StdThreadSafeHandle
 
 
-cdef describe(Host host, callback, args):
+cdef describe(HandleOwner host, callback, args):
     """The text for the callback in asyncio's messages."""
     if describe_takes_debug:
         return format_callback_source(callback, args, debug=host.debug)
@@ -424,7 +424,7 @@ cdef inline PyObject *owned(object handle) noexcept:
     return <PyObject *>handle
 
 
-cdef inline int fill(PyObject *self, Host host, PyObject *callback, PyObject *const *args,
+cdef inline int fill(PyObject *self, HandleOwner host, PyObject *callback, PyObject *const *args,
                      Py_ssize_t count, PyObject *context) except -1:
     """Set the fields of an empty handle. If this raises, it has dropped the reference *self*."""
     cdef Py_ssize_t i
@@ -463,7 +463,8 @@ cdef int remember_source(Handle handle) except -1:
     return 0
 
 
-cdef PyObject *new_handle(Host host, PyObject *callback, PyObject *const *args, Py_ssize_t count,
+cdef PyObject *new_handle(HandleOwner host, PyObject *callback,
+                          PyObject *const *args, Py_ssize_t count,
                           PyObject *context) except NULL:
     cdef PyObject *self
     if free_handles.count:
@@ -476,7 +477,7 @@ cdef PyObject *new_handle(Host host, PyObject *callback, PyObject *const *args, 
     return self
 
 
-cdef PyObject *new_thread_safe(Host host, PyObject *callback, PyObject *const *args,
+cdef PyObject *new_thread_safe(HandleOwner host, PyObject *callback, PyObject *const *args,
                                Py_ssize_t count, PyObject *context) except NULL:
     cdef PyObject *self
     if StdThreadSafeHandle is None:
@@ -491,7 +492,8 @@ cdef PyObject *new_thread_safe(Host host, PyObject *callback, PyObject *const *a
     return self
 
 
-cdef PyObject *new_timer(Host host, PyObject *when, PyObject *callback, PyObject *const *args,
+cdef PyObject *new_timer(HandleOwner host, PyObject *when, PyObject *callback,
+                         PyObject *const *args,
                          Py_ssize_t count, PyObject *context) except NULL:
     cdef PyObject *self
     if free_timers.count:
@@ -561,7 +563,7 @@ cdef int run_and_let_go(PyObject *self) except -1:
     result = make(&call)
     if result == NULL:
         try:
-            report_failure(None, <Host>host, when_s, &call)
+            report_failure(None, <HandleOwner>host, when_s, &call)
         finally:
             let_go(&call)
             Py_XDECREF(when_s)
@@ -574,7 +576,7 @@ cdef int run_and_let_go(PyObject *self) except -1:
     return 0
 
 
-cdef int report_failure(Handle handle, Host host, PyObject *when_s, Call *call) except -1:
+cdef int report_failure(Handle handle, HandleOwner host, PyObject *when_s, Call *call) except -1:
     """Report the exception that *call* raised.
 
     *handle*: None if the handle was recycled before the call. The report then has an equal new one.

@@ -7,7 +7,7 @@ from mioloop.reactor.core cimport (
     mio_burst, mio_clock_now, mio_event, mio_peek, mio_poll, mio_slab, mio_timers, mio_token,
     mio_transfer)
 from mioloop.reactor.flush_policy cimport FlushPolicy
-from mioloop.reactor.handle cimport Handle, Host, TimerHandle
+from mioloop.reactor.handle cimport Handle, HandleOwner, TimerHandle
 
 
 cdef extern from *:
@@ -37,7 +37,7 @@ cdef enum Trigger:
     ONESHOT
 
 
-cdef class Reactor(Host)
+cdef class Reactor(HandleOwner)
 
 
 cdef class Source:
@@ -49,8 +49,8 @@ cdef class Source:
     cdef bint registered                # fd is registered on the poll
     cdef uint32_t polled_for            # interest of that registration
     cdef uint32_t poll_opts             # options of that registration
-    cdef unsigned int forked_before     # children_forked at the time of adopt()
-    cdef uint32_t still_ready           # readiness to serve in the next turn, without an event
+    cdef unsigned int forked_before     # children_forked at the time of attach()
+    cdef uint32_t deferred           # readiness to serve in the next turn, without an event
     cdef bint flush_queued
     cdef Source next_unflushed          # in the reactor's queue, if flush_queued
 
@@ -58,10 +58,10 @@ cdef class Source:
     cdef int on_flush(self) except -1
     cdef int send_gathered(self) except -1
     cdef int drop_gathered(self) noexcept
-    cdef bint offers(self, mio_transfer *transfer) except -1
-    cdef int offer_taken(self, Py_ssize_t result) noexcept
-    cdef bint reads_ahead(self, uint32_t ready) noexcept
-    cdef int read_ahead(self, const char *data, Py_ssize_t result) noexcept
+    cdef bint prepare_send(self, mio_transfer *transfer) except -1
+    cdef int complete_send(self, Py_ssize_t result) noexcept
+    cdef bint can_prefetch(self, uint32_t ready) noexcept
+    cdef int complete_prefetch(self, const char *data, Py_ssize_t result) noexcept
 
 
 cdef class Watcher(Source):
@@ -71,11 +71,11 @@ cdef class Watcher(Source):
     cdef object fileobj                     # argument of add_reader(); None without a callback
     cdef uint32_t interest(self) noexcept   # the readiness that a callback or call waits for
     cdef int update(self, Reactor reactor) except -1    # register that interest on the poll
-    cdef int give_way(self, Reactor reactor, Source successor) except -1
+    cdef int hand_over(self, Reactor reactor, Source successor) except -1
     cdef int fire(self, Handle handle, bint writing) except -1
 
 
-cdef class Reactor(Host):
+cdef class Reactor(HandleOwner):
     # objects of the core, owned until close_reactor()
     cdef mio_poll *poll                 # NULL once closed
     cdef mio_slab slab                  # token -> Source; each entry owns a reference
@@ -99,9 +99,9 @@ cdef class Reactor(Host):
     cdef size_t ring_first
     cdef size_t ring_count
 
-    cdef list again                     # Sources with still_ready bits, for the next turn
-    cdef list again_now                 # Sources with still_ready bits that this turn serves
-    cdef int again_next                 # index of the first in again_now that is not served yet
+    cdef list deferred_sources  # Sources with deferred bits, for the next turn
+    cdef list deferred_now# Sources with deferred bits that this turn serves
+    cdef int deferred_next                 # index of the first in again_now that is not served yet
 
     # Looking at the selector while callbacks are ready (see must_look())
     cdef uint32_t own_sources           # number of sources that every loop has: its self-pipe
@@ -119,9 +119,9 @@ cdef class Reactor(Host):
     cdef Source unflushed               # head of the queue of sources whose on_flush() is due
     cdef PyObject *last_unflushed       # tail of that queue; borrowed, the queue owns it
     cdef mio_burst *burst               # one system call for many sources; NULL: not made
-    cdef bint bursts                    # False: the user or the system refuses bursts
+    cdef bint batching_allowed          # False: the user or the system refuses bursts
     cdef bint prefetches                # False: the program takes descriptors from transports
-    cdef int burst_least                # smallest number of operations for which a burst pays
+    cdef int batch_min                # smallest number of operations for which a burst pays
     cdef dict token_by_fd               # one registration for each descriptor
 
     cdef bint parked                    # inside a poll that may block
@@ -132,7 +132,7 @@ cdef class Reactor(Host):
     cdef bint stopping
     cdef bint closed
     cdef bint dismantling               # inside close_reactor()
-    cdef bint slow_run                  # debug mode, or someone replaced Handle._run
+    cdef bint instrumented                  # debug mode, or someone replaced Handle._run
     cdef bint goes_by_selector          # a tool replaced loop._selector, or a part of it
     cdef bint leaves_native_run         # _run_once() was replaced: run_forever() calls it each turn
     cdef PyTypeObject *timer_class      # asyncio.TimerHandle
@@ -208,22 +208,22 @@ cdef class Reactor(Host):
         return 0
 
     cdef int serve_tools(self) except -1
-    cdef object soon(self, object callback, tuple args, object context)
+    cdef object post(self, object callback, tuple args, object context)
     cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1
     cdef int wake(self) except -1
     cdef int run_turns(self) except -1
     cdef Source lookup(self, mio_token token)
     cdef Source source_of(self, int fd)
-    cdef int hold(self, Source source) noexcept
-    cdef int let_go(self, Source source) except -1
-    cdef int adopt(self, Source source, int fd) except -1
+    cdef int keep_alive(self, Source source) noexcept
+    cdef int drop_reference(self, Source source) except -1
+    cdef int attach(self, Source source, int fd) except -1
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1
     cdef bint reregister_if_same(self, Source source, uint32_t interest, uint32_t opts) except -1
     cdef int unregister(self, Source source) noexcept
-    cdef int release(self, Source source, bint closing) except -1
+    cdef int detach(self, Source source, bint closing) except -1
     cdef bint forgets_closed(self, Source source) noexcept
     cdef int drained(self, Source source, uint32_t ready) except -1
-    cdef int serve_again(self, Source source, uint32_t ready) except -1
+    cdef int defer(self, Source source, uint32_t ready) except -1
     cdef int flush_soon(self, Source source) except -1
     cdef Handle watch_fd(self, int fd, bint writing, Handle handle, object fileobj)
     cdef bint unwatch_fd(self, int fd, bint writing) except -1
@@ -244,20 +244,20 @@ cdef class Reactor(Host):
     cdef int wait(self, int64_t timeout_ns) noexcept nogil
     cdef int queue_due_timers(self) except -1
     cdef int run_ready(self, size_t count, bint woken) except -1
-    cdef int run_slowly(self, Handle handle) except -1
+    cdef int run_instrumented(self, Handle handle) except -1
     cdef int dispatch(self) except -1
-    cdef int serve_again_now(self) except -1
+    cdef int serve_deferred(self) except -1
     cdef int serve(self, Source source, uint32_t ready) except -1
-    cdef int serve_slowly(self, Source source, uint32_t ready) except -1
+    cdef int serve_instrumented(self, Source source, uint32_t ready) except -1
     cdef int serving_failed(self, Source source, exc) except -1
     cdef int send_unflushed(self) except -1
     cdef int drop_unflushed(self) except -1
     cdef int flush(self) except -1
-    cdef bint make_burst(self, int count) noexcept
+    cdef bint can_batch(self, int count) noexcept
     cdef int send_together(self) except -1
     cdef int read_together(self) except -1
-    cdef int64_t now(self) except? -1       # loop.time() in ns: the loop may override it
-    cdef int64_t monotonic(self) noexcept
+    cdef int64_t timer_now_ns(self) except? -1       # loop.time() in ns: the loop may override it
+    cdef int64_t monotonic_ns(self) noexcept
     cdef int grow_ring(self) except -1
 
 

@@ -181,26 +181,26 @@ cdef class Source:
         """Drop the data that waits for on_flush(): another process sends it."""
         return 0
 
-    cdef bint offers(self, mio_transfer *transfer) except -1:
+    cdef bint prepare_send(self, mio_transfer *transfer) except -1:
         """Fill *transfer* with the data that on_flush() would send first.
 
         False if that data is not one contiguous piece, or needs more than a send(). After True the
-        bytes stay in place until offer_taken() gets the result, before on_flush().
+        bytes stay in place until complete_send() gets the result, before on_flush().
         """
         return False
 
-    cdef int offer_taken(self, Py_ssize_t result) noexcept:
+    cdef int complete_send(self, Py_ssize_t result) noexcept:
         """Record the result of the send: a positive number of bytes, or -errno.
 
         on_flush() acts on it.
         """
         return 0
 
-    cdef bint reads_ahead(self, uint32_t ready) noexcept:
+    cdef bint can_prefetch(self, uint32_t ready) noexcept:
         """Whether on_ready(ready) would begin with a recv() of at most AHEAD_SIZE bytes."""
         return False
 
-    cdef int read_ahead(self, const char *data, Py_ssize_t result) noexcept:
+    cdef int complete_prefetch(self, const char *data, Py_ssize_t result) noexcept:
         """Record the result of the recv(): the number of bytes in *data*, or -errno.
 
         on_ready() acts on it.
@@ -218,9 +218,9 @@ cdef class Watcher(Source):
         # An unchanged interest is registered, too: the fd may have been closed and used again.
         return reactor.register(self, self.interest(), MIO_LEVEL)
 
-    cdef int give_way(self, Reactor reactor, Source successor) except -1:
+    cdef int hand_over(self, Reactor reactor, Source successor) except -1:
         """Release this watcher, because *successor* takes the descriptor over."""
-        return reactor.release(self, False)
+        return reactor.detach(self, False)
 
     cdef int on_ready(self, uint32_t ready) except -1:
         if wakes_reader(ready) and self.reader is not None:
@@ -233,21 +233,21 @@ cdef class Watcher(Source):
         cdef Reactor reactor = <Reactor>handle.host
         if handle._cancelled:               # handle.cancel() was called, not remove_reader()
             reactor.unwatch_fd(self.fd, writing)
-        elif reactor.slow_run:
-            reactor.run_slowly(handle)
+        elif reactor.instrumented:
+            reactor.run_instrumented(handle)
         else:
             handle.run()
         return 0
 
 
-cdef class Reactor(Host):
+cdef class Reactor(HandleOwner):
 
     def __cinit__(self, *args, **kwargs):
         mio_slab_init(&self.slab)
         mio_timers_init(&self.timers)
         self.closed = True                  # until open_reactor()
-        self.again = []
-        self.again_now = []
+        self.deferred_sources = []
+        self.deferred_now = []
         self.token_by_fd = {}
         self.spares = [None] * SPARES
 
@@ -270,9 +270,9 @@ cdef class Reactor(Host):
         check(mio_poll_new(selector.encode(), &self.poll))
         self.selector = selector
         self.trigger_mode = TRIGGERS[trigger]
-        self.bursts = self.peeks = io_uring
+        self.batching_allowed = self.peeks = io_uring
         self.looks_before_peek = LOOKS_BEFORE_PEEK
-        self.burst_least = 4
+        self.batch_min = 4
         self.prefetches = True
         self.edges_emulated = mio_poll_emulates_edges(self.poll)
         self.fork_generation = forks
@@ -306,8 +306,8 @@ cdef class Reactor(Host):
             drop_ring(self)
             drop_timers(self)
             drop_sources(self)
-            self.again = []
-            self.again_now = []
+            self.deferred_sources = []
+            self.deferred_now = []
             self.token_by_fd = {}
             self.read_buffer = self.plain_buffer = None
             self.spares = [None] * SPARES
@@ -327,7 +327,7 @@ cdef class Reactor(Host):
         free(self.events)
         self.events = NULL
         self.event_capacity = self.event_count = self.event_next = self.event_ahead = 0
-        self.again_next = 0
+        self.deferred_next = 0
         self.dismantling = False
         return 0
 
@@ -384,7 +384,7 @@ cdef class Reactor(Host):
         self.ring_first = 0
         return 0
 
-    cdef object soon(self, object callback, tuple args, object context):
+    cdef object post(self, object callback, tuple args, object context):
         if self.closed:
             raise RuntimeError("Event loop is closed")
         handle = handle_of(self, callback, args, context)
@@ -430,10 +430,10 @@ cdef class Reactor(Host):
             Py_DECREF(handle)
         return 0
 
-    cdef int64_t now(self) except? -1:
+    cdef int64_t timer_now_ns(self) except? -1:
         return mio_clock_now()
 
-    cdef int64_t monotonic(self) noexcept:
+    cdef int64_t monotonic_ns(self) noexcept:
         return mio_clock_now()
 
     cdef int serve_tools(self) except -1:
@@ -483,12 +483,12 @@ cdef class Reactor(Host):
             self.poll_events(self.until_next_timer())
         elif self.must_look():
             self.look()
-        if self.again:
-            if self.again_now:                  # an exception ended the turn that served them
-                self.again_now.extend(self.again)
-                self.again.clear()
+        if self.deferred_sources:
+            if self.deferred_now:                  # an exception ended the turn that served them
+                self.deferred_now.extend(self.deferred_sources)
+                self.deferred_sources.clear()
             else:
-                self.again, self.again_now = self.again_now, self.again
+                self.deferred_sources, self.deferred_now = self.deferred_now, self.deferred_sources
 
         queued = self.ring_count
         if self.timers.count:
@@ -496,7 +496,7 @@ cdef class Reactor(Host):
         due = self.ring_count - queued
 
         self.run_ready(queued, True)
-        if self.event_next < self.event_count or self.again_now:
+        if self.event_next < self.event_count or self.deferred_now:
             self.dispatch()
         if due:
             self.run_ready(due, False)
@@ -508,7 +508,7 @@ cdef class Reactor(Host):
 
     cdef bint has_pending(self) noexcept:
         """Whether a source has work that no poll will report."""
-        return (self.event_next < self.event_count or self.again or self.again_now
+        return (self.event_next < self.event_count or self.deferred_sources or self.deferred_now
                 or self.unflushed is not None)
 
     cdef bint must_look(self) noexcept:
@@ -581,7 +581,7 @@ cdef class Reactor(Host):
 
         if self.timers.count == 0:
             return -1
-        now = self.now()
+        now = self.timer_now_ns()
         # now() may run Python code, which may cancel timers or queue callbacks.
         if self.timers.count == 0:
             return -1
@@ -683,7 +683,7 @@ cdef class Reactor(Host):
         return n
 
     cdef int queue_due_timers(self) except -1:
-        cdef int64_t now = self.now()
+        cdef int64_t now = self.timer_now_ns()
         cdef mio_timer *first
 
         while True:
@@ -702,7 +702,7 @@ cdef class Reactor(Host):
         """
         cdef PyObject *first
 
-        callbacks_begin(&self.policy, woken and not self.slow_run, self.turns, count)
+        callbacks_begin(&self.policy, woken and not self.instrumented, self.turns, count)
         while count and self.ring_count:    # a nested run may have emptied it
             count -= 1
             first = self.pop()
@@ -710,10 +710,10 @@ cdef class Reactor(Host):
                 Py_DECREF(<object>first)
                 continue
             self.callback_total += 1
-            if self.slow_run:
+            if self.instrumented:
                 handle = <Handle>first
                 Py_DECREF(handle)           # the ring's reference: `handle` holds another one
-                self.run_slowly(handle)
+                self.run_instrumented(handle)
             else:
                 run_and_let_go(first)
             if look(&self.policy):
@@ -722,11 +722,11 @@ cdef class Reactor(Host):
         self.end_batch()
         return 0
 
-    cdef int run_slowly(self, Handle handle) except -1:
+    cdef int run_instrumented(self, Handle handle) except -1:
         """Run *handle* in debug mode or by a replaced Handle._run. The loop overrides this."""
         return handle.run()
 
-    cdef int serve_slowly(self, Source source, uint32_t ready) except -1:
+    cdef int serve_instrumented(self, Source source, uint32_t ready) except -1:
         """Serve *source* in debug mode or with a replaced Handle._run. The loop overrides this."""
         return source.on_ready(ready)
 
@@ -736,10 +736,11 @@ cdef class Reactor(Host):
         cdef Source source = None
         cdef int served = 0
 
-        events_begin(&self.policy, not self.slow_run, self.turns,
-                     self.event_count - self.event_next + len(self.again_now) - self.again_next)
-        if self.again_now:
-            self.serve_again_now()
+        events_begin(&self.policy, not self.instrumented, self.turns,
+                     self.event_count - self.event_next
+                     + len(self.deferred_now) - self.deferred_next)
+        if self.deferred_now:
+            self.serve_deferred()
         while self.event_next < self.event_count:
             try:                            # around all events: entering it costs time
                 while self.event_next < self.event_count:
@@ -764,15 +765,15 @@ cdef class Reactor(Host):
         self.end_batch()
         return 0
 
-    cdef int serve_again_now(self) except -1:
+    cdef int serve_deferred(self) except -1:
         """Serve the sources of `again_now`. A nested turn continues where the outer one is."""
         cdef Source source
         cdef uint32_t ready
 
-        while self.again_next < len(self.again_now):
-            source = <Source>self.again_now[self.again_next]
-            self.again_next += 1
-            ready, source.still_ready = source.still_ready, 0
+        while self.deferred_next < len(self.deferred_now):
+            source = <Source>self.deferred_now[self.deferred_next]
+            self.deferred_next += 1
+            ready, source.deferred = source.deferred, 0
             if ready and source.attached:
                 try:
                     self.serve(source, ready)
@@ -780,13 +781,13 @@ cdef class Reactor(Host):
                     raise
                 except BaseException as exc:
                     self.serving_failed(source, exc)
-        self.again_now.clear()
-        self.again_next = 0
+        self.deferred_now.clear()
+        self.deferred_next = 0
         return 0
 
     cdef int serve(self, Source source, uint32_t ready) except -1:
-        if self.slow_run:
-            self.serve_slowly(source, ready)
+        if self.instrumented:
+            self.serve_instrumented(source, ready)
         else:
             source.on_ready(ready)
         return 0
@@ -835,14 +836,14 @@ cdef class Reactor(Host):
             source = source.next_unflushed
         return 0
 
-    cdef bint make_burst(self, int count) noexcept:
+    cdef bint can_batch(self, int count) noexcept:
         """Whether *count* operations can be made in one system call, and are then cheaper."""
-        if count < self.burst_least or not self.bursts or self.fork_generation != forks:
+        if count < self.batch_min or not self.batching_allowed or self.fork_generation != forks:
             return False
         if self.burst == NULL:
-            self.bursts = mio_burst_new(&self.burst) == 0
-        self.burst_total += self.bursts
-        return self.bursts
+            self.batching_allowed = mio_burst_new(&self.burst) == 0
+        self.burst_total += self.batching_allowed
+        return self.batching_allowed
 
     cdef int send_together(self) except -1:
         """Send the data that the unflushed sources offer. Runs no user code."""
@@ -852,16 +853,16 @@ cdef class Reactor(Host):
         cdef int count = 0, i
 
         while source is not None and count < MIO_BURST_MOST:
-            if source.attached and source.offers(&transfers[count]):
+            if source.attached and source.prepare_send(&transfers[count]):
                 transfers[count].fd = source.fd
                 sources[count] = <PyObject *>source
                 count += 1
             source = source.next_unflushed
-        if not self.make_burst(count):
+        if not self.can_batch(count):
             return 0
-        self.bursts = mio_burst_send(self.burst, transfers, count)
+        self.batching_allowed = mio_burst_send(self.burst, transfers, count)
         for i in range(count):
-            (<Source>sources[i]).offer_taken(transfers[i].result)
+            (<Source>sources[i]).complete_send(transfers[i].result)
         return 0
 
     cdef int read_together(self) except -1:
@@ -873,24 +874,25 @@ cdef class Reactor(Host):
         cdef int count = 0, i
 
         self.event_ahead = min(self.event_count, self.event_next + MIO_BURST_MOST)
-        if (self.event_ahead - self.event_next < self.burst_least
-                or not (self.bursts and self.prefetches)):
+        if (self.event_ahead - self.event_next < self.batch_min
+                or not (self.batching_allowed and self.prefetches)):
             return 0
         if buffer is None:
             buffer = self.read_buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
         for i in range(self.event_next, self.event_ahead):
             found = mio_slab_get(&self.slab, self.events[i].token)
-            if found != NULL and (<Source>found).reads_ahead(self.events[i].ready):
+            if found != NULL and (<Source>found).can_prefetch(self.events[i].ready):
                 transfers[count].fd = (<Source>found).fd
                 transfers[count].buf = PyBytes_AS_STRING(buffer) + count * AHEAD_SIZE
                 transfers[count].len = AHEAD_SIZE
                 sources[count] = <PyObject *>found
                 count += 1
-        if not self.make_burst(count):
+        if not self.can_batch(count):
             return 0
-        self.bursts = mio_burst_recv(self.burst, transfers, count)
+        self.batching_allowed = mio_burst_recv(self.burst, transfers, count)
         for i in range(count):
-            (<Source>sources[i]).read_ahead(<const char *>transfers[i].buf, transfers[i].result)
+            (<Source>sources[i]).complete_prefetch(<const char *>transfers[i].buf,
+                                                   transfers[i].result)
         return 0
 
     # -- sources -----------------------------------------------------------
@@ -900,14 +902,14 @@ cdef class Reactor(Host):
         cdef void *found = mio_slab_get(&self.slab, token)
         return None if found == NULL else <Source>found
 
-    cdef int adopt(self, Source source, int fd) except -1:
+    cdef int attach(self, Source source, int fd) except -1:
         """Give *source* a token and the descriptor *fd* (-1: none). The slab takes a reference."""
         if self.closed:
             raise RuntimeError("Event loop is closed")
         stale = self.source_of(fd)
         if isinstance(stale, Watcher):      # its file was closed and the number used again
             self.remember_displaced((<Watcher>stale).fileobj)
-            (<Watcher>stale).give_way(self, source)
+            (<Watcher>stale).hand_over(self, source)
         check(mio_slab_insert(&self.slab, <void *>source, &source.token))
         if fd >= 0:
             try:
@@ -916,22 +918,22 @@ cdef class Reactor(Host):
                 mio_slab_remove(&self.slab, source.token)
                 raise
         source.attached = True
-        self.hold(source)
+        self.keep_alive(source)
         source.fd = fd
         source.forked_before = children_forked
         return 0
 
-    cdef int hold(self, Source source) noexcept:
+    cdef int keep_alive(self, Source source) noexcept:
         """Let the slab own a reference, because the source may be served at any time."""
         if source.attached and not source.held:
             source.held = True
             Py_INCREF(source)
         return 0
 
-    cdef int let_go(self, Source source) except -1:
+    cdef int drop_reference(self, Source source) except -1:
         """Drop the slab's reference, because no event of *source* will come.
 
-        The source is then freed when its user drops it, and its __del__ must call release().
+        The source is then freed when its user drops it, and its __del__ must call detach().
         """
         if source.held:
             source.held = False
@@ -990,7 +992,7 @@ cdef class Reactor(Host):
                 mio_poll_deregister(self.poll, source.fd)
         return 0
 
-    cdef int release(self, Source source, bint closing) except -1:
+    cdef int detach(self, Source source, bint closing) except -1:
         """Remove *source* from the slab and from the poll.
 
         *closing*: the caller closes the descriptor next, and this process has no duplicate of it.
@@ -1003,7 +1005,7 @@ cdef class Reactor(Host):
         if not source.attached:
             return 0
         source.attached = source.held = False       # first: a later failure must not keep it there
-        source.still_ready = 0
+        source.deferred = 0
         mio_slab_remove(&self.slab, source.token)
         try:
             if self.token_by_fd.get(source.fd) == source.token:
@@ -1035,11 +1037,11 @@ cdef class Reactor(Host):
             mio_poll_drained(self.poll, source.fd, ready)
         return 0
 
-    cdef int serve_again(self, Source source, uint32_t ready) except -1:
+    cdef int defer(self, Source source, uint32_t ready) except -1:
         """Call on_ready(ready) in the next turn, which will not block."""
-        if source.still_ready == 0:
-            self.again.append(source)
-        source.still_ready |= ready
+        if source.deferred == 0:
+            self.deferred_sources.append(source)
+        source.deferred |= ready
         return 0
 
     cdef int flush_soon(self, Source source) except -1:
@@ -1072,7 +1074,7 @@ cdef class Reactor(Host):
             old, watcher.reader = watcher.reader, handle
         try:
             if source is None:
-                self.adopt(watcher, fd)
+                self.attach(watcher, fd)
             watcher.update(self)
         except BaseException:
             if writing:
@@ -1080,7 +1082,7 @@ cdef class Reactor(Host):
             else:
                 watcher.reader = old
             if source is None:
-                self.release(watcher, False)
+                self.detach(watcher, False)
             raise
         if watcher.fileobj is not fileobj:
             if watcher.fileobj is not None:
@@ -1123,20 +1125,20 @@ cdef class Reactor(Host):
             watcher.fileobj = None
         old.cancel()
         if watcher.interest() == 0:
-            self.release(watcher, False)
+            self.detach(watcher, False)
         else:
             try:
                 watcher.update(self)
             except OSError:                 # the owner has closed the descriptor
                 if watcher.reader is None and watcher.writer is None:
-                    watcher.give_way(self, None)
+                    watcher.hand_over(self, None)
                 else:                       # the other callback is still to be removed
                     self.unregister(watcher)
         return True
 
     def _burst_from(self, int least):
         """For tests: make bursts from *least* operations on, even where they do not pay."""
-        self.burst_least = least
+        self.batch_min = least
 
     def stats(self):
         """Counts since the loop was made, and the sizes of its queues now.
@@ -1217,9 +1219,9 @@ cdef int drop_sources(Reactor reactor) except -1:
             source = <Source>reactor.slab.entries[i].value
             # No system call: the poll is freed with all its registrations.
             source.attached = source.registered = False
-            source.still_ready = 0
+            source.deferred = 0
             mio_slab_remove(&reactor.slab, source.token)
-            reactor.let_go(source)
+            reactor.drop_reference(source)
             source = None
         i += 1
     return 0

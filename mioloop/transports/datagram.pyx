@@ -103,7 +103,7 @@ cdef class DatagramTransport(WriteFlow):
         finally:
             while i < count and not self.closing:
                 self.waiting.append((self.data_of(&batch[i]), self.sender_of(&batch[i])))
-                self.missed |= MIO_READABLE
+                self.deferred_readiness |= MIO_READABLE
                 i += 1
             reactor.read_buffer = buffer
             self.batch_left = len(self.waiting)
@@ -278,7 +278,7 @@ cdef class DatagramTransport(WriteFlow):
         if not self.unsent:
             return self.buffer_drained()
         if self.blocked:
-            return self.reactor.serve_again(self, MIO_WRITABLE)
+            return self.reactor.defer(self, MIO_WRITABLE)
         return self.block()
 
     cdef int block(self) except -1:
@@ -327,7 +327,7 @@ cdef class DatagramTransport(WriteFlow):
             data, address = self.waiting.pop(0)
             self.deliver(data, address)
         if self.waiting:
-            self.missed |= MIO_READABLE
+            self.deferred_readiness |= MIO_READABLE
         return READ_SIZE                # the socket itself was not read
 
     cdef Py_ssize_t receive_by_socket(self) except? -2:
@@ -416,7 +416,7 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
     self.waiting = []
     self.unsent = deque()
     self.extra = extra
-    self.short_is_all = True            # a batch that is not full means drained
+    self.short_read_means_drained = True            # a batch that is not full means drained
     extra["socket"] = trsock.TransportSocket(sock)
     try:
         extra["sockname"] = sock.getsockname()

@@ -51,12 +51,12 @@ cdef class Endpoint(Source):
     cdef uint32_t armed                 # interest that is registered with the poll
     cdef Trigger trigger                # how the descriptor is polled
     cdef bint blocked                   # the kernel accepts no more: wait until writable
-    cdef bint short_is_all              # a short read means drained, a short write means full
+    cdef bint short_read_means_drained  # a short read means drained, a short write means full
 
     # reading
     cdef bint started                   # connection_made() was called: reading may begin
     cdef bint paused
-    cdef uint32_t missed                # readiness that an edge reported while paused
+    cdef uint32_t deferred_readiness  # readiness that an edge reported while paused
 
     # the end
     cdef bint closing                   # by close(), by abort() or after an error
@@ -79,7 +79,7 @@ cdef class Endpoint(Source):
     cdef int fatal(self, exc, str message) except -1
     cdef int report(self, str message, exc) except -1
     cdef int discard(self) except -1
-    cdef int lose(self, exc) except -1
+    cdef int schedule_connection_lost(self, exc) except -1
     cdef int count_lost_write(self) except -1
     cdef int ended(self) except -1
     cdef int close_fd(self) except -1

@@ -132,7 +132,7 @@ cdef class Endpoint(Source):
         cdef bint entered
 
         if not self.reading():
-            self.missed |= ready        # an edge is not repeated: resume_reading() serves it
+            self.deferred_readiness |= ready    # no second edge comes: resume_reading() serves it
             return 0
         entered = enter_context(context)
         try:                            # no `except` clause: entering one costs time on each read
@@ -142,16 +142,16 @@ cdef class Endpoint(Source):
             if entered:
                 PyContext_Exit(context)
             if not returned:            # KeyboardInterrupt: the loop may be run again
-                self.reactor.serve_again(self, ready)
+                self.reactor.defer(self, ready)
         if n <= 0 or self.trigger != EDGE:
             return 0
-        if (n < READ_SIZE and self.short_is_all
+        if (n < READ_SIZE and self.short_read_means_drained
                 and not ready & (MIO_READ_CLOSED | MIO_HUP | MIO_ERROR | MIO_PRIORITY)):
             self.reactor.drained(self, MIO_READABLE)
         elif self.reading():
-            self.reactor.serve_again(self, ready & ~MIO_WRITABLE)
+            self.reactor.defer(self, ready & ~MIO_WRITABLE)
         else:
-            self.missed |= ready
+            self.deferred_readiness |= ready
         return 0
 
     cdef Py_ssize_t receive(self) except? -2:
@@ -205,13 +205,13 @@ cdef class Endpoint(Source):
         self.set_protocol(protocol)
         if self.context is None:
             self.context = PyContext_CopyCurrent()
-        reactor.adopt(self, fd)
+        reactor.attach(self, fd)
         try:
-            reactor.soon(protocol.connection_made, (self,), self.callback_context())
+            reactor.post(protocol.connection_made, (self,), self.callback_context())
             # Without the context: during a nested turn in connection_made() it is already entered.
-            reactor.soon(self._start, (waiter,), None)
+            reactor.post(self._start, (waiter,), None)
         except BaseException:           # the caller keeps the descriptor
-            reactor.release(self, False)
+            reactor.detach(self, False)
             self.fd = -1
             raise
         return 0
@@ -248,9 +248,9 @@ cdef class Endpoint(Source):
         if not self.attached:
             return 0
         if self.idle():
-            self.reactor.let_go(self)   # a program that forgets it now gets a ResourceWarning
+            self.reactor.drop_reference(self)   # if forgotten now, it warns (ResourceWarning)
         else:
-            self.reactor.hold(self)
+            self.reactor.keep_alive(self)
         if self.trigger == EDGE:
             want = self.armed
             if self.started:
@@ -302,9 +302,9 @@ cdef class Endpoint(Source):
         if not self.keeps_context:
             self.context = PyContext_CopyCurrent()
         self.update_interest()
-        if self.missed:
-            self.reactor.serve_again(self, self.missed)
-            self.missed = 0
+        if self.deferred_readiness:
+            self.reactor.defer(self, self.deferred_readiness)
+            self.deferred_readiness = 0
 
     def is_reading(self):
         return not self.closing and not self.paused
@@ -345,7 +345,7 @@ cdef class Endpoint(Source):
         self.discard()
         self.blocked = False
         self.closing = True
-        self.lose(exc)
+        self.schedule_connection_lost(exc)
 
     cdef int discard(self) except -1:
         """Drop all data that waits to be sent."""
@@ -355,16 +355,16 @@ cdef class Endpoint(Source):
         """Stop receiving, and call connection_lost() soon."""
         if not self.closing:
             self.closing = True
-            self.lose(None)
+            self.schedule_connection_lost(None)
 
     def is_closing(self):
         return self.closing
 
-    cdef int lose(self, exc) except -1:
+    cdef int schedule_connection_lost(self, exc) except -1:
         """Schedule connection_lost() once. It never runs inside the call that caused it."""
         if self._conn_lost == 0:
             self._conn_lost = 1
-            self.reactor.soon(self._call_connection_lost, (exc,), None)
+            self.reactor.post(self._call_connection_lost, (exc,), None)
             try:
                 self.update_interest()
             except OSError:             # no matter: the descriptor is closed soon
@@ -403,7 +403,7 @@ cdef class Endpoint(Source):
             return 0
         try:
             # Closing alone is not enough: a duplicate of the descriptor keeps it registered.
-            self.reactor.release(self, False)
+            self.reactor.detach(self, False)
         finally:
             self.fd = -1
             self.close_files(fd)

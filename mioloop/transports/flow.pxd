@@ -34,7 +34,7 @@ cdef class ByteFlow(WriteFlow):
     """A buffer of bytes, sent in the order of the writes, many chunks in one system call."""
     cdef list chunks                        # bytes, none of them empty
     cdef Py_ssize_t first_sent              # bytes of chunks[0] that are already sent
-    cdef Py_ssize_t offered                 # bytes that offers() gave to the reactor to send
+    cdef Py_ssize_t offered                 # bytes that prepare_send() gave to the reactor to send
     cdef Py_ssize_t result                  # result of the reactor's send(); 0: none is pending
     cdef bint keeps_records                 # each chunk is a message with its own system call
 

@@ -134,7 +134,7 @@ cdef class WriteFlow(Endpoint):
 
     cdef int all_sent(self) except -1:
         if self.closing:
-            self.lose(None)
+            self.schedule_connection_lost(None)
         return 0
 
     cdef int pause_protocol_if_full(self) except -1:
@@ -175,7 +175,7 @@ cdef class WriteFlow(Endpoint):
             return
         self.closing = True
         if self.buffered_bytes == 0:
-            self.lose(None)
+            self.schedule_connection_lost(None)
         elif self.blocked:
             self.update_interest()
         else:
@@ -252,7 +252,7 @@ cdef class ByteFlow(WriteFlow):
             self.buffered_bytes = size
             if n > 0:
                 self.drop_sent(n)
-            if n < 0 or self.short_is_all:
+            if n < 0 or self.short_read_means_drained:
                 self.block()
             else:
                 self.flush_now()
@@ -286,7 +286,7 @@ cdef class ByteFlow(WriteFlow):
             self.first_sent = self.buffered_bytes = self.result = 0
         return 0
 
-    cdef int offer_taken(self, Py_ssize_t result) noexcept:
+    cdef int complete_send(self, Py_ssize_t result) noexcept:
         self.result = result
         return 0
 
@@ -306,7 +306,7 @@ cdef class ByteFlow(WriteFlow):
             self.drop_sent(n)
             if self.buffered_bytes == 0:
                 return self.buffer_drained()
-            if n < tried and self.short_is_all:
+            if n < tried and self.short_read_means_drained:
                 self.block()                        # before resume_writing(), which may write
                 return self.resume_protocol_if_drained()
         return self.flush_other()

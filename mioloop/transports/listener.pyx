@@ -60,7 +60,7 @@ cdef class Listener(Source):
                 if self.reactor.trigger_mode == ONESHOT:
                     self.go_on_polling()
                 elif more and self.reactor.trigger_mode == EDGE:
-                    self.reactor.serve_again(self, ready)
+                    self.reactor.defer(self, ready)
         return 0
 
     cdef bint accept_one(self) except -1:
@@ -176,16 +176,16 @@ cdef class Listener(Source):
             else MIO_LEVEL | MIO_ONESHOT)
 
     cdef int start(self) except -1:
-        self.reactor.adopt(self, self.fd)
+        self.reactor.attach(self, self.fd)
         try:
             self.rearm()
         except BaseException:
-            self.reactor.release(self, False)
+            self.reactor.detach(self, False)
             raise
         return 0
 
     cdef int stop(self) except -1:
-        return self.reactor.release(self, False)
+        return self.reactor.detach(self, False)
 
     def __repr__(self):
         return f"<Listener fd={self.fd} sock={self.sock!r}>"

@@ -89,9 +89,9 @@ cdef class ReadPipeTransport(Endpoint):
                 logger.info("%r was closed by peer", self)
             self.closing = True
             try:
-                self.reactor.soon(method_of(self._protocol, "eof_received"), (), None)
+                self.reactor.post(method_of(self._protocol, "eof_received"), (), None)
             finally:
-                self.lose(None)
+                self.schedule_connection_lost(None)
         return 0
 
     cdef bint is_expected(self, exc) except -1:
@@ -246,7 +246,7 @@ cdef int claim(Reactor reactor, Endpoint self, object pipe, mode) except -1:
     os.set_blocking(fd, False)
     self.owner = pipe
     self.extra["pipe"] = pipe
-    self.short_is_all = stat.S_ISFIFO(mode)
+    self.short_read_means_drained = stat.S_ISFIFO(mode)
     if stat.S_ISCHR(mode) or reactor.source_of(fd) is not None:
         fd = os.dup(fd)
         self.duplicated = True

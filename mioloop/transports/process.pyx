@@ -17,7 +17,7 @@ from mioloop.reactor.sealed cimport seal
 cdef class ProcessEnd(Source):
 
     cdef int on_ready(self, uint32_t ready) except -1:
-        self.reactor.release(self, False)
+        self.reactor.detach(self, False)
         close_descriptor(self.fd)
         self.fd = -1
         # The handle is queued: data of the pipes from the same poll goes to the protocol first.
@@ -36,11 +36,11 @@ cdef ProcessEnd new_process_end(Reactor reactor, int pidfd, Handle handle):
     cdef ProcessEnd self = ProcessEnd.__new__(ProcessEnd)
     self.reactor = reactor
     self.handle = handle
-    reactor.adopt(self, pidfd)
+    reactor.attach(self, pidfd)
     try:
         reactor.register(self, MIO_READABLE, MIO_LEVEL)
     except BaseException:
-        reactor.release(self, False)
+        reactor.detach(self, False)
         self.fd = -1
         raise
     return self

@@ -45,7 +45,7 @@ cdef class StreamTransport(ByteFlow):
     cdef object empty_waiter            # future of a sendfile() that waits for an empty buffer
     cdef FileSending file               # the file that sendfile() then sends, or None
 
-    cdef bint can_prefetch(self) noexcept
+    cdef bint prefetch_allowed(self) noexcept
     cdef Py_ssize_t receive_ahead(self) except? -2
     cdef int copy_into_protocol(self, bytes data) except -1
     cdef int feed_filter(self, const char *data, Py_ssize_t size) except -1

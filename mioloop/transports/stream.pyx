@@ -160,19 +160,19 @@ cdef class StreamTransport(ByteFlow):
             self.reads_much = n > AHEAD_SIZE
         return n
 
-    cdef bint reads_ahead(self, uint32_t ready) noexcept:
+    cdef bint can_prefetch(self, uint32_t ready) noexcept:
         """Return whether the reactor may prefetch.
 
         False at the end of the stream (a later recv() reports it again) and when urgent data is
         pending (recv() would skip it).
         """
-        return ready & ~MIO_WRITABLE == MIO_READABLE and self.can_prefetch()
+        return ready & ~MIO_WRITABLE == MIO_READABLE and self.prefetch_allowed()
 
-    cdef bint can_prefetch(self) noexcept:
+    cdef bint prefetch_allowed(self) noexcept:
         return (self.reach == REACH_LOOP and not self.reads_much and self.reading()
                 and self.ahead.state == PREFETCH_NONE)
 
-    cdef int read_ahead(self, const char *data, Py_ssize_t result) noexcept:
+    cdef int complete_prefetch(self, const char *data, Py_ssize_t result) noexcept:
         try:
             if result > 0:
                 set_data(&self.ahead, self.copy(data, result), PREFETCH_READY)
@@ -223,7 +223,7 @@ cdef class StreamTransport(ByteFlow):
         PyBuffer_Release(&view)
         if n < PyBytes_GET_SIZE(data) and not self.closing:
             set_data(&self.ahead, data[n:], PREFETCH_STALE)
-            self.reactor.serve_again(self, MIO_READABLE)
+            self.reactor.defer(self, MIO_READABLE)
         self.call_protocol("buffer_updated", buffer_updated, n)
         return 0
 
@@ -385,7 +385,8 @@ cdef class StreamTransport(ByteFlow):
         """
         if self.keeps_records or self.reach == REACH_PROGRAM:
             return False
-        return self.reach == REACH_LOOP or references(<PyObject *>self.sock) <= 1 + self.sock_is_wrapped
+        return (self.reach == REACH_LOOP
+                or references(<PyObject *>self.sock) <= 1 + self.sock_is_wrapped)
 
     cdef Py_ssize_t send_one(self, bytes data) noexcept:
         return mio_send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
@@ -405,11 +406,11 @@ cdef class StreamTransport(ByteFlow):
         join(iov, count, joined)
         return mio_send(self.fd, joined, tried[0])
 
-    cdef bint offers(self, mio_transfer *transfer) except -1:
+    cdef bint prepare_send(self, mio_transfer *transfer) except -1:
         """Offer one chunk, or several joined ones if they are small.
 
         Makes no object that the garbage collector counts, and releases only bytes objects. So no
-        __del__ runs before offer_taken(): it could write to, or close, this or another transport.
+        __del__ runs before complete_send(): it could write to, or close, this or another transport.
         """
         cdef iovec iov[MOST_CHUNKS]
         cdef Py_ssize_t count, total
@@ -441,7 +442,7 @@ cdef class StreamTransport(ByteFlow):
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_result(None)
         if self.closing:
-            self.lose(None)
+            self.schedule_connection_lost(None)
         elif self.eof_written:
             mio_shutdown_write(self.fd)         # a lost connection shows at the next read
         return 0
@@ -540,7 +541,7 @@ cdef class StreamTransport(ByteFlow):
             return 0
         try:
             # A program that has had the descriptor may still have it, or a duplicate of it.
-            self.reactor.release(self, self.reach == REACH_LOOP)
+            self.reactor.detach(self, self.reach == REACH_LOOP)
         finally:
             self.fd = -1
             if self.ahead.state != PREFETCH_NONE:
@@ -577,7 +578,7 @@ cdef class StreamTransport(ByteFlow):
     # -- cold path: the rest of asyncio.Transport ------------------------------------
 
     def pause_reading(self):
-        # `missed` merges the edge of the prefetched data with later ones. STALE makes the
+        # `deferred_readiness` merges the edge of the prefetched data with later ones. STALE makes
         # transport read the socket again after it has delivered that data.
         set_stale(&self.ahead)
         ByteFlow.pause_reading(self)
@@ -717,7 +718,7 @@ cdef class StreamTransport(ByteFlow):
             return self.block()
         if n > 0:
             self.blocked = True
-            return self.reactor.serve_again(self, MIO_WRITABLE)
+            return self.reactor.defer(self, MIO_WRITABLE)
         if n < 0:
             return self.file_failed(file.failure(-n))
         self.end_file()
@@ -845,7 +846,7 @@ cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, obje
 cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object protocol,
                        object waiter, object server, object context) except -1:
     # A read of a Unix socket ends at a message that passes descriptors, even if more data follows.
-    self.short_is_all = (self.sock_kind[0] in (AF_INET, AF_INET6)
+    self.short_read_means_drained = (self.sock_kind[0] in (AF_INET, AF_INET6)
                          and self.sock_kind[2] in BYTE_PROTOCOLS)
     self.keeps_records = self.sock_kind[2] not in BYTE_PROTOCOLS
     self.context = copy_current_context() if context is None else context

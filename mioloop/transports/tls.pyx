@@ -132,7 +132,7 @@ cdef class TlsProtocol(StreamFilter):
 
         The readiness that was consumed so far will not be reported again.
         """
-        self.reactor.soon(self._resume, (), None)
+        self.reactor.post(self._resume, (), None)
         return 0
 
     cdef bint reads(self) noexcept:
@@ -809,7 +809,7 @@ cdef class TlsTransport:
         cdef TlsProtocol protocol = self._ssl_protocol
         if not self._closed and protocol.reading_paused:
             protocol.reading_paused = False
-            protocol.reactor.soon(protocol._resume, (), None)
+            protocol.reactor.post(protocol._resume, (), None)
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the marks in bytes of plaintext: pause_writing() from *high* upwards,
