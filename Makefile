@@ -74,10 +74,11 @@ test-core: require $(VENV)/.tools   ## the C core alone, with sanitizers and no 
 	@$(VENV)/bin/ctest --test-dir build/core --output-on-failure
 
 test-python: build $(VENV)/.extra-test   ## the Python tests alone
-	@$(PY) -m pytest $(TESTS) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(PY) -m pytest $(TESTS) -n $(JOBS) --dist loadfile --max-worker-restart=2 $(PYTEST_ARGS)
 
 test-long: build $(VENV)/.extra-test   ## the tests that are marked `long`, which the others leave out
-	@$(PY) -m pytest -m long $(TESTS) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(PY) -m pytest -m long -o faulthandler_timeout=2000 $(TESTS) -n $(JOBS) --dist loadfile \
+	  $(PYTEST_ARGS)
 
 # Built in a directory of its own, with assertions on. The sanitizers write their reports to files,
 # so that a report of a child process, or one that a test hides, is found: any file fails the run.
