@@ -9,7 +9,7 @@ from collections.abc import Sequence
 HELP = """\
 usage: python -m mioloop COMMAND ...
 
-  run       run a script or a module on a mioloop event loop
+  run       run an unchanged program on mioloop's event loops
   compare   measure asyncio, uvloop, mioloop and others, on this machine
   doctor    say what is installed here, and whether a loop works
 
@@ -48,6 +48,11 @@ def main(arguments: Sequence[str]) -> int:
         file=sys.stderr,
     )
     return 2
+
+
+def main_of_script() -> int:
+    """The console script ``mioloop``."""
+    return main(sys.argv[1:])
 
 
 if __name__ == "__main__":

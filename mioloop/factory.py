@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from mioloop import stdlib
 from mioloop.loop.event_loop import EventLoop
 from mioloop.options import LoopOptions
+from mioloop.takeover import import_real_uvloop
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -65,14 +66,15 @@ def new_event_loop(
                 f"{name}={value!r} is an option of backend 'mio'; backend {backend!r} has none"
             )
     if backend == "asyncio":
-        return asyncio.SelectorEventLoop()
+        loop: asyncio.AbstractEventLoop = stdlib.UnixSelectorEventLoop()
+        return loop
     try:
-        import uvloop
+        uvloop: Any = import_real_uvloop()
     except ImportError as exc:
         raise ImportError(
             "backend 'uvloop' needs uvloop: pip install 'mioloop[uvloop]'", name="uvloop"
         ) from exc
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    loop = uvloop.new_event_loop()
     return loop
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+TRIGGERS = ("edge", "level", "oneshot")
 SWITCH = {
     "1": True, "yes": True, "on": True, "true": True,
     "0": False, "no": False, "off": False, "false": False,

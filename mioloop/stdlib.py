@@ -125,6 +125,7 @@ HAS_POLICIES = UnixDefaultEventLoopPolicy is not None
 
 # -- hooks of the loop ----------------------------------------------------------------------------
 
+_rows("member", "asyncio.events", "frameworks/test_run.py", "_set_running_loop")
 _LOOP = "asyncio:SelectorEventLoop"
 
 # A "hook that hands on" passes unknown keywords to the stdlib's method that it overrides.

@@ -23,8 +23,8 @@ LAYERS = (
     ("reactor",),
     ("transports",),
     ("loop",),
-    ("factory", "policy"),
-    ("compare", "doctor", "launch"),            # compare's rooms: tests/compare/test_rooms.py
+    ("factory", "policy", "stand_in", "takeover"),
+    ("compare", "doctor", "gunicorn", "hook", "launch", "pytest"),  # see compare/test_rooms.py
     ("__init__", "__main__"),
 )
 

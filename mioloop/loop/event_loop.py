@@ -58,6 +58,12 @@ def _with_context(server: asyncio.AbstractServer) -> asyncio.AbstractServer:
     return server
 
 
+if TYPE_CHECKING:
+    _SelectorEventLoop = asyncio.SelectorEventLoop
+else:                                   # the public name may be mioloop's own, see mioloop.takeover
+    _SelectorEventLoop = stdlib.UnixSelectorEventLoop
+
+
 class _FactoryFailure:
     """Stands for a protocol if the factory has raised."""
 
@@ -138,7 +144,7 @@ class _ReactorSelector(selectors.BaseSelector):
         raise NotImplementedError("use loop.remove_reader(), remove_writer() or unwatch()")
 
 
-class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
+class EventLoop(NativeLoop, _SelectorEventLoop):
     """An asyncio event loop on a mio Poll.
 
     Args:
@@ -193,7 +199,7 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
     ) -> None:
         options = LoopOptions(trigger, selector, spin, io_uring)
         if sys.version_info[:2] > stdlib.TRIED:
-            stdlib.check_hooks(EventLoop, asyncio.SelectorEventLoop)
+            stdlib.check_hooks(EventLoop, _SelectorEventLoop)
         if not self.is_closed():  # called a second time, as in a diamond of classes
             EventLoop.close(self)
         self._ssock = self._csock = None
@@ -577,11 +583,11 @@ class EventLoop(NativeLoop, asyncio.SelectorEventLoop):
 
     if not (ACCEPTS_IN_CONTEXT or TYPE_CHECKING):  # checkers see the stdlib's signatures
 
-        @functools.wraps(asyncio.SelectorEventLoop.create_server)
+        @functools.wraps(_SelectorEventLoop.create_server)
         async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.AbstractServer:
             return _with_context(await super().create_server(*args, **kwargs))
 
-        @functools.wraps(asyncio.SelectorEventLoop.create_unix_server)
+        @functools.wraps(_SelectorEventLoop.create_unix_server)
         async def create_unix_server(self, *args: Any, **kwargs: Any) -> asyncio.AbstractServer:
             return _with_context(await super().create_unix_server(*args, **kwargs))
 

@@ -68,8 +68,11 @@ def test_doctor_finds_a_working_loop() -> None:
     [
         ([], "usage: python -m mioloop COMMAND"),
         (["compar"], "there is no command 'compar'; did you mean compare?\nthe commands are run,"),
-        (["run"], "there is no script or module to run"),
+        (["run"], "there is no program to run"),
         (["run", "no-such.py"], "there is no file 'no-such.py'"),
+        (["run", "no-such"], "there is no file and no program 'no-such'"),
+        (["run", "-m"], "-m needs a module to run"),
+        (["run", "--spin", "2", "x.py"], "spin must be a number of seconds from 0 to 1"),
         (["run", "--triger", "edge", "x.py"], "did you mean --trigger?"),
         (["run", "--trigger", "egde", "x.py"], "must be one of edge, level, oneshot"),
         (["run", "--backend", "uv", "x.py"], "backend must be one of mio, uvloop, asyncio"),

@@ -469,9 +469,14 @@ import mioloop.mio
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.run() needs policies in 3.10")
-@pytest.mark.parametrize("options", [[], ["--trigger", "level"], ["--backend", "asyncio"]])
+@pytest.mark.parametrize(
+    "options", [[], [("MIOLOOP_TRIGGER", "level")], [("MIOLOOP_BACKEND", "asyncio")]]
+)
 def test_commands_need_no_policy(tmp_path, options):
-    """python -m mioloop run: the loops of asyncio.run() and asyncio.new_event_loop()."""
+    """python -m mioloop run: the loops of asyncio.run() and asyncio.new_event_loop().
+
+    The command becomes a Python that has policies again, so the test begins in the middle.
+    """
     program = tmp_path / "program.py"
     program.write_text(
         "import asyncio\n"
@@ -484,13 +489,17 @@ def test_commands_need_no_policy(tmp_path, options):
         "loop.close()\n"
     )
     shown = run_without_policies(
-        "from mioloop.__main__ import main\nsys.exit(main(sys.argv[1:]))\n",
-        "run", *options, str(program),
+        "import os, runpy\n"
+        f"os.environ.update({dict(options)!r})\n"
+        "from mioloop.takeover import TakeOver\n"
+        "TakeOver().begin()\n"
+        "runpy.run_path(sys.argv[1])\n",
+        str(program),
     )
-    if "asyncio" in options:
+    if ("MIOLOOP_BACKEND", "asyncio") in options:
         assert shown == "_UnixSelectorEventLoop None\n" * 2
     else:
-        assert shown == f"EventLoop {options[-1] if options else 'edge'}\n" * 2
+        assert shown == f"EventLoop {options[0][1] if options else 'edge'}\n" * 2
 
 
 def test_option_that_is_wrong_is_refused_without_a_policy_too():
