@@ -12,6 +12,7 @@ deaths, the chain of the first owner would leave none for the other owners.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import functools
@@ -274,39 +275,42 @@ ACTS = [act for name, act in list(globals().items()) if name.startswith("act_")]
 
 @pytest.fixture
 def unraisable(monkeypatch):
-    """What __del__ raised."""
+    """What __del__ raised, without the frames: these may keep an owner alive."""
     found = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda info: found.append(info.exc_value))
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda info: found.append(info.exc_value.with_traceback(None))
+    )
     return found
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def eager_collector():
+    """Nearly each new object starts a collection."""
     before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()                             # a collection is for what the test makes
     gc.set_threshold(1)
-    yield
-    gc.set_threshold(*before)
-    gc.unfreeze()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def play(own, act, kind, how, unraisable):
     scene = Scene(kind, act)
     own(scene)
     socks, acts = scene.socks, scene.acts
-    if how == "close":
-        loop = scene.loop
-        loop.close()
+    with eager_collector():
+        if how == "close":
+            loop = scene.loop
+            loop.close()
+            gc.collect()
+            assert loop.is_closed()
+            with pytest.raises(RuntimeError, match="Event loop is closed"):
+                loop.call_soon(int)
+            assert {loop.stats()[name] for name in ("ready", "timers", "sources")} == {0}
+            del loop
+        del scene
         gc.collect()
-        assert loop.is_closed()
-        with pytest.raises(RuntimeError, match="Event loop is closed"):
-            loop.call_soon(int)
-        assert {loop.stats()[name] for name in ("ready", "timers", "sources")} == {0}
-        del loop
-    del scene
-    gc.collect()
-    acts.clear()                            # an owner makes another one, for ever
+    acts.clear()                            # owners that are still alive do nothing more
     gc.collect()
     for sock in socks:
         sock.close()
@@ -318,36 +322,44 @@ def play(own, act, kind, how, unraisable):
 @pytest.mark.parametrize("how", ["close", "collect"])
 @pytest.mark.parametrize("kind", [MIOLOOP_KINDS[0], MIOLOOP_KINDS[3]], ids=str)
 @pytest.mark.parametrize("own", OWNERS, ids=lambda own: own.__name__[7:])
-def test_owner_that_goes_with_its_loop_may_do_anything(
-    own, how, kind, unraisable, eager_collector
-):
+def test_owner_that_goes_with_its_loop_may_do_anything(own, how, kind, unraisable):
     for act in ACTS:
         if how == "close" or own is not own_by_signal_handler:     # which refers to the loop
             play(own, act, kind, how, unraisable)
 
 
+untrack = ctypes.pythonapi.PyObject_GC_UnTrack
+untrack.argtypes, untrack.restype = [ctypes.py_object], None
+
+
 class Untracked:
     """Unknown to the collector: it goes only when the loop that has it is being cleared.
 
-    Only nested calls of __del__ are limited. A loop that took a new object while it is being
-    cleared would still go on for ever.
+    The collector knows each object of a Python class, even without attributes, and would finalize
+    it while the loop is still whole.
     """
 
-    __slots__ = ()
+    what = None                             # (address of the loop, act) while the test runs
+    next_generation = 0
+    first_deaths = 0                        # of generation 0
+    taken = 0                               # objects that the loop did not refuse
 
-    what = None
-    nested = 0
+    def __init__(self):
+        self.generation = Untracked.next_generation
+        untrack(self)
 
     def __del__(self):
-        if Untracked.nested == MOST_GENERATIONS:
+        if Untracked.what is None or self.generation == MOST_GENERATIONS:
             return
+        Untracked.first_deaths += self.generation == 0
         address, act = Untracked.what
         loop = ctypes.cast(address, ctypes.py_object).value
-        Untracked.nested += 1
+        before, Untracked.next_generation = Untracked.next_generation, self.generation + 1
         try:
             act(loop)
+            Untracked.taken += act in ADDING
         finally:
-            Untracked.nested -= 1
+            Untracked.next_generation = before
 
 
 def late_call_soon(loop):
@@ -373,6 +385,9 @@ def late_reader(loop):
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+ADDING = [act for name, act in list(globals().items()) if name.startswith("late_")]
 
 
 def late_run(loop):
@@ -401,25 +416,30 @@ LATE = [act for name, act in list(globals().items()) if name.startswith("late_")
 @pytest.mark.parametrize("how", ["close", "collect", "clear"])
 @pytest.mark.parametrize("act", LATE, ids=lambda act: act.__name__[5:])
 def test_loop_that_is_being_dismantled_refuses_what_would_go_on_for_ever(
-    act, how, mioloop_kind, unraisable, eager_collector
+    act, how, mioloop_kind, unraisable, monkeypatch
 ):
     holder = [mioloop_kind.new()]
     loop = holder[0]
+    if how == "clear":                      # the collector clears a loop that is still open
+        monkeypatch.setattr(type(loop), "__del__", lambda loop: None)
     left, right = socket.socketpair()
+    assert not gc.is_tracked(Untracked())
     Untracked.what = id(loop), act
+    Untracked.first_deaths = Untracked.taken = 0
     loop.call_soon(print, Untracked())
     loop.call_soon(print, 1, 2, 3, 4, Untracked())
     loop.call_later(1, print, Untracked())
     loop.add_reader(left, print, Untracked())
     loop.add_writer(right, print, Untracked())
-    if how == "close":
-        loop.close()
-    del loop
-    with warnings.catch_warnings():
-        # An error in the loop's __del__ leaves it unclosed to the collector.
-        warnings.simplefilter("error" if how == "clear" else "ignore")
+    with eager_collector(), warnings.catch_warnings():
+        if how == "close":
+            loop.close()
+        warnings.simplefilter("ignore")
+        del loop
         holder.clear()
         gc.collect()
+    Untracked.what = None                   # the loop's address is invalid from now on
+    assert (Untracked.first_deaths, Untracked.taken) == (5, 0)
     left.close()
     right.close()
     expected = (RuntimeError, AttributeError, ValueError, ResourceWarning)
