@@ -534,7 +534,8 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         except BaseException:
             # If no transport was made, close the socket, even one that the caller passed. asyncio
             # does so from 3.15 on, mioloop on every version. A transport closes its own socket.
-            if sock.fileno() >= 0 and self._transport_of_fd(sock.fileno()) is None:
+            fd = sock.fileno()  # of a mocked socket it may be no number: then asyncio decides
+            if isinstance(fd, int) and fd >= 0 and self._transport_of_fd(fd) is None:
                 sock.close()
             raise
 

@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import sys
+from unittest import mock
 
 import pytest
 from recording import Recorder, receive, receive_all, socket_pair, turns
@@ -480,3 +481,15 @@ def test_stream_writer_drain_waits_for_the_peer(loop, run, listener):
             await writer.wait_closed()
 
     run(loop, main(), 20)
+
+
+def test_failing_factory_is_reported_for_a_mocked_socket(loop, run):
+    """R33: the caller gets the factory's exception, whatever the socket's fileno() answers."""
+    sock = mock.Mock()
+    sock.type = socket.SOCK_STREAM
+
+    async def main():
+        with pytest.raises(ZeroDivisionError):
+            await loop.create_connection(raising_factory, sock=sock)
+
+    run(loop, main())
