@@ -77,4 +77,4 @@ cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, obje
                                   object server, bytes peer_address, bytes local_address,
                                   object context)
 
-cdef int set_nodelay(object sock, int protocol) except -1
+cdef int set_nodelay(object sock, object protocol) except -1

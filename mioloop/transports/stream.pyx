@@ -778,8 +778,11 @@ cdef class StreamTransport(ByteFlow):
         return Transport
 
 
-cdef int set_nodelay(object sock, int protocol) except -1:
-    """Set TCP_NODELAY on *sock* if it is a TCP socket by *protocol* (R34)."""
+cdef int set_nodelay(object sock, object protocol) except -1:
+    """Set TCP_NODELAY on *sock* if it is a TCP socket by *protocol* (R34).
+
+    A mocked socket's protocol may be no number. It is then not that of TCP, as on asyncio.
+    """
     if (protocol == IPPROTO_TCP and sock.type == SOCK_STREAM
             and sock.family in (AF_INET, AF_INET6)):
         sock.setsockopt(IPPROTO_TCP, socket_module.TCP_NODELAY, 1)

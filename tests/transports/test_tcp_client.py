@@ -493,3 +493,22 @@ def test_failing_factory_is_reported_for_a_mocked_socket(loop, run):
             await loop.create_connection(raising_factory, sock=sock)
 
     run(loop, main())
+
+
+@pytest.mark.known_difference("uvloop", "has no such hook")
+def test_mocked_socket_with_a_descriptor_gets_a_transport(loop, run):
+    """R34: no attribute of the socket needs to be a number, but what fileno() returns."""
+
+    async def main():
+        with given_socket() as (near, far):
+            sock = mock.Mock()
+            sock.fileno.return_value = near.fileno()
+            protocol = Recorder(loop)
+            transport = loop._make_socket_transport(sock, protocol)
+            await turns(3)
+            assert protocol.transport is transport
+            transport.abort()
+            assert await protocol.closed() is None
+            sock.setsockopt.assert_not_called()
+
+    run(loop, main())
