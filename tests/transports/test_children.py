@@ -1258,3 +1258,34 @@ def test_interrupt_during_a_start_leaves_the_loop_usable(mioloop_loop, run, gate
         assert await process.wait() == 0
 
     run(loop, main())
+
+
+def test_pidfd_is_closed_if_the_status_cannot_be_had(mioloop_loop, run, monkeypatch):
+    """R78: the exception handler hears of the error of waitpid(); no descriptor is left."""
+
+    def pidfds():
+        links = []
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return links.count("anon_inode:[pidfd]")
+
+    reported = mioloop_loop.create_future()
+    mioloop_loop.set_exception_handler(lambda loop, context: reported.set_result(context))
+
+    def refuse(pid, options):
+        raise OSError("no status")
+
+    async def main():
+        before = pidfds()
+        process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "waitpid", refuse)
+            process.stdin.close()
+            assert str((await reported)["exception"]) == "no status"
+        os.waitpid(process.pid, 0)
+        process._transport._process_exited(0)
+        assert await process.wait() == 0
+        assert pidfds() == before
+
+    run(mioloop_loop, main())
