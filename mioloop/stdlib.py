@@ -198,6 +198,8 @@ _rows("member", "asyncio.selector_events:_SelectorSocketTransport", "transports/
       "_read_ready_cb", "_server", "_write_ready")
 _rows("member", "asyncio.selector_events:_SelectorDatagramTransport",
       "transports/test_attributes.py", "_buffer_size", since=(3, 11))
+_rows("member", "asyncio.selector_events:_SelectorDatagramTransport",
+      "transports/test_attributes.py", "_header_size", since=(3, 14))
 _rows("member", "asyncio.selector_events:_SelectorDatagramTransport", CPYTHON, "_address")
 _rows("member", "asyncio.unix_events:_UnixReadPipeTransport", CPYTHON, "_pipe")
 _rows("member", "asyncio.unix_events:_UnixWritePipeTransport", CPYTHON, "_pipe")
