@@ -529,15 +529,22 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
     ) -> Any:
+        if self._transport_of_socket(sock) is not None:
+            # Refuse it here if that transport lives. asyncio of 3.15 would close its socket.
+            self._ensure_fd_no_transport(sock)
         try:
             return await super()._create_connection_transport(sock, *args, **kwargs)
         except BaseException:
             # If no transport was made, close the socket, even one that the caller passed. asyncio
             # does so from 3.15 on, mioloop on every version. A transport closes its own socket.
-            fd = sock.fileno()  # of a mocked socket it may be no number: then asyncio decides
-            if isinstance(fd, int) and fd >= 0 and self._transport_of_fd(fd) is None:
+            if self._transport_of_socket(sock) is None:
                 sock.close()
             raise
+
+    def _transport_of_socket(self, sock: socket.socket) -> Any:
+        """The native transport that uses the descriptor of *sock* now, or None."""
+        fd: Any = sock.fileno()  # of a mocked socket it may be no number
+        return self._transport_of_fd(fd) if isinstance(fd, int) else None
 
     def _start_serving(
         self,
