@@ -280,7 +280,15 @@ def test_time_monotonic_as_the_clock_is_the_clock(loop, derived, where):
     assert abs(own.call_later(10, print).when() - time.monotonic() - 10) < 1
 
 
-@pytest.mark.parametrize("now", [-1e300, 1e300, -float("inf"), 2**80, -(2**80), 0, -1])
+ADDS_AN_ULP = pytest.mark.known_difference(
+    "asyncio", "adds the infinite ulp of the time, and then all timers are due", since=(3, 15)
+)
+
+
+@pytest.mark.parametrize(
+    "now",
+    [-1e300, 1e300, pytest.param(-float("inf"), marks=ADDS_AN_ULP), 2**80, -(2**80), 0, -1],
+)
 def test_a_clock_at_an_end_of_the_range_freezes_nothing(loop, now):
     """R4: what is due runs, and what is not does not."""
     ran = []
