@@ -47,6 +47,25 @@ _WRITABLE = 0x02  # MIO_WRITABLE of core/mio.h
 # From 3.15 on a server has a context, and each connection gets a copy of it. mioloop does so on
 # every version. Rule R58: a connection has one context for all its callbacks.
 ACCEPTS_IN_CONTEXT = sys.version_info >= (3, 15)
+_Socket = socket.socket  # tools replace the name in the module
+
+
+def _defines(sock: Any, *names: str) -> bool:
+    """Return whether *sock* has its own version of a method of socket.socket.
+
+    A native transport uses only the descriptor, and would ignore that method. For such a socket the
+    stdlib makes the transport, which calls it.
+    """
+    kind = type(sock)
+    return (
+        kind is not _Socket
+        and isinstance(sock, _Socket)
+        and any(
+            getattr(kind, name) is not getattr(_Socket, name)
+            or name in getattr(sock, "__dict__", ())
+            for name in names
+        )
+    )
 
 
 def _with_context(server: asyncio.AbstractServer) -> asyncio.AbstractServer:
@@ -403,9 +422,12 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         context: contextvars.Context | None = None,
         **unknown: Any,
     ) -> asyncio.Transport:
-        if unknown:
+        if unknown or _defines(sock, "recv", "recv_into", "send", "sendmsg", "shutdown"):
+            if context is not None or ACCEPTS_IN_CONTEXT:
+                unknown["context"] = context
+            self._ensure_fd_no_transport(sock)
             return super()._make_socket_transport(
-                sock, protocol, waiter, extra=extra, server=server, context=context, **unknown
+                sock, protocol, waiter, extra=extra, server=server, **unknown
             )
         self._ensure_fd_no_transport(sock)
         return self._make_stream_transport(sock, protocol, waiter, extra, server, context)
@@ -522,9 +544,11 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         if type(protocol) is _FactoryFailure:
             sock.close()
             raise protocol.exc
-        return super()._make_datagram_transport(
-            sock, protocol, address, waiter, extra, **unknown
-        )
+        kind: Any = super()
+        if _defines(sock, "recvfrom", "send", "sendto"):
+            self._ensure_fd_no_transport(sock)
+            kind = super(NativeLoop, self)  # the stdlib's
+        return kind._make_datagram_transport(sock, protocol, address, waiter, extra, **unknown)
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
@@ -542,9 +566,14 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
             raise
 
     def _transport_of_socket(self, sock: socket.socket) -> Any:
-        """The native transport that uses the descriptor of *sock* now, or None."""
+        """The transport that uses the descriptor of *sock* now, native or the stdlib's, or None."""
         fd: Any = sock.fileno()  # of a mocked socket it may be no number
-        return self._transport_of_fd(fd) if isinstance(fd, int) else None
+        if not isinstance(fd, int):
+            return None
+        other = self._transports.get(fd)
+        if other is not None and not other.is_closing():
+            return other
+        return self._transport_of_fd(fd)
 
     def _start_serving(
         self,
@@ -558,11 +587,14 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         context: contextvars.Context | None = None,
         **unknown: Any,
     ) -> None:
-        if unknown:
+        if unknown or _defines(sock, "accept"):
+            if ACCEPTS_IN_CONTEXT:
+                unknown["context"] = context
+            if sys.version_info >= (3, 11):
+                unknown["ssl_shutdown_timeout"] = ssl_shutdown_timeout
             super()._start_serving(
-                protocol_factory, sock, sslcontext, server, backlog, context=context,
-                ssl_handshake_timeout=ssl_handshake_timeout,
-                ssl_shutdown_timeout=ssl_shutdown_timeout, **unknown,
+                protocol_factory, sock, sslcontext, server, backlog,
+                ssl_handshake_timeout=ssl_handshake_timeout, **unknown,
             )
             return
         accept_tls = None
@@ -615,13 +647,18 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         return transport
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        if not hasattr(transp, "_send_file"):  # a transport of the stdlib
+            sent: int = await super()._sendfile_native(  # type: ignore[misc]
+                transp, file, offset, count
+            )
+            return sent
         self._check_sendfile_params(transp._sock, file, offset, count)  # type: ignore[attr-defined]
         drained = transp._make_empty_waiter()
         reading = transp.is_reading()
         transp.pause_reading()
         try:
             await drained
-            sent: int = await transp._send_file(file, offset, count)
+            sent = await transp._send_file(file, offset, count)
             return sent
         finally:
             transp._reset_empty_waiter()

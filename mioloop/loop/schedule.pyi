@@ -18,6 +18,7 @@ class NativeLoop:
     _csock: Any
     _default_executor: Any
     _signal_handlers: dict[int, asyncio.Handle]
+    _transports: dict[int, Any]
 
     def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> Any: ...
     def _remove_reader(self, fd: Any) -> bool: ...
