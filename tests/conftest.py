@@ -6,6 +6,10 @@ says so, and fails when the difference goes away::
 
     @pytest.mark.known_difference("uvloop", "runs the timer first")
 
+A test that is an ``async def`` runs on the loop that it asks for, for at most ten seconds, or as
+many as ``@pytest.mark.time_limit(seconds)`` allows. A test that does something before or after the
+loop runs is a plain function, and calls ``run(loop, coroutine)``.
+
 A test of mioloop alone asks for ``mioloop_loop``. ``loop_kind`` and ``mioloop_kind`` are for tests
 that make their own loops.
 """
@@ -17,6 +21,7 @@ import functools
 import gc
 import importlib
 import importlib.util
+import inspect
 import os
 import signal
 import sys
@@ -110,10 +115,31 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
+        "time_limit(seconds): of the coroutine of an `async def` test; 10 without this mark.",
+    )
+    config.addinivalue_line(
+        "markers",
         "known_difference(loop, reason, *, since=None, until=None, strict=True, run=True): "
         "this loop ('asyncio', 'uvloop' or 'mioloop') is expected to fail the test, on the Python "
         "versions since..until (tuples, both inclusive); run=False if it would crash or hang.",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an ``async def`` test on the loop that it asks for."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {
+        name: pyfuncitem.funcargs[name]
+        for name in inspect.signature(pyfuncitem.obj).parameters
+    }
+    loop = arguments.get("loop") or arguments.get("mioloop_loop")
+    if loop is None:
+        return None     # a test of pytest-asyncio or anyio
+    mark = pyfuncitem.get_closest_marker("time_limit")
+    run_on(loop, pyfuncitem.obj(**arguments), *(mark.args if mark else ()))
+    return True
 
 
 def expect_known_difference(request: pytest.FixtureRequest, kind: LoopKind) -> None:
