@@ -144,48 +144,41 @@ def test_task_group_ends_its_tasks_together(loop, run):
 
 
 @since_3_11
-def test_timeout_cancels_what_it_encloses(loop, run):
+async def test_timeout_cancels_what_it_encloses(loop):
     """R3: asyncio.timeout(), timeout_at() and reschedule()."""
-
-    async def main():
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await asyncio.Event().wait()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout_at(loop.time() - 1):
-                await asyncio.sleep(10)
-        async with asyncio.timeout(0.01) as scope:
-            scope.reschedule(loop.time() + 60)
-            await asyncio.sleep(0.02)
-        assert not scope.expired()
-        async with asyncio.timeout(None):
-            await asyncio.sleep(0.001)
-        assert asyncio.current_task().cancelling() == 0
-
-    run(loop, main())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout_at(loop.time() - 1):
+            await asyncio.sleep(10)
+    async with asyncio.timeout(0.01) as scope:
+        scope.reschedule(loop.time() + 60)
+        await asyncio.sleep(0.02)
+    assert not scope.expired()
+    async with asyncio.timeout(None):
+        await asyncio.sleep(0.001)
+    assert asyncio.current_task().cancelling() == 0
 
 
 @since_3_11
-def test_timeout_lets_a_cancellation_from_outside_through(loop, run):
+async def test_timeout_lets_a_cancellation_from_outside_through(loop):
     """R15: it is no TimeoutError, also if both come in one turn."""
 
     async def limited():
         async with asyncio.timeout(60):
             await asyncio.Event().wait()
 
-    async def main():
-        task = asyncio.ensure_future(limited())
-        await asyncio.sleep(0)
-        task.cancel("from outside")
-        with pytest.raises(asyncio.CancelledError, match="from outside"):
-            await task
-
-    run(loop, main())
+    task = asyncio.ensure_future(limited())
+    await asyncio.sleep(0)
+    task.cancel("from outside")
+    with pytest.raises(asyncio.CancelledError, match="from outside"):
+        await task
 
 
 @since_3_12
 @pytest.mark.known_difference("uvloop", "adds eager_start=None", strict=False)
-def test_eager_tasks_are_current_and_have_a_context_of_their_own(loop, run):
+async def test_eager_tasks_are_current_and_have_a_context_of_their_own(loop):
     """R16: the first step runs inside create_task(), as the task; what waits goes on later."""
     variable = contextvars.ContextVar("variable", default="outer")
     seen = []
@@ -198,43 +191,37 @@ def test_eager_tasks_are_current_and_have_a_context_of_their_own(loop, run):
             seen.append(variable.get())
         return "done"
 
-    async def main():
-        loop.set_task_factory(asyncio.eager_task_factory)
-        parent = asyncio.current_task()
-        variable.set("parent's")
-        event = asyncio.Event()
-        at_once = asyncio.create_task(child(None))
-        assert at_once.done() and asyncio.current_task() is parent
-        waiting = asyncio.create_task(child(event))
-        assert not waiting.done() and waiting in asyncio.all_tasks()
-        assert variable.get() == "parent's"
-        event.set()
-        assert await asyncio.gather(at_once, waiting) == ["done", "done"]
-        assert seen == [(at_once, "parent's"), (waiting, "parent's"), "child's own"]
-        loop.set_task_factory(None)
-
-    run(loop, main())
+    loop.set_task_factory(asyncio.eager_task_factory)
+    parent = asyncio.current_task()
+    variable.set("parent's")
+    event = asyncio.Event()
+    at_once = asyncio.create_task(child(None))
+    assert at_once.done() and asyncio.current_task() is parent
+    waiting = asyncio.create_task(child(event))
+    assert not waiting.done() and waiting in asyncio.all_tasks()
+    assert variable.get() == "parent's"
+    event.set()
+    assert await asyncio.gather(at_once, waiting) == ["done", "done"]
+    assert seen == [(at_once, "parent's"), (waiting, "parent's"), "child's own"]
+    loop.set_task_factory(None)
 
 
 @since_3_12
 @pytest.mark.known_difference("uvloop", "adds eager_start=None", strict=False)
-def test_eager_task_that_fails_or_is_cancelled_at_once(loop, run):
+async def test_eager_task_that_fails_or_is_cancelled_at_once(loop):
     """R16: the exception is the task's, not create_task()'s."""
 
     async def fails():
         raise ValueError("at once")
 
-    async def main():
-        loop.set_task_factory(asyncio.eager_task_factory)
-        task = asyncio.create_task(fails())
-        with pytest.raises(ValueError, match="at once"):
-            await task
-        sleeping = asyncio.create_task(asyncio.sleep(60))
-        sleeping.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sleeping
-
-    run(loop, main())
+    loop.set_task_factory(asyncio.eager_task_factory)
+    task = asyncio.create_task(fails())
+    with pytest.raises(ValueError, match="at once"):
+        await task
+    sleeping = asyncio.create_task(asyncio.sleep(60))
+    sleeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sleeping
 
 
 def test_context_follows_tasks_callbacks_and_threads(loop, run):

@@ -14,69 +14,53 @@ from waiting import receive_exactly, until_waiting
 BIG = 4 * 1024 * 1024
 
 
-def test_connect_accept_send_receive(loop, listener, run):
+async def test_connect_accept_send_receive(loop, listener):
     """R30: the five of a plain TCP exchange."""
-
-    async def main():
-        client = socket.socket()
-        client.setblocking(False)
-        accepting = asyncio.ensure_future(loop.sock_accept(listener))
-        with client:
-            await loop.sock_connect(client, listener.getsockname())
-            server, address = await accepting
-            with server:
-                assert address == client.getsockname()
-                assert server.gettimeout() == 0
-                assert not os.get_inheritable(server.fileno())
-                await loop.sock_sendall(client, b"question")
-                assert await loop.sock_recv(server, 100) == b"question"
-                await loop.sock_sendall(server, b"answer")
-                buffer = bytearray(100)
-                count = await loop.sock_recv_into(client, buffer)
-                assert buffer[:count] == b"answer"
-                client.shutdown(socket.SHUT_WR)
-                assert await loop.sock_recv(server, 100) == b""
-
-    run(loop, main())
+    client = socket.socket()
+    client.setblocking(False)
+    accepting = asyncio.ensure_future(loop.sock_accept(listener))
+    with client:
+        await loop.sock_connect(client, listener.getsockname())
+        server, address = await accepting
+        with server:
+            assert address == client.getsockname()
+            assert server.gettimeout() == 0
+            assert not os.get_inheritable(server.fileno())
+            await loop.sock_sendall(client, b"question")
+            assert await loop.sock_recv(server, 100) == b"question"
+            await loop.sock_sendall(server, b"answer")
+            buffer = bytearray(100)
+            count = await loop.sock_recv_into(client, buffer)
+            assert buffer[:count] == b"answer"
+            client.shutdown(socket.SHUT_WR)
+            assert await loop.sock_recv(server, 100) == b""
 
 
-def test_they_are_coroutine_functions_or_awaitables(loop, pair, run):
+async def test_they_are_coroutine_functions_or_awaitables(loop, pair):
     """R30: nothing happens before they are awaited or made a task."""
     left, right = pair
-
-    async def main():
-        receiving = loop.sock_recv(left, 10)
-        assert asyncio.iscoroutine(receiving) or asyncio.isfuture(receiving)
-        right.send(b"x")
-        assert await receiving == b"x"
-
-    run(loop, main())
+    receiving = loop.sock_recv(left, 10)
+    assert asyncio.iscoroutine(receiving) or asyncio.isfuture(receiving)
+    right.send(b"x")
+    assert await receiving == b"x"
 
 
-def test_send_of_more_than_fits_waits_for_room(loop, pair, run):
+async def test_send_of_more_than_fits_waits_for_room(loop, pair):
     """R30: sock_sendall returns when everything is with the kernel."""
     left, right = pair
     data = os.urandom(BIG)
-
-    async def main():
-        sending = asyncio.ensure_future(loop.sock_sendall(left, data))
-        assert await receive_exactly(loop, right, BIG) == data
-        assert await sending is None
-
-    run(loop, main())
+    sending = asyncio.ensure_future(loop.sock_sendall(left, data))
+    assert await receive_exactly(loop, right, BIG) == data
+    assert await sending is None
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_bytes_like_object_can_be_sent(loop, pair, run, kind):
+async def test_any_bytes_like_object_can_be_sent(loop, pair, kind):
     """R30: bytes, bytearray, memoryview."""
     left, right = pair
-
-    async def main():
-        await loop.sock_sendall(left, kind(b"data"))
-        await loop.sock_sendall(left, kind(b""))
-        assert await loop.sock_recv(right, 100) == b"data"
-
-    run(loop, main())
+    await loop.sock_sendall(left, kind(b"data"))
+    await loop.sock_sendall(left, kind(b""))
+    assert await loop.sock_recv(right, 100) == b"data"
 
 
 def test_refused_connection_names_the_address(loop, run):
@@ -94,23 +78,19 @@ def test_refused_connection_names_the_address(loop, run):
         run(loop, main())
 
 
-def test_unix_connect(loop, run, tmp_path):
+async def test_unix_connect(loop, tmp_path):
     """R30: an AF_UNIX address is a path."""
     path = str(tmp_path / "socket")
-
-    async def main():
-        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
-            listener.bind(path)
-            listener.listen()
-            listener.setblocking(False)
-            client.setblocking(False)
-            await loop.sock_connect(client, path)
-            server, _ = await loop.sock_accept(listener)
-            with server:
-                await loop.sock_sendall(server, b"x")
-                assert await loop.sock_recv(client, 10) == b"x"
-
-    run(loop, main())
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        listener.setblocking(False)
+        client.setblocking(False)
+        await loop.sock_connect(client, path)
+        server, _ = await loop.sock_accept(listener)
+        with server:
+            await loop.sock_sendall(server, b"x")
+            assert await loop.sock_recv(client, 10) == b"x"
 
 
 @pytest.mark.parametrize("method", ["sock_recv", "sock_recv_into"])
@@ -133,20 +113,16 @@ def test_cancelled_receive_loses_no_byte(loop, pair, run, method):
     assert not loop.remove_reader(left)
 
 
-def test_cancelled_accept_and_connect_unwatch(loop, listener, run):
+async def test_cancelled_accept_and_connect_unwatch(loop, listener):
     """R30: the socket can be used again."""
-
-    async def main():
-        accepting = asyncio.ensure_future(loop.sock_accept(listener))
-        await asyncio.sleep(0.002)
-        accepting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await accepting
-        with socket.create_connection(listener.getsockname()):
-            server, _ = await loop.sock_accept(listener)
-            server.close()
-
-    run(loop, main())
+    accepting = asyncio.ensure_future(loop.sock_accept(listener))
+    await asyncio.sleep(0.002)
+    accepting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await accepting
+    with socket.create_connection(listener.getsockname()):
+        server, _ = await loop.sock_accept(listener)
+        server.close()
 
 
 def test_cancelled_send_unwatches(loop, pair, run):
@@ -165,35 +141,27 @@ def test_cancelled_send_unwatches(loop, pair, run):
     assert not loop.remove_writer(left)
 
 
-def test_receive_with_a_timeout_can_be_repeated(loop, pair, run):
+async def test_receive_with_a_timeout_can_be_repeated(loop, pair):
     """R30: wait_for(sock_recv) many times, then data."""
     left, right = pair
-
-    async def main():
-        for _ in range(20):
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(loop.sock_recv(left, 10), 0.001)
-        right.send(b"x")
-        assert await loop.sock_recv(left, 10) == b"x"
-
-    run(loop, main())
+    for _ in range(20):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(loop.sock_recv(left, 10), 0.001)
+    right.send(b"x")
+    assert await loop.sock_recv(left, 10) == b"x"
 
 
-def test_receive_and_send_on_one_socket_at_once(loop, pair, run):
+async def test_receive_and_send_on_one_socket_at_once(loop, pair):
     """R30: both directions wait independently."""
     left, right = pair
-
-    async def main():
-        sending = asyncio.ensure_future(loop.sock_sendall(left, b"x" * BIG))
-        receiving = asyncio.ensure_future(loop.sock_recv(left, 10))
-        await asyncio.sleep(0.005)
-        assert not sending.done() and not receiving.done()
-        right.send(b"y")
-        assert await receiving == b"y"
-        await receive_exactly(loop, right, BIG)
-        await sending
-
-    run(loop, main())
+    sending = asyncio.ensure_future(loop.sock_sendall(left, b"x" * BIG))
+    receiving = asyncio.ensure_future(loop.sock_recv(left, 10))
+    await asyncio.sleep(0.005)
+    assert not sending.done() and not receiving.done()
+    right.send(b"y")
+    assert await receiving == b"y"
+    await receive_exactly(loop, right, BIG)
+    await sending
 
 
 @pytest.mark.known_difference("uvloop", "ssl sockets are not looked at", strict=False)
@@ -269,31 +237,27 @@ def test_socket_of_a_live_transport_is_refused(loop, pair, run):
 
 @pytest.mark.known_difference("asyncio", "has them since 3.11", until=(3, 10))
 @pytest.mark.known_difference("uvloop", "not implemented")
-def test_datagrams_by_sock_calls(loop, run):
+async def test_datagrams_by_sock_calls(loop):
     """R30: sock_recvfrom, sock_recvfrom_into, sock_sendto, on 3.10 too."""
-
-    async def main():
-        left = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        right = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        with left, right:
-            for sock in (left, right):
-                sock.setblocking(False)
-                sock.bind(("127.0.0.1", 0))
-            assert await loop.sock_sendto(left, b"one", right.getsockname()) == 3
-            assert await loop.sock_recvfrom(right, 100) == (b"one", left.getsockname())
-            waiting = asyncio.ensure_future(loop.sock_recvfrom_into(right, buffer := bytearray(9)))
-            await asyncio.sleep(0.002)
-            await loop.sock_sendto(left, b"two", right.getsockname())
-            assert await waiting == (3, left.getsockname())
-            assert buffer[:3] == b"two"
-            await loop.sock_sendto(left, b"three", right.getsockname())
-            count, _ = await loop.sock_recvfrom_into(right, buffer, 2)
-            assert count == 2
-
-    run(loop, main())
+    left = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    right = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with left, right:
+        for sock in (left, right):
+            sock.setblocking(False)
+            sock.bind(("127.0.0.1", 0))
+        assert await loop.sock_sendto(left, b"one", right.getsockname()) == 3
+        assert await loop.sock_recvfrom(right, 100) == (b"one", left.getsockname())
+        waiting = asyncio.ensure_future(loop.sock_recvfrom_into(right, buffer := bytearray(9)))
+        await asyncio.sleep(0.002)
+        await loop.sock_sendto(left, b"two", right.getsockname())
+        assert await waiting == (3, left.getsockname())
+        assert buffer[:3] == b"two"
+        await loop.sock_sendto(left, b"three", right.getsockname())
+        count, _ = await loop.sock_recvfrom_into(right, buffer, 2)
+        assert count == 2
 
 
-def test_ping_pong_keeps_its_order(loop, pair, run):
+async def test_ping_pong_keeps_its_order(loop, pair):
     """R30: a thousand exchanges over one socket pair; bytes never mix."""
     left, right = pair
 
@@ -301,33 +265,26 @@ def test_ping_pong_keeps_its_order(loop, pair, run):
         while data := await loop.sock_recv(right, 4096):
             await loop.sock_sendall(right, data)
 
-    async def main():
-        echoing = asyncio.ensure_future(echo())
-        for i in range(1000):
-            message = b"%d" % i
-            await loop.sock_sendall(left, message)
-            assert await receive_exactly(loop, left, len(message)) == message
-        left.shutdown(socket.SHUT_WR)
-        await echoing
-
-    run(loop, main())
+    echoing = asyncio.ensure_future(echo())
+    for i in range(1000):
+        message = b"%d" % i
+        await loop.sock_sendall(left, message)
+        assert await receive_exactly(loop, left, len(message)) == message
+    left.shutdown(socket.SHUT_WR)
+    await echoing
 
 
-def test_closed_and_reused_socket_numbers_do_not_mix(loop, run):
+async def test_closed_and_reused_socket_numbers_do_not_mix(loop):
     """R29: a socket that was closed after sock_* leaves nothing behind for the next."""
-
-    async def main():
-        for i in range(50):
-            left, right = socket.socketpair()
-            with left, right:
-                left.setblocking(False)
-                right.setblocking(False)
-                receiving = asyncio.ensure_future(loop.sock_recv(left, 100))
-                await asyncio.sleep(0)
-                await loop.sock_sendall(right, b"%d" % i)
-                assert await receiving == b"%d" % i
-
-    run(loop, main())
+    for i in range(50):
+        left, right = socket.socketpair()
+        with left, right:
+            left.setblocking(False)
+            right.setblocking(False)
+            receiving = asyncio.ensure_future(loop.sock_recv(left, 100))
+            await asyncio.sleep(0)
+            await loop.sock_sendall(right, b"%d" % i)
+            assert await receiving == b"%d" % i
 
 
 @pytest.mark.known_difference("uvloop", "not implemented")
@@ -356,22 +313,18 @@ def test_sendfile_over_a_plain_socket(loop, run):
 
 
 @pytest.mark.parametrize("size", [1, 4096, 65536, 262144, 300_000, BIG])
-def test_receive_of_any_size(loop, pair, run, size):
+async def test_receive_of_any_size(loop, pair, size):
     """R30: at most what was asked for, and in the end all of it."""
     left, right = pair
     data = os.urandom(min(size * 3, BIG))
-
-    async def main():
-        sending = asyncio.ensure_future(loop.sock_sendall(left, data))
-        got = bytearray()
-        while len(got) < len(data):
-            chunk = await loop.sock_recv(right, size)
-            assert type(chunk) is bytes and 0 < len(chunk) <= size
-            got += chunk
-        assert got == data
-        await sending
-
-    run(loop, main())
+    sending = asyncio.ensure_future(loop.sock_sendall(left, data))
+    got = bytearray()
+    while len(got) < len(data):
+        chunk = await loop.sock_recv(right, size)
+        assert type(chunk) is bytes and 0 < len(chunk) <= size
+        got += chunk
+    assert got == data
+    await sending
 
 
 def test_long_datagram_arrives_whole(loop, run):
@@ -401,59 +354,43 @@ def test_long_datagram_arrives_whole(loop, run):
         ("sock_sendall", "text", TypeError),
     ],
 )
-def test_unfit_argument_is_refused(loop, pair, run, method, argument, error):
+async def test_unfit_argument_is_refused(loop, pair, method, argument, error):
     """R30: with the type that the socket's own method raises."""
     left, right = pair
     right.send(b"x")  # uvloop looks at the argument when there is something to read
-
-    async def main():
-        with pytest.raises(error):
-            await getattr(loop, method)(left, argument)
-
-    run(loop, main())
+    with pytest.raises(error):
+        await getattr(loop, method)(left, argument)
 
 
 @pytest.mark.known_difference("asyncio", "counts items, not bytes, and never ends", run=False)
 @pytest.mark.known_difference("uvloop", "counts items, not bytes", run=False)
-def test_view_of_wide_items_is_sent_whole(loop, pair, run):
+async def test_view_of_wide_items_is_sent_whole(loop, pair):
     """R30: by its bytes."""
     left, right = pair
     data = memoryview(bytes(range(256)) * 8192).cast("I")
-
-    async def main():
-        sending = asyncio.ensure_future(loop.sock_sendall(left, data))
-        assert await receive_exactly(loop, right, data.nbytes) == data.tobytes()
-        await sending
-
-    run(loop, main())
+    sending = asyncio.ensure_future(loop.sock_sendall(left, data))
+    assert await receive_exactly(loop, right, data.nbytes) == data.tobytes()
+    await sending
 
 
-def test_data_is_released_when_it_is_sent(loop, pair, run):
+async def test_data_is_released_when_it_is_sent(loop, pair):
     """R50's twin: a bytearray can be resized after sock_sendall()."""
     left, _ = pair
-
-    async def main():
-        data = bytearray(b"x" * 1000)
-        await loop.sock_sendall(left, data)
-        data.extend(b"y")
-
-    run(loop, main())
+    data = bytearray(b"x" * 1000)
+    await loop.sock_sendall(left, data)
+    data.extend(b"y")
 
 
-def test_data_is_released_when_its_sending_is_cancelled(loop, pair, run):
+async def test_data_is_released_when_its_sending_is_cancelled(loop, pair):
     """R50's twin: at once."""
     left, _ = pair
-
-    async def main():
-        data = bytearray(b"x" * BIG)
-        sending = asyncio.ensure_future(loop.sock_sendall(left, data))
-        await until_waiting(sending)
-        sending.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
-        data.extend(b"y")
-
-    run(loop, main())
+    data = bytearray(b"x" * BIG)
+    sending = asyncio.ensure_future(loop.sock_sendall(left, data))
+    await until_waiting(sending)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    data.extend(b"y")
 
 
 def test_methods_of_a_socket_subclass_are_used(loop, run):
@@ -503,51 +440,39 @@ def test_blocking_socket_does_not_block_the_loop(mioloop_loop, run):
 
 @pytest.mark.known_difference("asyncio", "takes EAGAIN for EINPROGRESS: connected, it says")
 @pytest.mark.known_difference("uvloop", "takes EAGAIN for EINPROGRESS", strict=False)
-def test_full_unix_listener_refuses(loop, run, tmp_path):
+async def test_full_unix_listener_refuses(loop, tmp_path):
     """R32: connect() failed with EAGAIN, and nothing will tell when there is room."""
     path = str(tmp_path / "socket")
-
-    async def main():
-        clients = []
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen(0)
-            try:
-                with pytest.raises(BlockingIOError):
-                    for _ in range(10):
-                        clients.append(socket.socket(socket.AF_UNIX))
-                        clients[-1].setblocking(False)
-                        await loop.sock_connect(clients[-1], path)
-            finally:
-                for client in clients:
-                    client.close()
-
-    run(loop, main())
+    clients = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        try:
+            with pytest.raises(BlockingIOError):
+                for _ in range(10):
+                    clients.append(socket.socket(socket.AF_UNIX))
+                    clients[-1].setblocking(False)
+                    await loop.sock_connect(clients[-1], path)
+        finally:
+            for client in clients:
+                client.close()
 
 
-def test_host_name_is_resolved(loop, listener, run):
+async def test_host_name_is_resolved(loop, listener):
     """R83: by the loop's getaddrinfo()."""
-
-    async def main():
-        with socket.socket() as client:
-            client.setblocking(False)
-            await loop.sock_connect(client, ("localhost", listener.getsockname()[1]))
-            server, _ = await loop.sock_accept(listener)
-            server.close()
-
-    run(loop, main())
+    with socket.socket() as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, ("localhost", listener.getsockname()[1]))
+        server, _ = await loop.sock_accept(listener)
+        server.close()
 
 
-def test_refused_connection_says_which(mioloop_loop, run):
+async def test_refused_connection_says_which(mioloop_loop):
     """R32, section 4: the text of asyncio's."""
     loop = mioloop_loop
-
-    async def main():
-        with socket.socket() as free, socket.socket() as client:
-            free.bind(("127.0.0.1", 0))
-            client.setblocking(False)
-            with pytest.raises(ConnectionRefusedError) as caught:
-                await loop.sock_connect(client, free.getsockname())
-            assert caught.value.strerror == f"Connect call failed {free.getsockname()}"
-
-    run(loop, main())
+    with socket.socket() as free, socket.socket() as client:
+        free.bind(("127.0.0.1", 0))
+        client.setblocking(False)
+        with pytest.raises(ConnectionRefusedError) as caught:
+            await loop.sock_connect(client, free.getsockname())
+        assert caught.value.strerror == f"Connect call failed {free.getsockname()}"

@@ -20,90 +20,70 @@ BIG = 4 * 1024 * 1024
 
 @pytest.mark.known_difference("asyncio", "the bytes are in the future, and lost with it")
 @pytest.mark.known_difference("uvloop", "the bytes are in the future, and lost with it")
-def test_receive_cancelled_between_readiness_and_its_turn_loses_no_byte(loop, pair, run):
+async def test_receive_cancelled_between_readiness_and_its_turn_loses_no_byte(loop, pair):
     """R30: the event was served, the task did not run yet, and is cancelled."""
     left, right = pair
-
-    async def main():
-        receiving = asyncio.ensure_future(loop.sock_recv(left, 100))
-        await until_waiting(receiving)
-        right.send(b"kept")
-        await until(lambda: future_is_set(receiving))
-        receiving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await receiving
-        assert await asyncio.wait_for(loop.sock_recv(left, 100), 0.5) == b"kept"
-
-    run(loop, main())
+    receiving = asyncio.ensure_future(loop.sock_recv(left, 100))
+    await until_waiting(receiving)
+    right.send(b"kept")
+    await until(lambda: future_is_set(receiving))
+    receiving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    assert await asyncio.wait_for(loop.sock_recv(left, 100), 0.5) == b"kept"
 
 
 @pytest.mark.known_difference("asyncio", "a second one replaces the first", run=False)
 @pytest.mark.known_difference("uvloop", "refuses the second", run=False)
-def test_receivers_of_one_socket_are_served_in_order(loop, pair, run):
+async def test_receivers_of_one_socket_are_served_in_order(loop, pair):
     """R30: first come, first served; all of them."""
     left, right = pair
+    tasks = [asyncio.ensure_future(loop.sock_recv(left, 1)) for _ in range(4)]
+    await until_waiting(*tasks)
+    right.send(b"abcd")  # one event for all of them
+    assert await asyncio.gather(*tasks) == [b"a", b"b", b"c", b"d"]
 
-    async def main():
-        tasks = [asyncio.ensure_future(loop.sock_recv(left, 1)) for _ in range(4)]
-        await until_waiting(*tasks)
-        right.send(b"abcd")  # one event for all of them
-        assert await asyncio.gather(*tasks) == [b"a", b"b", b"c", b"d"]
-
-        tasks = [asyncio.ensure_future(loop.sock_recv(left, 1)) for _ in range(2)]
-        await until_waiting(*tasks)
-        right.close()
-        assert await asyncio.gather(*tasks) == [b"", b""]
-
-    run(loop, main())
+    tasks = [asyncio.ensure_future(loop.sock_recv(left, 1)) for _ in range(2)]
+    await until_waiting(*tasks)
+    right.close()
+    assert await asyncio.gather(*tasks) == [b"", b""]
 
 
-def test_cancelled_receiver_passes_its_event_on(mioloop_loop, pair, run):
+async def test_cancelled_receiver_passes_its_event_on(mioloop_loop, pair):
     """R30: whoever waits behind it gets the bytes that it was woken for."""
     loop, (left, right) = mioloop_loop, pair
-
-    async def main():
-        first, second, third = [asyncio.ensure_future(loop.sock_recv(left, 10)) for _ in range(3)]
-        await until_waiting(first, second, third)
-        second.cancel()
-        right.send(b"x")
-        await until(lambda: future_is_set(first))
-        first.cancel()
-        assert await asyncio.wait_for(third, 5) == b"x"
-        assert first.cancelled() and second.cancelled()
-
-    run(loop, main())
+    first, second, third = [asyncio.ensure_future(loop.sock_recv(left, 10)) for _ in range(3)]
+    await until_waiting(first, second, third)
+    second.cancel()
+    right.send(b"x")
+    await until(lambda: future_is_set(first))
+    first.cancel()
+    assert await asyncio.wait_for(third, 5) == b"x"
+    assert first.cancelled() and second.cancelled()
 
 
 @pytest.mark.known_difference("asyncio", "a second one replaces the first", run=False)
 @pytest.mark.known_difference("uvloop", "refuses the second", run=False)
-def test_several_may_accept_on_one_listener(loop, listener, run):
+async def test_several_may_accept_on_one_listener(loop, listener):
     """R30: workers that share a listening socket each get a connection."""
-
-    async def main():
-        tasks = [asyncio.ensure_future(loop.sock_accept(listener)) for _ in range(3)]
-        await until_waiting(*tasks)
-        clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
-        accepted = await asyncio.gather(*tasks)
-        assert [address for _, address in accepted] == [c.getsockname() for c in clients]
-        for sock in [*clients, *(server for server, _ in accepted)]:
-            sock.close()
-
-    run(loop, main())
+    tasks = [asyncio.ensure_future(loop.sock_accept(listener)) for _ in range(3)]
+    await until_waiting(*tasks)
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+    accepted = await asyncio.gather(*tasks)
+    assert [address for _, address in accepted] == [c.getsockname() for c in clients]
+    for sock in [*clients, *(server for server, _ in accepted)]:
+        sock.close()
 
 
 @pytest.mark.known_difference("asyncio", "a second one replaces the first", run=False)
 @pytest.mark.known_difference("uvloop", "refuses the second", run=False)
-def test_two_sendalls_do_not_mix(loop, pair, run):
+async def test_two_sendalls_do_not_mix(loop, pair):
     """R30: the second begins when the first is done."""
     left, right = pair
-
-    async def main():
-        first = asyncio.ensure_future(loop.sock_sendall(left, b"1" * BIG))
-        second = asyncio.ensure_future(loop.sock_sendall(left, b"2" * BIG))
-        assert await receive_exactly(loop, right, 2 * BIG) == b"1" * BIG + b"2" * BIG
-        await asyncio.gather(first, second)
-
-    run(loop, main())
+    first = asyncio.ensure_future(loop.sock_sendall(left, b"1" * BIG))
+    second = asyncio.ensure_future(loop.sock_sendall(left, b"2" * BIG))
+    assert await receive_exactly(loop, right, 2 * BIG) == b"1" * BIG + b"2" * BIG
+    await asyncio.gather(first, second)
 
 
 # -- the registration -------------------------------------------------------------------------
@@ -159,7 +139,7 @@ def reopened(number):
     return left, right
 
 
-def test_new_socket_on_a_reused_number_is_watched_anew(mioloop_loop, run):
+async def test_new_socket_on_a_reused_number_is_watched_anew(mioloop_loop):
     """R29: in both directions, also if the old one was watched by add_reader()."""
     loop = mioloop_loop
     stale = []
@@ -173,153 +153,126 @@ def test_new_socket_on_a_reused_number_is_watched_anew(mioloop_loop, run):
         await receive_exactly(loop, right, BIG)
         await asyncio.wait_for(sending, 5)
 
-    async def main():
-        left, right = socket.socketpair()
-        left.setblocking(False)
-        right.setblocking(False)
-        for watched in (False, True, True, False, False):
-            with left, right:
-                await exchange(left, right)
-                if watched:
-                    loop.add_reader(left, stale.append, 1)
-                    loop.add_writer(left, stale.append, 1)
-                number = left.fileno()
-                left.close()
-                del stale[:]
-                pair = reopened(number)
-            left, right = pair
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    for watched in (False, True, True, False, False):
         with left, right:
             await exchange(left, right)
-        assert not stale
-
-    run(loop, main())
-
-
-def test_waiting_call_of_a_closed_socket_fails_when_its_number_is_used_again(mioloop_loop, run):
-    """R29: EBADF, and not a byte of the new socket's."""
-    loop = mioloop_loop
-
-    async def main():
-        left, right = socket.socketpair()
-        left.setblocking(False)
-        with left, right:
-            old = asyncio.ensure_future(loop.sock_recv(left, 10))
-            await until_waiting(old)
+            if watched:
+                loop.add_reader(left, stale.append, 1)
+                loop.add_writer(left, stale.append, 1)
             number = left.fileno()
             left.close()
-            new_left, new_right = reopened(number)
-        with new_left, new_right:
-            new = asyncio.ensure_future(loop.sock_recv(new_left, 10))
-            await until_waiting(new)
-            new_right.send(b"x")
-            assert await asyncio.wait_for(new, 5) == b"x"
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                await asyncio.wait_for(old, 5)
-
-    run(loop, main())
+            del stale[:]
+            pair = reopened(number)
+        left, right = pair
+    with left, right:
+        await exchange(left, right)
+    assert not stale
 
 
-def test_transport_takes_over_a_socket_that_was_used_before(loop, pair, run):
+async def test_waiting_call_of_a_closed_socket_fails_when_its_number_is_used_again(mioloop_loop):
+    """R29: EBADF, and not a byte of the new socket's."""
+    loop = mioloop_loop
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    with left, right:
+        old = asyncio.ensure_future(loop.sock_recv(left, 10))
+        await until_waiting(old)
+        number = left.fileno()
+        left.close()
+        new_left, new_right = reopened(number)
+    with new_left, new_right:
+        new = asyncio.ensure_future(loop.sock_recv(new_left, 10))
+        await until_waiting(new)
+        new_right.send(b"x")
+        assert await asyncio.wait_for(new, 5) == b"x"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await asyncio.wait_for(old, 5)
+
+
+async def test_transport_takes_over_a_socket_that_was_used_before(loop, pair):
     """R28: connected and used by sock_*, then handed to create_connection()."""
     left, right = pair
-
-    async def main():
-        receiving = asyncio.ensure_future(loop.sock_recv(left, 10))
-        await until_waiting(receiving)
-        right.send(b"before")
-        assert await receiving == b"before"
-        reader, writer = await asyncio.open_connection(sock=left)
-        right.send(b"after")
-        assert await reader.readexactly(5) == b"after"
-        writer.write(b"answer")
-        assert await loop.sock_recv(right, 10) == b"answer"
-        writer.close()
-        await writer.wait_closed()
-
-    run(loop, main())
+    receiving = asyncio.ensure_future(loop.sock_recv(left, 10))
+    await until_waiting(receiving)
+    right.send(b"before")
+    assert await receiving == b"before"
+    reader, writer = await asyncio.open_connection(sock=left)
+    right.send(b"after")
+    assert await reader.readexactly(5) == b"after"
+    writer.write(b"answer")
+    assert await loop.sock_recv(right, 10) == b"answer"
+    writer.close()
+    await writer.wait_closed()
 
 
-def test_call_that_waits_when_a_transport_takes_the_socket_is_refused(mioloop_loop, pair, run):
+async def test_call_that_waits_when_a_transport_takes_the_socket_is_refused(mioloop_loop, pair):
     """R28: it does not hang, and takes nothing from the transport."""
     loop, (left, right) = mioloop_loop, pair
-
-    async def main():
-        receiving = asyncio.ensure_future(loop.sock_recv(left, 10))
-        await until_waiting(receiving)
-        reader, writer = await asyncio.open_connection(sock=left)
-        with pytest.raises(RuntimeError, match="is used by transport"):
-            await asyncio.wait_for(receiving, 5)
-        right.send(b"x")
-        assert await reader.readexactly(1) == b"x"
-        writer.close()
-        await writer.wait_closed()
-
-    run(loop, main())
+    receiving = asyncio.ensure_future(loop.sock_recv(left, 10))
+    await until_waiting(receiving)
+    reader, writer = await asyncio.open_connection(sock=left)
+    with pytest.raises(RuntimeError, match="is used by transport"):
+        await asyncio.wait_for(receiving, 5)
+    right.send(b"x")
+    assert await reader.readexactly(1) == b"x"
+    writer.close()
+    await writer.wait_closed()
 
 
 @pytest.mark.known_difference("uvloop", "remove_writer() returns None")
-def test_writer_callback_beside_a_waiting_receive(loop, pair, run):
+async def test_writer_callback_beside_a_waiting_receive(loop, pair):
     """R24: add_writer() and remove_writer() leave sock_recv() alone."""
     left, right = pair
     writable = []
-
-    async def main():
-        receiving = asyncio.ensure_future(loop.sock_recv(left, 10))
-        await until_waiting(receiving)
-        loop.add_writer(left, writable.append, True)
-        await until(lambda: len(writable) > 2)  # R25: every turn
-        assert loop.remove_writer(left)
-        right.send(b"x")
-        assert await asyncio.wait_for(receiving, 5) == b"x"
-        assert not loop.remove_writer(left)
-
-    run(loop, main())
+    receiving = asyncio.ensure_future(loop.sock_recv(left, 10))
+    await until_waiting(receiving)
+    loop.add_writer(left, writable.append, True)
+    await until(lambda: len(writable) > 2)  # R25: every turn
+    assert loop.remove_writer(left)
+    right.send(b"x")
+    assert await asyncio.wait_for(receiving, 5) == b"x"
+    assert not loop.remove_writer(left)
 
 
-def test_reader_callback_outlives_a_receive(mioloop_loop, pair, run):
+async def test_reader_callback_outlives_a_receive(mioloop_loop, pair):
     """R24: only remove_reader() removes it; it fires again for what is left."""
     loop, (left, right) = mioloop_loop, pair
     seen = []
-
-    async def main():
-        loop.add_reader(left, seen.append, True)
-        sending = asyncio.ensure_future(loop.sock_sendall(left, b"x" * BIG))
-        await until_waiting(sending)
-        await receive_exactly(loop, right, BIG)
-        await asyncio.wait_for(sending, 5)
-        receiving = asyncio.ensure_future(loop.sock_recv(left, 1))
-        await until_waiting(receiving)
-        assert not seen
-        right.send(b"ab")
-        assert await asyncio.wait_for(receiving, 5) == b"a"
-        del seen[:]
-        await until(lambda: len(seen) > 2)  # R25: "b" is there
-        assert loop.remove_reader(left)
-        assert await loop.sock_recv(left, 10) == b"b"
-
-    run(loop, main())
+    loop.add_reader(left, seen.append, True)
+    sending = asyncio.ensure_future(loop.sock_sendall(left, b"x" * BIG))
+    await until_waiting(sending)
+    await receive_exactly(loop, right, BIG)
+    await asyncio.wait_for(sending, 5)
+    receiving = asyncio.ensure_future(loop.sock_recv(left, 1))
+    await until_waiting(receiving)
+    assert not seen
+    right.send(b"ab")
+    assert await asyncio.wait_for(receiving, 5) == b"a"
+    del seen[:]
+    await until(lambda: len(seen) > 2)  # R25: "b" is there
+    assert loop.remove_reader(left)
+    assert await loop.sock_recv(left, 10) == b"b"
 
 
-def test_idle_watch_does_not_turn_the_loop(mioloop_loop, pair, run):
+async def test_idle_watch_does_not_turn_the_loop(mioloop_loop, pair):
     """R25: level-triggered for add_writer() alone; what sock_*() left over is not reported."""
     loop, (left, right) = mioloop_loop, pair
-
-    async def main():
-        receiving = asyncio.ensure_future(loop.sock_recv(left, 1))
-        await until_waiting(receiving)
-        sending = asyncio.ensure_future(loop.sock_sendall(right, b"x" * BIG))
-        await until_waiting(sending)
-        loop.add_reader(right, print)  # nothing to read there
-        right_count = len(await receiving)
-        left_over = BIG - right_count
-        polls = loop.stats()["polls"]
-        await asyncio.sleep(0.05)
-        assert loop.stats()["polls"] - polls < 10  # left is readable, and nobody wants to know
-        await receive_exactly(loop, left, left_over)
-        await sending
-        loop.remove_reader(right)
-
-    run(loop, main())
+    receiving = asyncio.ensure_future(loop.sock_recv(left, 1))
+    await until_waiting(receiving)
+    sending = asyncio.ensure_future(loop.sock_sendall(right, b"x" * BIG))
+    await until_waiting(sending)
+    loop.add_reader(right, print)  # nothing to read there
+    right_count = len(await receiving)
+    left_over = BIG - right_count
+    polls = loop.stats()["polls"]
+    await asyncio.sleep(0.05)
+    assert loop.stats()["polls"] - polls < 10  # left is readable, and nobody wants to know
+    await receive_exactly(loop, left, left_over)
+    await sending
+    loop.remove_reader(right)
 
 
 # -- the coroutine ----------------------------------------------------------------------------
@@ -343,18 +296,14 @@ def test_forgotten_await_is_told(loop, pair):
         gc.collect()
 
 
-def test_finished_call_cannot_be_awaited_again(loop, pair, run):
+async def test_finished_call_cannot_be_awaited_again(loop, pair):
     """R30: RuntimeError, as for a coroutine of Python's."""
     left, right = pair
     right.send(b"x")
-
-    async def main():
-        receiving = loop.sock_recv(left, 1)
-        assert await receiving == b"x"
-        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
-            await receiving
-
-    run(loop, main())
+    receiving = loop.sock_recv(left, 1)
+    assert await receiving == b"x"
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        await receiving
 
 
 @pytest.mark.known_difference("asyncio", "unwatches in a later turn")
@@ -380,19 +329,15 @@ def test_call_is_driven_like_a_coroutine(loop, pair):
     assert not loop.remove_reader(left)
 
 
-def test_tuple_result_arrives_as_it_is(mioloop_loop, pair, run):
+async def test_tuple_result_arrives_as_it_is(mioloop_loop, pair):
     """R30: whether or not it had to wait."""
     loop, (left, right) = mioloop_loop, pair
-
-    async def main():
-        right.send(b"x")
-        assert await loop.sock_recvfrom(left, 10) == (b"x", None)
-        receiving = asyncio.ensure_future(loop.sock_recvfrom(left, 10))
-        await until_waiting(receiving)
-        right.send(b"y")
-        assert await receiving == (b"y", None)
-
-    run(loop, main())
+    right.send(b"x")
+    assert await loop.sock_recvfrom(left, 10) == (b"x", None)
+    receiving = asyncio.ensure_future(loop.sock_recvfrom(left, 10))
+    await until_waiting(receiving)
+    right.send(b"y")
+    assert await receiving == (b"y", None)
 
 
 def test_loop_can_be_closed_under_a_waiting_call(mioloop_kind, pair):
@@ -429,24 +374,20 @@ def test_descriptors_that_cannot_be_polled_are_refused(mioloop_loop):
         assert loop.stats()["sources"] == before
 
 
-def test_cancelled_connect_unwatches(loop, run):
+async def test_cancelled_connect_unwatches(loop):
     """R30: the socket can be closed, and its number used, at once."""
-
-    async def main():
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-            waiting = []
-            for _ in range(4):  # a listener whose queue is full does not answer
-                client = socket.socket()
-                client.setblocking(False)
-                waiting.append(
-                    (client, asyncio.ensure_future(loop.sock_connect(client, full.getsockname())))
-                )
-            await asyncio.sleep(0.02)
-            assert not waiting[-1][1].done()
-            for client, connecting in waiting:
-                connecting.cancel()
-                await asyncio.wait([connecting])
-                assert not loop.remove_writer(client)
-                client.close()
-
-    run(loop, main())
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        waiting = []
+        for _ in range(4):  # a listener whose queue is full does not answer
+            client = socket.socket()
+            client.setblocking(False)
+            waiting.append(
+                (client, asyncio.ensure_future(loop.sock_connect(client, full.getsockname())))
+            )
+        await asyncio.sleep(0.02)
+        assert not waiting[-1][1].done()
+        for client, connecting in waiting:
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            assert not loop.remove_writer(client)
+            client.close()
