@@ -84,44 +84,36 @@ kinds = pytest.mark.parametrize("connect", KINDS, ids=lambda kind: kind.__name__
 
 @pytest.mark.known_difference("uvloop", "transports have no attributes", strict=False)
 @kinds
-def test_transport_takes_attributes(loop, run, tls, connect):
+async def test_transport_takes_attributes(loop, tls, connect):
     """R99: any name, vars(), deletion, weak references."""
-
-    async def main():
-        async with connect(loop, tls) as transport:
-            transport._of_the_program = 1
-            transport.name = "one"
-            assert vars(transport)["_of_the_program"] == 1
-            assert transport.name == "one"
-            del transport.name
-            with pytest.raises(AttributeError):
-                getattr(transport, "name")  # noqa: B009
-            assert weakref.ref(transport)() is transport
-
-    run(loop, main())
+    async with connect(loop, tls) as transport:
+        transport._of_the_program = 1
+        transport.name = "one"
+        assert vars(transport)["_of_the_program"] == 1
+        assert transport.name == "one"
+        del transport.name
+        with pytest.raises(AttributeError):
+            getattr(transport, "name")  # noqa: B009
+        assert weakref.ref(transport)() is transport
 
 
 @pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
 @kinds
-def test_replaced_method_is_the_one_that_is_called(loop, run, tls, connect):
+async def test_replaced_method_is_the_one_that_is_called(loop, tls, connect):
     """R99: by mock.patch.object, which puts the old one back."""
-
-    async def main():
-        async with connect(loop, tls) as transport:
-            for name in ("close", "is_closing", "get_extra_info", "write", "sendto"):
-                if not hasattr(transport, name):
-                    continue
-                with mock.patch.object(transport, name) as replaced:
-                    getattr(transport, name)()
-                replaced.assert_called_once_with()
-                assert name not in vars(transport)
-            assert not transport.is_closing()
-
-    run(loop, main())
+    async with connect(loop, tls) as transport:
+        for name in ("close", "is_closing", "get_extra_info", "write", "sendto"):
+            if not hasattr(transport, name):
+                continue
+            with mock.patch.object(transport, name) as replaced:
+                getattr(transport, name)()
+            replaced.assert_called_once_with()
+            assert name not in vars(transport)
+        assert not transport.is_closing()
 
 
 @kinds
-def test_private_attribute_works_or_is_refused(mioloop_loop, run, tls, connect):
+async def test_private_attribute_works_or_is_refused(mioloop_loop, tls, connect):
     """R99: asyncio's own names, which a program replaces there; here they are not ignored."""
     names = [
         "_add_reader",
@@ -136,65 +128,53 @@ def test_private_attribute_works_or_is_refused(mioloop_loop, run, tls, connect):
         "_read_ready_cb",
         "_write_ready",
     ]
-
-    async def main():
-        async with connect(mioloop_loop, tls) as transport:
-            for name in names:
-                with pytest.raises(AttributeError):
-                    setattr(transport, name, None)
-            assert not vars(transport)
-
-    run(mioloop_loop, main())
+    async with connect(mioloop_loop, tls) as transport:
+        for name in names:
+            with pytest.raises(AttributeError):
+                setattr(transport, name, None)
+        assert not vars(transport)
 
 
 @pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
-def test_stream_writer_calls_the_replaced_write(loop, run):
+async def test_stream_writer_calls_the_replaced_write(loop):
     """R99: a wrapper that counts bytes, as tracing tools put it in."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far:
-            _, writer = await asyncio.open_connection(sock=near)
-            transport = writer.transport
-            written = []
-            write = transport.write
-            transport.write = lambda data: (written.append(data), write(data))
-            writer.write(b"one")
-            writer.write(b"two")
-            await writer.drain()
-            writer.close()
-            assert await receive_all(far) == b"onetwo"
-            assert written == [b"one", b"two"]
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    with far:
+        _, writer = await asyncio.open_connection(sock=near)
+        transport = writer.transport
+        written = []
+        write = transport.write
+        transport.write = lambda data: (written.append(data), write(data))
+        writer.write(b"one")
+        writer.write(b"two")
+        await writer.drain()
+        writer.close()
+        assert await receive_all(far) == b"onetwo"
+        assert written == [b"one", b"two"]
 
 
 @pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
-def test_tls_sends_by_the_replaced_write_of_the_transport_below(loop, run, tls):
+async def test_tls_sends_by_the_replaced_write_of_the_transport_below(loop, tls):
     """R99: what is put in the way of the bytes sees the records, too."""
+    sent = []
 
-    async def main():
-        sent = []
-
-        async def serve(reader, writer):
-            writer.write(await reader.readexactly(4))
-            writer.close()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server)
-        reader, writer = await asyncio.open_connection(
-            *server.sockets[0].getsockname(), ssl=tls.client, server_hostname="localhost"
-        )
-        below = writer.transport._ssl_protocol._transport
-        write = below.write
-        below.write = lambda data: (sent.append(bytes(data)), write(data))
-        writer.write(b"ping")
-        assert await reader.read() == b"ping"
-        assert sent and all(b"ping" not in record for record in sent)
+    async def serve(reader, writer):
+        writer.write(await reader.readexactly(4))
         writer.close()
-        server.close()
-        await turns(20)
 
-    run(loop, main())
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server)
+    reader, writer = await asyncio.open_connection(
+        *server.sockets[0].getsockname(), ssl=tls.client, server_hostname="localhost"
+    )
+    below = writer.transport._ssl_protocol._transport
+    write = below.write
+    below.write = lambda data: (sent.append(bytes(data)), write(data))
+    writer.write(b"ping")
+    assert await reader.read() == b"ping"
+    assert sent and all(b"ping" not in record for record in sent)
+    writer.close()
+    server.close()
+    await turns(20)
 
 
 def test_attributes_of_asyncios_streams_can_be_read(loop, run):
@@ -235,24 +215,20 @@ def test_attributes_of_asyncios_streams_can_be_read(loop, run):
     run(loop, main())
 
 
-def test_attribute_that_leads_back_to_its_transport_is_collected(mioloop_loop, run):
+async def test_attribute_that_leads_back_to_its_transport_is_collected(mioloop_loop):
     """A cycle through the attributes is found by the garbage collector."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far:
-            protocol = Recorder(mioloop_loop)
-            transport, _ = await mioloop_loop.create_connection(lambda: protocol, sock=near)
-            transport.itself = transport
-            gone = weakref.ref(transport)
-            await send(far, b"x")
-            await protocol.received(1)
-            transport.abort()
-            await protocol.closed()
-            protocol.transport = None
-            del transport
-            await turns()
-            gc.collect()
-            assert gone() is None
-
-    run(mioloop_loop, main())
+    near, far = socket_pair("tcp")
+    with far:
+        protocol = Recorder(mioloop_loop)
+        transport, _ = await mioloop_loop.create_connection(lambda: protocol, sock=near)
+        transport.itself = transport
+        gone = weakref.ref(transport)
+        await send(far, b"x")
+        await protocol.received(1)
+        transport.abort()
+        await protocol.closed()
+        protocol.transport = None
+        del transport
+        await turns()
+        gc.collect()
+        assert gone() is None

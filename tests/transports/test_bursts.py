@@ -29,129 +29,106 @@ needs_io_uring = pytest.mark.skipif(io_uring_problem() is not None, reason="no i
 
 
 @pytest.mark.parametrize("size", [1, 1000, AHEAD - 1, AHEAD, AHEAD + 1, 60_000])
-def test_all_are_told_all_that_came(loop, run, kind, protocol_class, size):
+async def test_all_are_told_all_that_came(loop, kind, protocol_class, size):
     data = bytes(i % 251 for i in range(size))
-
-    async def main():
-        async with crowd(loop, kind, protocol_class) as many:
-            for round in range(1, 4):
-                many.send(data)
-                assert await many.received(round * size) == [round * data] * COUNT
-
-    run(loop, main())
+    async with crowd(loop, kind, protocol_class) as many:
+        for round in range(1, 4):
+            many.send(data)
+            assert await many.received(round * size) == [round * data] * COUNT
 
 
-def test_small_buffers_are_filled_again_and_again(loop, run, kind):
-    async def main():
-        def make(loop, **hooks):
-            return BufferedRecorder(loop, size=7, **hooks)
+async def test_small_buffers_are_filled_again_and_again(loop, kind):
+    def make(loop, **hooks):
+        return BufferedRecorder(loop, size=7, **hooks)
 
-        async with crowd(loop, kind, make) as many:
-            many.send(bytes(range(100)))
-            assert await many.received(100) == [bytes(range(100))] * COUNT
-
-    run(loop, main())
+    async with crowd(loop, kind, make) as many:
+        many.send(bytes(range(100)))
+        assert await many.received(100) == [bytes(range(100))] * COUNT
 
 
-def test_one_buffer_may_serve_all(loop, run):
+async def test_one_buffer_may_serve_all(loop):
     """Between get_buffer() and buffer_updated() nobody else is asked."""
     shared = bytearray(4096)
+    def make(loop, **hooks):
+        protocol = BufferedRecorder(loop, **hooks)
+        protocol.buffer = shared
+        return protocol
 
-    async def main():
-        def make(loop, **hooks):
-            protocol = BufferedRecorder(loop, **hooks)
-            protocol.buffer = shared
-            return protocol
-
-        async with crowd(loop, make=make) as many:
-            for i, far in enumerate(many.fars):
-                far.sendall(b"%6d" % i)
-            assert await many.received(6) == [b"%6d" % i for i in range(COUNT)]
-
-    run(loop, main())
+    async with crowd(loop, make=make) as many:
+        for i, far in enumerate(many.fars):
+            far.sendall(b"%6d" % i)
+        assert await many.received(6) == [b"%6d" % i for i in range(COUNT)]
 
 
 @pytest.mark.known_difference("uvloop", "goes on to tell those it has read for", strict=False)
-def test_paused_by_another_s_callback_is_told_nothing_until_resumed(
-    loop, run, kind, protocol_class
+async def test_paused_by_another_s_callback_is_told_nothing_until_resumed(
+    loop, kind, protocol_class
 ):
     """R53: and then all of it, though more has come meanwhile."""
+    name = "data_received" if protocol_class is Recorder else "buffer_updated"
 
-    async def main():
-        name = "data_received" if protocol_class is Recorder else "buffer_updated"
+    def pause(protocol):
+        for other in many.others(protocol):
+            other.transport.pause_reading()
 
-        def pause(protocol):
-            for other in many.others(protocol):
-                other.transport.pause_reading()
-
-        hook, called = once(pause)
-        async with crowd(loop, kind, protocol_class, **{name: hook}) as many:
-            many.send(b"first ")
-            await called_is_filled(called)
-            await turns()
-            assert [bytes(p.data) for p in many.others(called[0])] == [b""] * (COUNT - 1)
-            many.send(b"second")
-            await turns()
-            assert [bytes(p.data) for p in many.others(called[0])] == [b""] * (COUNT - 1)
-            for other in many.others(called[0]):
-                other.transport.resume_reading()
-            assert await many.received(12) == [b"first second"] * COUNT
-
-    run(loop, main())
+    hook, called = once(pause)
+    async with crowd(loop, kind, protocol_class, **{name: hook}) as many:
+        many.send(b"first ")
+        await called_is_filled(called)
+        await turns()
+        assert [bytes(p.data) for p in many.others(called[0])] == [b""] * (COUNT - 1)
+        many.send(b"second")
+        await turns()
+        assert [bytes(p.data) for p in many.others(called[0])] == [b""] * (COUNT - 1)
+        for other in many.others(called[0]):
+            other.transport.resume_reading()
+        assert await many.received(12) == [b"first second"] * COUNT
 
 
-def test_what_comes_while_a_small_buffer_is_filled_is_told_too(loop, run, kind):
+async def test_what_comes_while_a_small_buffer_is_filled_is_told_too(loop, kind):
     """R56: more arrives while the rest of what was read waits for the buffer."""
     more = {}
+    def make(loop, **hooks):
+        return BufferedRecorder(loop, size=7, **hooks)
 
-    async def main():
-        def make(loop, **hooks):
-            return BufferedRecorder(loop, size=7, **hooks)
+    def updated(protocol, size):
+        far = more.pop(protocol, None)
+        if far is not None:
+            far.sendall(b"more")
 
-        def updated(protocol, size):
-            far = more.pop(protocol, None)
-            if far is not None:
-                far.sendall(b"more")
-
-        async with crowd(loop, kind, make, buffer_updated=updated) as many:
-            more.update(zip(many.protocols, many.fars, strict=True))
-            many.send(bytes(range(100)))
-            assert await many.received(104) == [bytes(range(100)) + b"more"] * COUNT
-
-    run(loop, main())
+    async with crowd(loop, kind, make, buffer_updated=updated) as many:
+        more.update(zip(many.protocols, many.fars, strict=True))
+        many.send(bytes(range(100)))
+        assert await many.received(104) == [bytes(range(100)) + b"more"] * COUNT
 
 
-def test_pausing_again_with_what_was_held_loses_nothing_behind_it(loop, run, kind, protocol_class):
+async def test_pausing_again_with_what_was_held_loses_nothing_behind_it(loop, kind, protocol_class):
     """R53: paused by another's callback, resumed, and paused by its own at the first bytes."""
     paused = set()
+    name = "data_received" if protocol_class is Recorder else "buffer_updated"
 
-    async def main():
-        name = "data_received" if protocol_class is Recorder else "buffer_updated"
+    def pause_all(protocol, *args):
+        if not paused:
+            paused.update(many.others(protocol))
+            for other in paused:
+                other.transport.pause_reading()
+        elif protocol in paused and len(protocol.data) == 6:
+            protocol.transport.pause_reading()
 
-        def pause_all(protocol, *args):
-            if not paused:
-                paused.update(many.others(protocol))
-                for other in paused:
-                    other.transport.pause_reading()
-            elif protocol in paused and len(protocol.data) == 6:
-                protocol.transport.pause_reading()
-
-        async with crowd(loop, kind, protocol_class, **{name: pause_all}) as many:
-            many.send(b"first ")
-            await called_is_filled(paused)
-            await turns()
-            many.send(b"second")
-            await turns()
-            for protocol in paused:
-                protocol.transport.resume_reading()
-            for protocol in paused:
-                await protocol.received(6)
-            await turns()
-            for protocol in paused:
-                protocol.transport.resume_reading()
-            assert await many.received(12) == [b"first second"] * COUNT
-
-    run(loop, main())
+    async with crowd(loop, kind, protocol_class, **{name: pause_all}) as many:
+        many.send(b"first ")
+        await called_is_filled(paused)
+        await turns()
+        many.send(b"second")
+        await turns()
+        for protocol in paused:
+            protocol.transport.resume_reading()
+        for protocol in paused:
+            await protocol.received(6)
+        await turns()
+        for protocol in paused:
+            protocol.transport.resume_reading()
+        assert await many.received(12) == [b"first second"] * COUNT
 
 
 async def called_is_filled(called):
@@ -160,53 +137,46 @@ async def called_is_filled(called):
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_closed_by_another_s_callback_is_told_nothing_more(loop, run, kind, protocol_class, end):
+async def test_closed_by_another_s_callback_is_told_nothing_more(loop, kind, protocol_class, end):
     """R45: connection_lost() and nothing else."""
+    name = "data_received" if protocol_class is Recorder else "buffer_updated"
 
-    async def main():
-        name = "data_received" if protocol_class is Recorder else "buffer_updated"
+    def close(protocol):
+        for other in many.others(protocol):
+            getattr(other.transport, end)()
 
-        def close(protocol):
-            for other in many.others(protocol):
-                getattr(other.transport, end)()
-
-        hook, called = once(close)
-        async with crowd(loop, kind, protocol_class, **{name: hook}) as many:
-            many.send()
-            await called_is_filled(called)
-            for other in many.others(called[0]):
-                assert await other.closed() is None
-                assert other.calls == ["connection_made", "connection_lost"]
-
-    run(loop, main())
+    hook, called = once(close)
+    async with crowd(loop, kind, protocol_class, **{name: hook}) as many:
+        many.send()
+        await called_is_filled(called)
+        for other in many.others(called[0]):
+            assert await other.closed() is None
+            assert other.calls == ["connection_made", "connection_lost"]
 
 
 @pytest.mark.parametrize("successor_class", [Recorder, BufferedRecorder])
-def test_data_goes_to_the_protocol_that_another_s_callback_sets(
-    loop, run, protocol_class, successor_class
+async def test_data_goes_to_the_protocol_that_another_s_callback_sets(
+    loop, protocol_class, successor_class
 ):
-    async def main():
-        name = "data_received" if protocol_class is Recorder else "buffer_updated"
-        successors = []
+    name = "data_received" if protocol_class is Recorder else "buffer_updated"
+    successors = []
 
-        def replace(protocol):
-            for other in many.others(protocol):
-                successor = successor_class(loop)
-                successors.append(successor)
-                other.transport.set_protocol(successor)
-                successor.transport = other.transport
+    def replace(protocol):
+        for other in many.others(protocol):
+            successor = successor_class(loop)
+            successors.append(successor)
+            other.transport.set_protocol(successor)
+            successor.transport = other.transport
 
-        hook, called = once(replace)
-        async with crowd(loop, make=protocol_class, **{name: hook}) as many:
-            many.send(b"for whoever is there")
-            await called_is_filled(called)
-            for successor in successors:
-                assert await successor.received(20) == b"for whoever is there"
-            for other in many.others(called[0]):
-                assert other.data == b""
-                other.transport.set_protocol(other)
-
-    run(loop, main())
+    hook, called = once(replace)
+    async with crowd(loop, make=protocol_class, **{name: hook}) as many:
+        many.send(b"for whoever is there")
+        await called_is_filled(called)
+        for successor in successors:
+            assert await successor.received(20) == b"for whoever is there"
+        for other in many.others(called[0]):
+            assert other.data == b""
+            other.transport.set_protocol(other)
 
 
 def test_callback_that_raises_ends_its_own_connection_only(loop, run, reports, protocol_class):
@@ -277,28 +247,25 @@ def test_interrupt_leaves_no_write_behind(loop, run, made_by):
     run(loop, stack.aclose())
 
 
-def test_ends_and_resets_among_data_are_told_to_whom_they_belong(loop, run, protocol_class):
-    async def main():
-        async with crowd(loop, make=protocol_class) as many:
-            for i, far in enumerate(many.fars):
-                if i % 4 != 3:
-                    far.sendall(b"data")
-                if i % 4 == 1:
-                    far.shutdown(socket.SHUT_WR)
-                elif i % 4 == 2:
-                    far.close()
-                elif i % 4 == 3:
-                    reset(far)
-            for i, protocol in enumerate(many.protocols):
-                if i % 4 == 0:
-                    assert await protocol.received(4) == b"data"
-                    assert not protocol.lost.done()
-                    continue
-                exc = await protocol.closed()
-                assert isinstance(exc, ConnectionResetError if i % 4 == 3 else type(None))
-                assert protocol.data == (b"" if i % 4 == 3 else b"data")
-
-    run(loop, main())
+async def test_ends_and_resets_among_data_are_told_to_whom_they_belong(loop, protocol_class):
+    async with crowd(loop, make=protocol_class) as many:
+        for i, far in enumerate(many.fars):
+            if i % 4 != 3:
+                far.sendall(b"data")
+            if i % 4 == 1:
+                far.shutdown(socket.SHUT_WR)
+            elif i % 4 == 2:
+                far.close()
+            elif i % 4 == 3:
+                reset(far)
+        for i, protocol in enumerate(many.protocols):
+            if i % 4 == 0:
+                assert await protocol.received(4) == b"data"
+                assert not protocol.lost.done()
+                continue
+            exc = await protocol.closed()
+            assert isinstance(exc, ConnectionResetError if i % 4 == 3 else type(None))
+            assert protocol.data == (b"" if i % 4 == 3 else b"data")
 
 
 # -- what is sent ------------------------------------------------------------------------------
@@ -306,69 +273,60 @@ def test_ends_and_resets_among_data_are_told_to_whom_they_belong(loop, run, prot
 
 @pytest.mark.parametrize("parts", [1, 2, 40])
 @pytest.mark.parametrize("size", [1, 300, 5000])
-def test_all_answers_arrive_whole_and_in_order(loop, run, kind, parts, size):
-    async def main():
-        def answer(protocol, data):
-            for part in range(parts):
-                protocol.transport.write(bytes([part]) * size)
+async def test_all_answers_arrive_whole_and_in_order(loop, kind, parts, size):
+    def answer(protocol, data):
+        for part in range(parts):
+            protocol.transport.write(bytes([part]) * size)
 
-        async with crowd(loop, kind, data_received=answer) as many:
-            many.send()
-            expected = b"".join(bytes([part]) * size for part in range(parts))
-            assert await many.answers(parts * size) == [expected] * COUNT
-
-    run(loop, main())
+    async with crowd(loop, kind, data_received=answer) as many:
+        many.send()
+        expected = b"".join(bytes([part]) * size for part in range(parts))
+        assert await many.answers(parts * size) == [expected] * COUNT
 
 
 @pytest.mark.parametrize("end", ["close", "write_eof", "abort"])
-def test_what_was_written_before_the_end_leaves(loop, run, kind, end):
+async def test_what_was_written_before_the_end_leaves(loop, kind, end):
     """R48, R59: also if another's callback closes it."""
 
-    async def main():
-        def answer(protocol, data):
-            protocol.transport.write(b"answer")
-            if protocol is many.protocols[-1]:
-                for other in many.protocols:
-                    if other.data or end != "write_eof":    # after which an answer would raise
-                        getattr(other.transport, end)()
+    def answer(protocol, data):
+        protocol.transport.write(b"answer")
+        if protocol is many.protocols[-1]:
+            for other in many.protocols:
+                if other.data or end != "write_eof":    # after which an answer would raise
+                    getattr(other.transport, end)()
 
-        async with crowd(loop, kind, data_received=answer) as many:
-            many.send()
-            answers = await many.answers(0)
-            await turns()
-            answers = [
-                data + rest for data, rest in zip(answers, await many.answers(0), strict=True)
-            ]
-            # Whoever had not been told yet has not answered.
-            assert set(answers) <= {b"answer", b""}
-            told = [b"answer" if p.data else b"" for p in many.protocols]
-            assert answers == told
-
-    run(loop, main())
+    async with crowd(loop, kind, data_received=answer) as many:
+        many.send()
+        answers = await many.answers(0)
+        await turns()
+        answers = [
+            data + rest for data, rest in zip(answers, await many.answers(0), strict=True)
+        ]
+        # Whoever had not been told yet has not answered.
+        assert set(answers) <= {b"answer", b""}
+        told = [b"answer" if p.data else b"" for p in many.protocols]
+        assert answers == told
 
 
-def test_connection_that_is_full_or_gone_does_not_stop_the_others(loop, run):
-    async def main():
-        def answer(protocol, data):
-            protocol.transport.write(b"answer")
+async def test_connection_that_is_full_or_gone_does_not_stop_the_others(loop):
+    def answer(protocol, data):
+        protocol.transport.write(b"answer")
 
-        async with crowd(loop, data_received=answer, pause_writing=lambda p: None) as many:
-            full, gone = many.protocols[10], many.protocols[20]
-            while not full.transport.get_write_buffer_size():
-                full.transport.write(bytes(1 << 16))
-            buffered = full.transport.get_write_buffer_size()
-            many.send()
-            reset(many.fars[20])
-            for i, protocol in enumerate(many.protocols):
-                if protocol is not gone:
-                    assert await protocol.received(7) == b"request"
-                    if protocol is not full and i != 21:
-                        many.fars[i].setblocking(True)
-                        assert many.fars[i].recv(100) == b"answer"
-            assert full.transport.get_write_buffer_size() == buffered + 6
-            await gone.closed()
-
-    run(loop, main())
+    async with crowd(loop, data_received=answer, pause_writing=lambda p: None) as many:
+        full, gone = many.protocols[10], many.protocols[20]
+        while not full.transport.get_write_buffer_size():
+            full.transport.write(bytes(1 << 16))
+        buffered = full.transport.get_write_buffer_size()
+        many.send()
+        reset(many.fars[20])
+        for i, protocol in enumerate(many.protocols):
+            if protocol is not gone:
+                assert await protocol.received(7) == b"request"
+                if protocol is not full and i != 21:
+                    many.fars[i].setblocking(True)
+                    assert many.fars[i].recv(100) == b"answer"
+        assert full.transport.get_write_buffer_size() == buffered + 6
+        await gone.closed()
 
 
 class Fuse(bytes):
@@ -378,29 +336,26 @@ class Fuse(bytes):
         self.burn()
 
 
-def test_end_of_what_was_written_may_close_others(loop, run, kind):
+async def test_end_of_what_was_written_may_close_others(loop, kind):
     """R50: whenever it comes, nothing of theirs that was written before is lost, or sent twice."""
 
-    async def main():
-        def answer(protocol, data):
-            part = Fuse(b"an")
-            if told:
-                part.burn = told[-1].transport.close
-            told.append(protocol)
-            protocol.transport.write(part)
-            del part
-            protocol.transport.writelines([Fuse(b"sw"), b"er"])
+    def answer(protocol, data):
+        part = Fuse(b"an")
+        if told:
+            part.burn = told[-1].transport.close
+        told.append(protocol)
+        protocol.transport.write(part)
+        del part
+        protocol.transport.writelines([Fuse(b"sw"), b"er"])
 
-        told = []
-        Fuse.burn = lambda self: None
-        async with crowd(loop, kind, data_received=answer) as many:
-            many.send()
-            await called_is_filled(told)
-            for protocol in many.others(told[-1]):
-                await protocol.closed()
-            assert set(await many.answers(0)) == {b"answer"}
-
-    run(loop, main())
+    told = []
+    Fuse.burn = lambda self: None
+    async with crowd(loop, kind, data_received=answer) as many:
+        many.send()
+        await called_is_filled(told)
+        for protocol in many.others(told[-1]):
+            await protocol.closed()
+        assert set(await many.answers(0)) == {b"answer"}
 
 
 def test_garbage_that_closes_others_when_it_is_collected(loop, run, kind):
@@ -433,28 +388,25 @@ def test_garbage_that_closes_others_when_it_is_collected(loop, run, kind):
         gc.set_threshold(*threshold)
 
 
-def test_resume_writing_that_writes_to_others_keeps_every_order(loop, run):
+async def test_resume_writing_that_writes_to_others_keeps_every_order(loop):
     """resume_writing() runs while the outcome of others' sends is not told yet."""
 
-    async def main():
-        def answer(protocol, data):
-            protocol.transport.write(b"1")
+    def answer(protocol, data):
+        protocol.transport.write(b"1")
 
-        def resumed(protocol):
-            for other in many.protocols:
-                other.transport.write(b"2")
-                other.transport.get_write_buffer_size()
+    def resumed(protocol):
+        for other in many.protocols:
+            other.transport.write(b"2")
+            other.transport.get_write_buffer_size()
 
-        async with crowd(loop, data_received=answer, resume_writing=resumed) as many:
-            for protocol in many.protocols:
-                protocol.transport.set_write_buffer_limits(high=0)
-            many.send()
-            for data in await many.answers(1):
-                assert data.lstrip(b"2")[:1] == b"1" or data[:1] == b"1"
-                assert set(data) <= set(b"12")
-                assert data.count(b"1") == 1
-
-    run(loop, main())
+    async with crowd(loop, data_received=answer, resume_writing=resumed) as many:
+        for protocol in many.protocols:
+            protocol.transport.set_write_buffer_limits(high=0)
+        many.send()
+        for data in await many.answers(1):
+            assert data.lstrip(b"2")[:1] == b"1" or data[:1] == b"1"
+            assert set(data) <= set(b"12")
+            assert data.count(b"1") == 1
 
 
 # -- the system ----------------------------------------------------------------------------------

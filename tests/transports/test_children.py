@@ -162,24 +162,20 @@ def test_without_pidfd_a_thread_waits(mioloop_loop, run, no_pidfd, caplog):
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="macOS has os.waitid() from 3.13 on")
-def test_waiting_thread_leaves_the_status_to_the_loop(mioloop_loop, run, monkeypatch):
+async def test_waiting_thread_leaves_the_status_to_the_loop(mioloop_loop, monkeypatch):
     """R78: until the loop knows the end, the pid is nobody else's, and may be signalled."""
     monkeypatch.delattr(os, "pidfd_open")
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE)
-        name = f"mioloop-waitpid-{process.pid}"
-        (thread,) = [t for t in threading.enumerate() if t.name == name]
-        os.kill(process.pid, signal.SIGKILL)
-        thread.join(10)  # while the loop can take no notice
-        assert not thread.is_alive()
-        assert process.returncode is None
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)  # or ECHILD
-        process.kill()
-        assert await process.wait() == -signal.SIGKILL
-        process.stdin.close()
-
-    run(mioloop_loop, main())
+    process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE)
+    name = f"mioloop-waitpid-{process.pid}"
+    (thread,) = [t for t in threading.enumerate() if t.name == name]
+    os.kill(process.pid, signal.SIGKILL)
+    thread.join(10)  # while the loop can take no notice
+    assert not thread.is_alive()
+    assert process.returncode is None
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)  # or ECHILD
+    process.kill()
+    assert await process.wait() == -signal.SIGKILL
+    process.stdin.close()
 
 
 def test_waiting_thread_outlives_the_loop(mioloop_kind, no_leaked_descriptor, monkeypatch, caplog):
@@ -413,45 +409,37 @@ def test_default_needs_no_watcher(policy, mioloop_loop, run):
 # -- preexec_fn ------------------------------------------------------------------------------------
 
 
-def test_preexec_function_runs_in_the_child(loop, run):
+async def test_preexec_function_runs_in_the_child(loop):
     """R80: after the fork, before the program."""
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(
-            *python("import os; print(os.environ.get('X'), os.getpgrp() == os.getpid())"),
-            preexec_fn=os.setpgrp,
-            stdout=PIPE,
-        )
-        out, _ = await process.communicate()
-        assert out == b"None True\n"
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(
+        *python("import os; print(os.environ.get('X'), os.getpgrp() == os.getpid())"),
+        preexec_fn=os.setpgrp,
+        stdout=PIPE,
+    )
+    out, _ = await process.communicate()
+    assert out == b"None True\n"
 
 
 @pytest.mark.known_difference("asyncio", "blocks for ever", run=False)
 @pytest.mark.known_difference("uvloop", "blocks for ever", run=False)
-def test_preexec_function_does_not_block_the_loop(loop, run, gate):
+async def test_preexec_function_does_not_block_the_loop(loop, gate):
     """R80: the children's functions wait for what the loop does meanwhile."""
-
-    async def main():
-        starting = [
-            asyncio.ensure_future(
-                asyncio.create_subprocess_exec(
-                    *CAT, preexec_fn=gate.wait, stdin=subprocess.DEVNULL, stdout=PIPE
-                )
+    starting = [
+        asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *CAT, preexec_fn=gate.wait, stdin=subprocess.DEVNULL, stdout=PIPE
             )
-            for _ in range(3)
-        ]
-        await turns()
-        assert not any(task.done() for task in starting)
-        gc.collect()  # the loop holds on to whoever waits
-        for _ in starting:
-            gate.open()
-        for process in await asyncio.gather(*starting):
-            assert await process.communicate() == (b"", None)
-            assert process.returncode == 0
-
-    run(loop, main())
+        )
+        for _ in range(3)
+    ]
+    await turns()
+    assert not any(task.done() for task in starting)
+    gc.collect()  # the loop holds on to whoever waits
+    for _ in starting:
+        gate.open()
+    for process in await asyncio.gather(*starting):
+        assert await process.communicate() == (b"", None)
+        assert process.returncode == 0
 
 
 @pytest.mark.known_difference("asyncio", "needs another watcher", until=(3, 11), run=False)
@@ -484,26 +472,22 @@ def test_preexec_function_is_called_in_the_thread_of_the_loop(loop_kind, no_leak
     assert results == [(b"the loop's", None)]
 
 
-def test_child_may_ask_to_die_with_its_parent(loop, run):
+async def test_child_may_ask_to_die_with_its_parent(loop):
     """R80: PR_SET_PDEATHSIG counts the forking thread as the parent; it must not end first."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     pr_set_pdeathsig = 1
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(
-            *CAT,
-            preexec_fn=lambda: prctl(pr_set_pdeathsig, signal.SIGKILL),
-            stdin=PIPE,
-            stdout=PIPE,
-        )
-        for i in range(3):
-            process.stdin.write(b"%d\n" % i)
-            assert await process.stdout.readline() == b"%d\n" % i
-            await loop.run_in_executor(None, gc.collect)
-        process.stdin.close()
-        assert await process.wait() == 0
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(
+        *CAT,
+        preexec_fn=lambda: prctl(pr_set_pdeathsig, signal.SIGKILL),
+        stdin=PIPE,
+        stdout=PIPE,
+    )
+    for i in range(3):
+        process.stdin.write(b"%d\n" % i)
+        assert await process.stdout.readline() == b"%d\n" % i
+        await loop.run_in_executor(None, gc.collect)
+    process.stdin.close()
+    assert await process.wait() == 0
 
 
 def fail():
@@ -515,36 +499,32 @@ def exit_quietly():
 
 
 @pytest.mark.known_difference("uvloop", "leaves a zombie behind", run=False)
-def test_errors_around_preexec_function_are_popen_s(loop, run, tmp_path):
+async def test_errors_around_preexec_function_are_popen_s(loop, tmp_path):
     """R77, R80: its own exception, a program that is not there, a wrong directory, an early end."""
-
-    async def main():
-        with pytest.raises(subprocess.SubprocessError, match=r"^Exception occurred in preexec_fn"):
-            await asyncio.create_subprocess_exec(*CAT, preexec_fn=fail, stdin=PIPE, stdout=PIPE)
-        with pytest.raises(subprocess.SubprocessError, match=r"^Exception occurred in preexec_fn"):
-            await asyncio.create_subprocess_exec(*CAT, preexec_fn="not a function")
-        for keywords in ({}, {"executable": "/no/other"}):
-            with pytest.raises(FileNotFoundError) as caught:
-                await asyncio.create_subprocess_exec(
-                    "/no/such", preexec_fn=int, stdin=PIPE, **keywords
-                )
-            assert caught.value.filename == keywords.get("executable", "/no/such")
-        with pytest.raises(PermissionError) as caught:
-            await asyncio.create_subprocess_exec(tmp_path, preexec_fn=int)
-        assert caught.value.filename == tmp_path
+    with pytest.raises(subprocess.SubprocessError, match=r"^Exception occurred in preexec_fn"):
+        await asyncio.create_subprocess_exec(*CAT, preexec_fn=fail, stdin=PIPE, stdout=PIPE)
+    with pytest.raises(subprocess.SubprocessError, match=r"^Exception occurred in preexec_fn"):
+        await asyncio.create_subprocess_exec(*CAT, preexec_fn="not a function")
+    for keywords in ({}, {"executable": "/no/other"}):
         with pytest.raises(FileNotFoundError) as caught:
-            await asyncio.create_subprocess_exec(*CAT, cwd="/no/such/directory", preexec_fn=int)
-        assert caught.value.filename == "/no/such/directory"
-        process = await asyncio.create_subprocess_exec(
-            *CAT, preexec_fn=exit_quietly, stdin=PIPE, stdout=PIPE
-        )
-        assert await process.stdout.read() == b""
-        assert await process.wait() == 3
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.close()
-            await process.stdin.wait_closed()
-
-    run(loop, main())
+            await asyncio.create_subprocess_exec(
+                "/no/such", preexec_fn=int, stdin=PIPE, **keywords
+            )
+        assert caught.value.filename == keywords.get("executable", "/no/such")
+    with pytest.raises(PermissionError) as caught:
+        await asyncio.create_subprocess_exec(tmp_path, preexec_fn=int)
+    assert caught.value.filename == tmp_path
+    with pytest.raises(FileNotFoundError) as caught:
+        await asyncio.create_subprocess_exec(*CAT, cwd="/no/such/directory", preexec_fn=int)
+    assert caught.value.filename == "/no/such/directory"
+    process = await asyncio.create_subprocess_exec(
+        *CAT, preexec_fn=exit_quietly, stdin=PIPE, stdout=PIPE
+    )
+    assert await process.stdout.read() == b""
+    assert await process.wait() == 3
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.close()
+        await process.stdin.wait_closed()
 
 
 # -- exec() that takes its time --------------------------------------------------------------------
@@ -629,62 +609,50 @@ def with_differences(test):
 @with_differences
 @needs_clone
 @pytest.mark.parametrize("way", WAYS)
-def test_loop_goes_on_while_a_program_is_not_yet_executed(loop, run, slow_program, way):
+async def test_loop_goes_on_while_a_program_is_not_yet_executed(loop, slow_program, way):
     """R80: a hundred echoes go round, then the program is let go and runs."""
     keywords = {"stdin": subprocess.DEVNULL, **WAYS[way]}
-
-    async def main():
-        starting = loop.create_task(
-            asyncio.create_subprocess_exec(slow_program.path, "/dev/null", **keywords)
-        )
-        await echoes(loop, 100)
-        gc.collect()
-        assert not starting.done()
-        slow_program.release()
-        process = await starting
-        await process.communicate()
-        assert process.returncode == 0
-
-    run(loop, main())
+    starting = loop.create_task(
+        asyncio.create_subprocess_exec(slow_program.path, "/dev/null", **keywords)
+    )
+    await echoes(loop, 100)
+    gc.collect()
+    assert not starting.done()
+    slow_program.release()
+    process = await starting
+    await process.communicate()
+    assert process.returncode == 0
 
 
 @with_differences
 @needs_clone
-def test_connection_that_is_closed_beside_a_slow_exec_is_closed(loop, run, slow_program):
+async def test_connection_that_is_closed_beside_a_slow_exec_is_closed(loop, slow_program):
     """R80: the child that waits holds no copy of it open; its peer sees the end at once."""
-
-    async def main():
-        left, right = socket.socketpair()
-        right.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=left)
-        starting = loop.create_task(asyncio.create_subprocess_exec(slow_program.path, "/dev/null"))
-        await echoes(loop, 1)
-        writer.close()
-        assert await asyncio.wait_for(loop.sock_recv(right, 1), 5) == b""
-        right.close()
-        assert not starting.done()
-        slow_program.release()
-        assert await (await starting).wait() == 0
-
-    run(loop, main())
+    left, right = socket.socketpair()
+    right.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=left)
+    starting = loop.create_task(asyncio.create_subprocess_exec(slow_program.path, "/dev/null"))
+    await echoes(loop, 1)
+    writer.close()
+    assert await asyncio.wait_for(loop.sock_recv(right, 1), 5) == b""
+    right.close()
+    assert not starting.done()
+    slow_program.release()
+    assert await (await starting).wait() == 0
 
 
 @with_differences
 @needs_clone
 @pytest.mark.parametrize("way", WAYS)
-def test_start_that_is_cancelled_before_exec_leaves_no_child(loop, run, slow_program, way):
+async def test_start_that_is_cancelled_before_exec_leaves_no_child(loop, slow_program, way):
     """R80: killed and reaped; descriptors and zombies are counted by fixtures."""
-
-    async def main():
-        task = loop.create_task(asyncio.create_subprocess_exec(slow_program.path, **WAYS[way]))
-        await echoes(loop, 3)
-        assert not task.done()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await turns()
-
-    run(loop, main())
+    task = loop.create_task(asyncio.create_subprocess_exec(slow_program.path, **WAYS[way]))
+    await echoes(loop, 3)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await turns()
 
 
 @needs_clone
@@ -833,7 +801,7 @@ def describe(error):
 
 
 @pytest.mark.known_difference("uvloop", "spawns by itself")
-def test_errors_of_a_start_are_popen_s(loop, run, tmp_path):
+async def test_errors_of_a_start_are_popen_s(loop, tmp_path):
     """R77, R80: type, arguments and filename, whichever step failed."""
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
@@ -877,16 +845,12 @@ def test_errors_of_a_start_are_popen_s(loop, run, tmp_path):
         cases.append({"args": ["/bin/cat"], "process_group": 1 << 21})
         cases.append({"args": ["/bin/cat"], "process_group": 1 << 21, "cwd": "/"})
         cases.append({"args": ["/bin/cat"], "process_group": 1 << 80})
-
-    async def main():
-        for keywords in cases:
-            expected = of_popen(**keywords)
-            args = keywords.pop("args")
-            with pytest.raises(Exception) as caught:
-                await asyncio.create_subprocess_exec(*args, **keywords)
-            assert describe(caught.value) == expected, (args, keywords)
-
-    run(loop, main())
+    for keywords in cases:
+        expected = of_popen(**keywords)
+        args = keywords.pop("args")
+        with pytest.raises(Exception) as caught:
+            await asyncio.create_subprocess_exec(*args, **keywords)
+        assert describe(caught.value) == expected, (args, keywords)
 
 
 STATE = """
@@ -964,43 +928,36 @@ def test_child_is_in_the_state_in_which_popen_starts_it(loop, run, tmp_path):
         os.close(inherited)
 
 
-def test_environment_may_change_while_children_start(loop, run):
+@pytest.mark.time_limit(30)
+async def test_environment_may_change_while_children_start(loop):
     """R77: each child has the variables of the moment at which it was started."""
-
-    async def main():
-        processes = []
-        for i in range(50):
-            os.environ["MIOLOOP_TEST"] = str(i) * 500
-            processes.append(
-                loop.create_task(
-                    asyncio.create_subprocess_exec(
-                        "/bin/sh", "-c", "echo $MIOLOOP_TEST", stdout=PIPE
-                    )
+    processes = []
+    for i in range(50):
+        os.environ["MIOLOOP_TEST"] = str(i) * 500
+        processes.append(
+            loop.create_task(
+                asyncio.create_subprocess_exec(
+                    "/bin/sh", "-c", "echo $MIOLOOP_TEST", stdout=PIPE
                 )
             )
-            await asyncio.sleep(0)
-        del os.environ["MIOLOOP_TEST"]
-        for i, task in enumerate(processes):
-            out, _ = await (await task).communicate()
-            assert out == str(i).encode() * 500 + b"\n"
+        )
+        await asyncio.sleep(0)
+    del os.environ["MIOLOOP_TEST"]
+    for i, task in enumerate(processes):
+        out, _ = await (await task).communicate()
+        assert out == str(i).encode() * 500 + b"\n"
 
-    run(loop, main(), 30)
 
-
-def test_popen_object_of_a_child_is_a_popen(loop, run):
+async def test_popen_object_of_a_child_is_a_popen(loop):
     """R77: of the class itself, without attributes of the loop's."""
-
-    async def main():
-        transport, protocol = await loop.subprocess_exec(Recorder, "/bin/sh", "-c", "exit 3")
-        popen = transport.get_extra_info("subprocess")
-        if "uvloop" not in type(loop).__module__:
-            assert type(popen) is subprocess.Popen
-            with subprocess.Popen(["/bin/true"]) as other:
-                assert vars(popen).keys() == vars(other).keys()
-        await asyncio.wait_for(protocol.lost, 10)
-        transport.close()
-
-    run(loop, main())
+    transport, protocol = await loop.subprocess_exec(Recorder, "/bin/sh", "-c", "exit 3")
+    popen = transport.get_extra_info("subprocess")
+    if "uvloop" not in type(loop).__module__:
+        assert type(popen) is subprocess.Popen
+        with subprocess.Popen(["/bin/true"]) as other:
+            assert vars(popen).keys() == vars(other).keys()
+    await asyncio.wait_for(protocol.lost, 10)
+    transport.close()
 
 
 # -- starts that are given up ----------------------------------------------------------------------
@@ -1036,20 +993,16 @@ def test_cancelled_start_leaves_no_child(loop, run, turn, preexec_fn):
 
 @pytest.mark.known_difference("asyncio", "blocks for ever", run=False)
 @pytest.mark.known_difference("uvloop", "blocks for ever", run=False)
-def test_start_that_is_cancelled_in_preexec_function_leaves_no_child(loop, run, gate):
+async def test_start_that_is_cancelled_in_preexec_function_leaves_no_child(loop, gate):
     """R80: the child is killed where it waits."""
-
-    async def main():
-        task = loop.create_task(
-            asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE, preexec_fn=gate.wait)
-        )
-        await turns()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await turns()
-
-    run(loop, main())
+    task = loop.create_task(
+        asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE, preexec_fn=gate.wait)
+    )
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await turns()
 
 
 def test_pipe_that_cannot_be_connected_fails_the_start(mioloop_loop, run):
@@ -1072,7 +1025,7 @@ def test_pipe_that_cannot_be_connected_fails_the_start(mioloop_loop, run):
 # -- nasty orders ----------------------------------------------------------------------------------
 
 
-def test_child_that_ends_before_its_pipes_are_connected(mioloop_loop, run, monkeypatch):
+async def test_child_that_ends_before_its_pipes_are_connected(mioloop_loop, monkeypatch):
     """R78: Popen returns only when the child is a zombie; every byte and call still comes."""
     popen_class = subprocess.Popen
 
@@ -1082,35 +1035,27 @@ def test_child_that_ends_before_its_pipes_are_connected(mioloop_loop, run, monke
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     monkeypatch.setattr(subprocess, "Popen", Slow)
-
-    async def main():
-        transport, protocol = await mioloop_loop.subprocess_exec(
-            Recorder, "/bin/sh", "-c", "echo out; echo err >&2; exit 4"
-        )
-        await asyncio.wait_for(protocol.lost, 10)
-        assert transport.get_returncode() == 4
-        assert protocol.calls[0] == ("connection_made",)
-        assert protocol.calls[-1] == ("connection_lost", None)
-        assert ("pipe_data_received", 1, b"out\n") in protocol.calls
-        assert ("pipe_data_received", 2, b"err\n") in protocol.calls
-        assert protocol.calls.count(("process_exited",)) == 1
-
-    run(mioloop_loop, main())
+    transport, protocol = await mioloop_loop.subprocess_exec(
+        Recorder, "/bin/sh", "-c", "echo out; echo err >&2; exit 4"
+    )
+    await asyncio.wait_for(protocol.lost, 10)
+    assert transport.get_returncode() == 4
+    assert protocol.calls[0] == ("connection_made",)
+    assert protocol.calls[-1] == ("connection_lost", None)
+    assert ("pipe_data_received", 1, b"out\n") in protocol.calls
+    assert ("pipe_data_received", 2, b"err\n") in protocol.calls
+    assert protocol.calls.count(("process_exited",)) == 1
 
 
-def test_transport_closed_early_kills_and_reaps(loop, run):
+async def test_transport_closed_early_kills_and_reaps(loop):
     """R78: close() twice; then nothing but the end is heard."""
-
-    async def main():
-        transport, protocol = await loop.subprocess_exec(Recorder, *CAT)
-        transport.close()
-        transport.close()
-        await asyncio.wait_for(protocol.lost, 10)
-        assert transport.get_returncode() == -signal.SIGKILL
-        assert protocol.calls[-1] == ("connection_lost", None)
-        assert protocol.calls.count(("process_exited",)) == 1
-
-    run(loop, main())
+    transport, protocol = await loop.subprocess_exec(Recorder, *CAT)
+    transport.close()
+    transport.close()
+    await asyncio.wait_for(protocol.lost, 10)
+    assert transport.get_returncode() == -signal.SIGKILL
+    assert protocol.calls[-1] == ("connection_lost", None)
+    assert protocol.calls.count(("process_exited",)) == 1
 
 
 def test_killed_pid_is_never_somebody_else_s(mioloop_loop, run, monkeypatch):

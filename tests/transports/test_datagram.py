@@ -19,277 +19,221 @@ SINCE_3_13 = sys.version_info >= (3, 13)
 LOCAL = {"local_addr": ("127.0.0.1", 0)}
 
 
-def test_datagrams_go_both_ways(loop, run):
+async def test_datagrams_go_both_ways(loop):
     """R62: unconnected and connected, with addresses."""
-
-    async def main():
-        server = await endpoint(
-            loop, datagram_received=lambda p, data, a: p.transport.sendto(data.upper(), a)
-        )
-        client = await endpoint(loop, remote=server.address)
-        assert client.transport.get_extra_info("peername") == server.address
-        client.transport.sendto(b"one")
-        client.transport.sendto(b"two", server.address)
-        await client.until(lambda: len(client.received) == 2)
-        assert client.received == [(b"ONE", server.address), (b"TWO", server.address)]
-        assert [a for _, a in server.received] == [client.address] * 2
-        await close(client, server)
-        assert client.calls[0] == "connection_made" and client.calls[-1] == "connection_lost"
-
-    run(loop, main())
+    server = await endpoint(
+        loop, datagram_received=lambda p, data, a: p.transport.sendto(data.upper(), a)
+    )
+    client = await endpoint(loop, remote=server.address)
+    assert client.transport.get_extra_info("peername") == server.address
+    client.transport.sendto(b"one")
+    client.transport.sendto(b"two", server.address)
+    await client.until(lambda: len(client.received) == 2)
+    assert client.received == [(b"ONE", server.address), (b"TWO", server.address)]
+    assert [a for _, a in server.received] == [client.address] * 2
+    await close(client, server)
+    assert client.calls[0] == "connection_made" and client.calls[-1] == "connection_lost"
 
 
-def test_boundaries_are_kept(loop, run):
+async def test_boundaries_are_kept(loop):
     """R62: many datagrams of many sizes, each as it was sent."""
     sizes = [1, 100, 1400, 9000, 60_000, 2]
-
-    async def main():
-        server = await endpoint(loop)
-        client = await endpoint(loop, remote=server.address)
-        for i in range(30):
-            count = len(server.received)
-            client.transport.sendto(bytes([i]) * sizes[i % len(sizes)])
-            await server.until(lambda count=count: len(server.received) > count)
-        assert [len(data) for data, _ in server.received] == [
-            sizes[i % len(sizes)] for i in range(30)
-        ]
-        await close(client, server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    client = await endpoint(loop, remote=server.address)
+    for i in range(30):
+        count = len(server.received)
+        client.transport.sendto(bytes([i]) * sizes[i % len(sizes)])
+        await server.until(lambda count=count: len(server.received) > count)
+    assert [len(data) for data, _ in server.received] == [
+        sizes[i % len(sizes)] for i in range(30)
+    ]
+    await close(client, server)
 
 
-def test_empty_datagram_is_received(loop, run):
+async def test_empty_datagram_is_received(loop):
     """R62: from a peer that can send it."""
-
-    async def main():
-        server = await endpoint(loop)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
-            far.bind(("127.0.0.1", 0))
-            far.sendto(b"", server.address)
-            far.sendto(b"next", server.address)
-            await server.until(lambda: len(server.received) == 2)
-            assert server.received == [
-                (b"", far.getsockname()),
-                (b"next", far.getsockname()),
-            ]
-        await close(server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        far.bind(("127.0.0.1", 0))
+        far.sendto(b"", server.address)
+        far.sendto(b"next", server.address)
+        await server.until(lambda: len(server.received) == 2)
+        assert server.received == [
+            (b"", far.getsockname()),
+            (b"next", far.getsockname()),
+        ]
+    await close(server)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="dropped before 3.13")
 @pytest.mark.known_difference("uvloop", "drops it", strict=False)
-def test_empty_datagram_is_sent(loop, run):
+async def test_empty_datagram_is_sent(loop):
     """R62: from 3.13 on."""
-
-    async def main():
-        server = await endpoint(loop)
-        client = await endpoint(loop, remote=server.address)
-        client.transport.sendto(b"")
-        await server.until(lambda: server.received)
-        assert server.received[0][0] == b""
-        await close(client, server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    client = await endpoint(loop, remote=server.address)
+    client.transport.sendto(b"")
+    await server.until(lambda: server.received)
+    assert server.received[0][0] == b""
+    await close(client, server)
 
 
-def test_refused_datagram_is_an_error_received(loop, run):
+async def test_refused_datagram_is_an_error_received(loop):
     """R63: ECONNREFUSED goes to error_received; the transport stays open."""
-
-    async def main():
-        server = await endpoint(loop)
-        address = server.address
-        client = await endpoint(loop, remote=address)
-        await close(server)
-        client.transport.sendto(b"nobody listens")
-        await client.until(lambda: client.errors)
-        assert isinstance(client.errors[0], ConnectionRefusedError)
-        assert not client.transport.is_closing()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
-            far.bind(address)
-            far.sendto(b"back", client.address)
-            await client.until(lambda: client.received)
-        await close(client)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    address = server.address
+    client = await endpoint(loop, remote=address)
+    await close(server)
+    client.transport.sendto(b"nobody listens")
+    await client.until(lambda: client.errors)
+    assert isinstance(client.errors[0], ConnectionRefusedError)
+    assert not client.transport.is_closing()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        far.bind(address)
+        far.sendto(b"back", client.address)
+        await client.until(lambda: client.received)
+    await close(client)
 
 
-def test_too_long_datagram_is_an_error_received(loop, run):
+async def test_too_long_datagram_is_an_error_received(loop):
     """R63: EMSGSIZE too; nothing is raised by sendto()."""
-
-    async def main():
-        server = await endpoint(loop)
-        client = await endpoint(loop, remote=server.address)
-        client.transport.sendto(b"x" * 100_000)
-        await client.until(lambda: client.errors)
-        assert isinstance(client.errors[0], OSError)
-        assert not client.transport.is_closing()
-        client.transport.sendto(b"fits")
-        await server.until(lambda: server.received)
-        await close(client, server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    client = await endpoint(loop, remote=server.address)
+    client.transport.sendto(b"x" * 100_000)
+    await client.until(lambda: client.errors)
+    assert isinstance(client.errors[0], OSError)
+    assert not client.transport.is_closing()
+    client.transport.sendto(b"fits")
+    await server.until(lambda: server.received)
+    await close(client, server)
 
 
 @pytest.mark.known_difference("asyncio", "AttributeError if unconnected", strict=False)
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "unconnected"])
-def test_no_method_raises_after_the_end(loop, run, connected):
+async def test_no_method_raises_after_the_end(loop, connected):
     """R63, R47: sendto after loss is ignored."""
-
-    async def main():
-        server = await endpoint(loop)
-        client = await endpoint(loop, remote=server.address if connected else None)
-        address = () if connected else (server.address,)
-        client.transport.close()
-        client.transport.close()
-        await asyncio.wait_for(asyncio.shield(client.lost), 5)
-        for _ in range(7):
-            client.transport.sendto(b"late", *address)
-        client.transport.abort()
-        client.transport.close()
-        assert client.transport.is_closing()
-        assert client.transport.get_write_buffer_size() == 0
-        repr(client.transport)
-        await turns()
-        assert server.received == []
-        await close(server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    client = await endpoint(loop, remote=server.address if connected else None)
+    address = () if connected else (server.address,)
+    client.transport.close()
+    client.transport.close()
+    await asyncio.wait_for(asyncio.shield(client.lost), 5)
+    for _ in range(7):
+        client.transport.sendto(b"late", *address)
+    client.transport.abort()
+    client.transport.close()
+    assert client.transport.is_closing()
+    assert client.transport.get_write_buffer_size() == 0
+    repr(client.transport)
+    await turns()
+    assert server.received == []
+    await close(server)
 
 
 @pytest.mark.known_difference("uvloop", "ignores it", strict=False)
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_answer_in_the_turn_of_the_end_still_leaves(loop, run, end):
+async def test_answer_in_the_turn_of_the_end_still_leaves(loop, end):
     """R63: of an unconnected endpoint, until connection_lost; an error is told there, too."""
-
-    async def main():
-        server = await endpoint(loop)
-        client = await endpoint(loop)
-        getattr(client.transport, end)()
-        client.transport.sendto(b"answer", server.address)
-        client.transport.sendto(bytes(70000), server.address)
-        assert [error.errno for error in client.errors] == [errno.EMSGSIZE]
-        await asyncio.wait_for(asyncio.shield(client.lost), 5)
-        await server.until(lambda: server.received)
-        assert [data for data, _ in server.received] == [b"answer"]
-        await close(server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    client = await endpoint(loop)
+    getattr(client.transport, end)()
+    client.transport.sendto(b"answer", server.address)
+    client.transport.sendto(bytes(70000), server.address)
+    assert [error.errno for error in client.errors] == [errno.EMSGSIZE]
+    await asyncio.wait_for(asyncio.shield(client.lost), 5)
+    await server.until(lambda: server.received)
+    assert [data for data, _ in server.received] == [b"answer"]
+    await close(server)
 
 
 @pytest.mark.known_difference("uvloop", "another type of error", strict=False)
-def test_bad_arguments_of_sendto_are_refused(loop, run):
+async def test_bad_arguments_of_sendto_are_refused(loop):
     """R64, section 4: 'Invalid address: must be None or (...)'; TypeError for no bytes."""
-
-    async def main():
-        server = await endpoint(loop)
-        client = await endpoint(loop, remote=server.address)
-        with pytest.raises(ValueError, match="Invalid address"):
-            client.transport.sendto(b"x", ("127.0.0.1", 1))
-        for bad in (None, "text", 3):
-            with pytest.raises(TypeError):
-                client.transport.sendto(bad)
-        await close(client, server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    client = await endpoint(loop, remote=server.address)
+    with pytest.raises(ValueError, match="Invalid address"):
+        client.transport.sendto(b"x", ("127.0.0.1", 1))
+    for bad in (None, "text", 3):
+        with pytest.raises(TypeError):
+            client.transport.sendto(bad)
+    await close(client, server)
 
 
 @pytest.mark.known_difference("uvloop", "a type of its own", strict=False)
 @pytest.mark.known_difference("asyncio", "is one since 3.12", until=(3, 11), strict=False)
-def test_transport_is_a_datagram_transport(loop, run):
+async def test_transport_is_a_datagram_transport(loop):
     """R65: isinstance of asyncio.DatagramTransport."""
-
-    async def main():
-        server = await endpoint(loop)
-        assert isinstance(server.transport, asyncio.DatagramTransport)
-        await close(server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    assert isinstance(server.transport, asyncio.DatagramTransport)
+    await close(server)
 
 
 @pytest.mark.known_difference("uvloop", "not implemented")
-def test_unix_datagrams(loop, run, tmp_path):
+async def test_unix_datagrams(loop, tmp_path):
     """R64: AF_UNIX needs no DNS."""
     server_path, client_path = str(tmp_path / "server"), str(tmp_path / "client")
-
-    async def main():
-        _, server = await loop.create_datagram_endpoint(
-            lambda: Recorder(loop), local_addr=server_path, family=socket.AF_UNIX
-        )
-        _, client = await loop.create_datagram_endpoint(
-            lambda: Recorder(loop),
-            local_addr=client_path,
-            remote_addr=server_path,
-            family=socket.AF_UNIX,
-        )
-        client.transport.sendto(b"question")
-        await server.until(lambda: server.received)
-        assert server.received == [(b"question", client_path)]
-        server.transport.sendto(b"answer", client_path)
-        await client.until(lambda: client.received)
-        await close(client, server)
-
-    run(loop, main())
+    _, server = await loop.create_datagram_endpoint(
+        lambda: Recorder(loop), local_addr=server_path, family=socket.AF_UNIX
+    )
+    _, client = await loop.create_datagram_endpoint(
+        lambda: Recorder(loop),
+        local_addr=client_path,
+        remote_addr=server_path,
+        family=socket.AF_UNIX,
+    )
+    client.transport.sendto(b"question")
+    await server.until(lambda: server.received)
+    assert server.received == [(b"question", client_path)]
+    server.transport.sendto(b"answer", client_path)
+    await client.until(lambda: client.received)
+    await close(client, server)
 
 
-def test_given_socket_is_used(loop, run):
+async def test_given_socket_is_used(loop):
     """create_datagram_endpoint(sock=)."""
-
-    async def main():
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("127.0.0.1", 0))
-        transport, protocol = await loop.create_datagram_endpoint(lambda: Recorder(loop), sock=sock)
-        assert transport.get_extra_info("sockname") == sock.getsockname()
-        await close(protocol)
-        assert sock.fileno() == -1
-        with pytest.raises(ValueError):
-            await loop.create_datagram_endpoint(asyncio.DatagramProtocol)
-
-    run(loop, main())
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    transport, protocol = await loop.create_datagram_endpoint(lambda: Recorder(loop), sock=sock)
+    assert transport.get_extra_info("sockname") == sock.getsockname()
+    await close(protocol)
+    assert sock.fileno() == -1
+    with pytest.raises(ValueError):
+        await loop.create_datagram_endpoint(asyncio.DatagramProtocol)
 
 
-def test_burst_is_received_without_starving_timers(loop, run):
+async def test_burst_is_received_without_starving_timers(loop):
     """R90: a thousand datagrams in the socket, and a timer."""
-
-    async def main():
-        server = await endpoint(loop)
-        server.transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21
-        )
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
-            for i in range(200):
-                far.sendto(b"%d" % i, server.address)
-            await asyncio.sleep(0.01)
-            await server.until(lambda: len(server.received) == 200)
-            assert [data for data, _ in server.received] == [b"%d" % i for i in range(200)]
-        await close(server)
-
-    run(loop, main())
+    server = await endpoint(loop)
+    server.transport.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        for i in range(200):
+            far.sendto(b"%d" % i, server.address)
+        await asyncio.sleep(0.01)
+        await server.until(lambda: len(server.received) == 200)
+        assert [data for data, _ in server.received] == [b"%d" % i for i in range(200)]
+    await close(server)
 
 
 @pytest.mark.parametrize("method", ["close", "abort"])
 @pytest.mark.parametrize("callback", ["datagram_received", "error_received"])
-def test_transport_may_be_closed_in_a_callback(loop, run, method, callback):
+async def test_transport_may_be_closed_in_a_callback(loop, method, callback):
     """R60: no further call but connection_lost."""
-
-    async def main():
-        other = await endpoint(loop)
-        address = other.address
-        protocol = await endpoint(
-            loop, remote=address, **{callback: lambda p, *args: getattr(p.transport, method)()}
-        )
-        if callback == "datagram_received":
-            for _ in range(5):
-                other.transport.sendto(b"x", protocol.address)
-        else:
-            await close(other)
-            protocol.transport.sendto(b"refused")
-        assert await asyncio.wait_for(asyncio.shield(protocol.lost), 5) is None
-        assert protocol.calls == ["connection_made", callback, "connection_lost"]
-        if callback == "datagram_received":
-            await close(other)
-
-    run(loop, main())
+    other = await endpoint(loop)
+    address = other.address
+    protocol = await endpoint(
+        loop, remote=address, **{callback: lambda p, *args: getattr(p.transport, method)()}
+    )
+    if callback == "datagram_received":
+        for _ in range(5):
+            other.transport.sendto(b"x", protocol.address)
+    else:
+        await close(other)
+        protocol.transport.sendto(b"refused")
+    assert await asyncio.wait_for(asyncio.shield(protocol.lost), 5) is None
+    assert protocol.calls == ["connection_made", callback, "connection_lost"]
+    if callback == "datagram_received":
+        await close(other)
 
 
 def test_failing_datagram_received_is_reported(loop, run, reports):
@@ -311,22 +255,18 @@ def test_failing_datagram_received_is_reported(loop, run, reports):
     assert isinstance(reports[0]["exception"], ValueError)
 
 
-def test_broadcast_and_reuse_port(loop, run):
+async def test_broadcast_and_reuse_port(loop):
     """create_datagram_endpoint(allow_broadcast=, reuse_port=)."""
-
-    async def main():
-        _, protocol = await loop.create_datagram_endpoint(
-            lambda: Recorder(loop),
-            local_addr=("127.0.0.1", 0),
-            allow_broadcast=True,
-            reuse_port=True,
-        )
-        sock = protocol.transport.get_extra_info("socket")
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
-        await close(protocol)
-
-    run(loop, main())
+    _, protocol = await loop.create_datagram_endpoint(
+        lambda: Recorder(loop),
+        local_addr=("127.0.0.1", 0),
+        allow_broadcast=True,
+        reuse_port=True,
+    )
+    sock = protocol.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    await close(protocol)
 
 
 # -- a far end that is a plain socket ---------------------------------------------------------
@@ -347,130 +287,103 @@ def ip(request):
 # -- life -------------------------------------------------------------------------------------
 
 
-def test_addresses_are_those_of_the_socket_module(loop, run, ip):
+async def test_addresses_are_those_of_the_socket_module(loop, ip):
     """R64: an exchange with a peer that is named in each call."""
     family, host = ip
-
-    async def main():
-        async with opened(loop, local_addr=(host, 0)) as (transport, protocol):
-            with far_socket(family) as far:
-                here = transport.get_extra_info("sockname")
-                far.sendto(b"question", here)
-                assert await protocol.count(1) == [b"question"]
-                assert protocol.received[0][1] == far.getsockname()
-                transport.sendto(b"answer", protocol.received[0][1])
-                assert await recvfrom(far) == (b"answer", here)
-                transport.sendto(b"again", far.getsockname()[:2])
-                assert await recvfrom(far) == (b"again", here)
-
-    run(loop, main())
+    async with opened(loop, local_addr=(host, 0)) as (transport, protocol):
+        with far_socket(family) as far:
+            here = transport.get_extra_info("sockname")
+            far.sendto(b"question", here)
+            assert await protocol.count(1) == [b"question"]
+            assert protocol.received[0][1] == far.getsockname()
+            transport.sendto(b"answer", protocol.received[0][1])
+            assert await recvfrom(far) == (b"answer", here)
+            transport.sendto(b"again", far.getsockname()[:2])
+            assert await recvfrom(far) == (b"again", here)
 
 
-def test_each_datagram_comes_with_its_own_sender(loop, run, ip):
+async def test_each_datagram_comes_with_its_own_sender(loop, ip):
     """R63: many peers at once; answers go to whom they are for."""
     family, host = ip
 
     def answer(protocol, data, addr):
         protocol.transport.sendto(data.upper(), addr)
 
-    async def main():
-        protocol = Recorder(loop, datagram_received=answer)
-        async with opened(loop, protocol, local_addr=(host, 0)) as (transport, _):
-            here = transport.get_extra_info("sockname")
-            with contextlib.ExitStack() as stack:
-                peers = [stack.enter_context(far_socket(family)) for _ in range(7)]
-                for i in range(3):
-                    for n, peer in enumerate(peers):
-                        peer.sendto(f"peer {n} says {i}".encode(), here)
-                await protocol.count(21)
-                expected = {p.getsockname(): n for n, p in enumerate(peers)}
-                for data, addr in protocol.received:
-                    assert data.startswith(b"peer %d " % expected[addr])
+    protocol = Recorder(loop, datagram_received=answer)
+    async with opened(loop, protocol, local_addr=(host, 0)) as (transport, _):
+        here = transport.get_extra_info("sockname")
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(far_socket(family)) for _ in range(7)]
+            for i in range(3):
                 for n, peer in enumerate(peers):
-                    for i in range(3):
-                        assert await recvfrom(peer) == (f"PEER {n} SAYS {i}".encode(), here)
+                    peer.sendto(f"peer {n} says {i}".encode(), here)
+            await protocol.count(21)
+            expected = {p.getsockname(): n for n, p in enumerate(peers)}
+            for data, addr in protocol.received:
+                assert data.startswith(b"peer %d " % expected[addr])
+            for n, peer in enumerate(peers):
+                for i in range(3):
+                    assert await recvfrom(peer) == (f"PEER {n} SAYS {i}".encode(), here)
 
-    run(loop, main())
 
-
-def test_many_waiting_datagrams_are_all_received_in_order(loop, run):
+async def test_many_waiting_datagrams_are_all_received_in_order(loop):
     """R63, R90: more than one batch, with edges too."""
-
-    async def main():
-        async with opened(loop, **LOCAL) as (transport, protocol):
-            with far_socket() as far:
-                here = transport.get_extra_info("sockname")
-                sent = [b"%d" % i for i in range(150)]
-                for data in sent:
-                    far.sendto(data, here)
-                assert await protocol.count(150) == sent
-                far.sendto(b"later", here)
-                assert (await protocol.count(151))[-1] == b"later"
-
-    run(loop, main())
+    async with opened(loop, **LOCAL) as (transport, protocol):
+        with far_socket() as far:
+            here = transport.get_extra_info("sockname")
+            sent = [b"%d" % i for i in range(150)]
+            for data in sent:
+                far.sendto(data, here)
+            assert await protocol.count(150) == sent
+            far.sendto(b"later", here)
+            assert (await protocol.count(151))[-1] == b"later"
 
 
-def test_largest_datagram_is_received_whole(loop, run):
+async def test_largest_datagram_is_received_whole(loop):
     """R63: 65507 bytes, and nothing of its neighbours."""
-
-    async def main():
-        async with opened(loop, **LOCAL) as (transport, protocol):
-            with far_socket() as far:
-                here = transport.get_extra_info("sockname")
-                large = os.urandom(65507)
-                for data in (b"before", large, b"after"):
-                    far.sendto(data, here)
-                assert await protocol.count(3) == [b"before", large, b"after"]
-                transport.sendto(large, far.getsockname())
-                assert (await recvfrom(far))[0] == large
-
-    run(loop, main())
+    async with opened(loop, **LOCAL) as (transport, protocol):
+        with far_socket() as far:
+            here = transport.get_extra_info("sockname")
+            large = os.urandom(65507)
+            for data in (b"before", large, b"after"):
+                far.sendto(data, here)
+            assert await protocol.count(3) == [b"before", large, b"after"]
+            transport.sendto(large, far.getsockname())
+            assert (await recvfrom(far))[0] == large
 
 
-def test_connection_lost_is_queued_and_comes_once(loop, run):
+async def test_connection_lost_is_queued_and_comes_once(loop):
     """R45: the same for datagrams: never inside close(), and nothing after it."""
-
-    async def main():
-        async with opened(loop, **LOCAL) as (transport, protocol):
-            with far_socket() as far:
-                far.sendto(b"never delivered", transport.get_extra_info("sockname"))
-            transport.close()
-            assert "connection_lost" not in protocol.calls
-            assert transport.is_closing()
-            transport.close()
-            assert await protocol.closed() is None
-            await turns()
-            assert protocol.calls == ["connection_made", "connection_lost"]
-
-    run(loop, main())
+    async with opened(loop, **LOCAL) as (transport, protocol):
+        with far_socket() as far:
+            far.sendto(b"never delivered", transport.get_extra_info("sockname"))
+        transport.close()
+        assert "connection_lost" not in protocol.calls
+        assert transport.is_closing()
+        transport.close()
+        assert await protocol.closed() is None
+        await turns()
+        assert protocol.calls == ["connection_made", "connection_lost"]
 
 
-def test_connection_made_comes_first(loop, run):
+async def test_connection_made_comes_first(loop):
     """R45: before a datagram that was there already."""
-
-    async def main():
-        sock, far = far_socket(), far_socket()
-        with far:
-            far.sendto(b"early", sock.getsockname())
-            async with opened(loop, sock=sock) as (_, protocol):
-                assert protocol.calls[0] == "connection_made"
-                assert await protocol.count(1) == [b"early"]
-
-    run(loop, main())
+    sock, far = far_socket(), far_socket()
+    with far:
+        far.sendto(b"early", sock.getsockname())
+        async with opened(loop, sock=sock) as (_, protocol):
+            assert protocol.calls[0] == "connection_made"
+            assert await protocol.count(1) == [b"early"]
 
 
 @pytest.mark.skipif(SINCE_3_13, reason="sent from 3.13 on")
-def test_empty_datagram_is_dropped_before_3_13(loop, run):
+async def test_empty_datagram_is_dropped_before_3_13(loop):
     """R62: as this Python does."""
-
-    async def main():
-        async with opened(loop, **LOCAL) as (transport, _):
-            with far_socket() as far:
-                transport.sendto(b"", far.getsockname())
-                transport.sendto(b"mark", far.getsockname())
-                assert (await recvfrom(far))[0] == b"mark"
-
-    run(loop, main())
+    async with opened(loop, **LOCAL) as (transport, _):
+        with far_socket() as far:
+            transport.sendto(b"", far.getsockname())
+            transport.sendto(b"mark", far.getsockname())
+            assert (await recvfrom(far))[0] == b"mark"
 
 
 # -- errors -----------------------------------------------------------------------------------
@@ -491,48 +404,41 @@ def refused_address():
         ),
     ],
 )
-def test_exception_of_the_protocol_is_reported_and_the_transport_goes_on(loop, run, reports, name):
+async def test_exception_of_the_protocol_is_reported_and_the_transport_goes_on(loop, reports, name):
     """R13, R55: datagram_received and error_received are callbacks as any other."""
 
     def fail(protocol, *_):
         if len(protocol.calls) < 3:
             raise ZeroDivisionError
 
-    async def main():
-        nobody = refused_address()
-        protocol = Recorder(loop, **{name: fail})
-        with far_socket() as far:
-            options = {"remote_addr": nobody} if name == "error_received" else LOCAL
-            async with opened(loop, protocol, **options) as (transport, _):
-                if name == "error_received":
-                    transport.sendto(b"anyone?")
-                else:
-                    for data in (b"1", b"2", b"3"):
-                        far.sendto(data, transport.get_extra_info("sockname"))
-                    assert await protocol.count(3) == [b"1", b"2", b"3"]
-                await protocol.until(lambda: reports)
-                assert not transport.is_closing()
-        assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
-
-    run(loop, main())
+    nobody = refused_address()
+    protocol = Recorder(loop, **{name: fail})
+    with far_socket() as far:
+        options = {"remote_addr": nobody} if name == "error_received" else LOCAL
+        async with opened(loop, protocol, **options) as (transport, _):
+            if name == "error_received":
+                transport.sendto(b"anyone?")
+            else:
+                for data in (b"1", b"2", b"3"):
+                    far.sendto(data, transport.get_extra_info("sockname"))
+                assert await protocol.count(3) == [b"1", b"2", b"3"]
+            await protocol.until(lambda: reports)
+            assert not transport.is_closing()
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
 
 
 # -- addresses --------------------------------------------------------------------------------
 
 
-def test_remote_address_of_a_broadcast_endpoint_is_used_without_connecting(loop, run):
+async def test_remote_address_of_a_broadcast_endpoint_is_used_without_connecting(loop):
     """R64: allow_broadcast= leaves the socket unconnected; sendto() still has an addressee."""
-
-    async def main():
-        with far_socket() as far:
-            there = far.getsockname()
-            async with opened(loop, remote_addr=there, allow_broadcast=True) as (transport, _):
-                sock = transport.get_extra_info("socket")
-                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST)
-                transport.sendto(b"x")
-                assert (await recvfrom(far))[0] == b"x"
-
-    run(loop, main())
+    with far_socket() as far:
+        there = far.getsockname()
+        async with opened(loop, remote_addr=there, allow_broadcast=True) as (transport, _):
+            sock = transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST)
+            transport.sendto(b"x")
+            assert (await recvfrom(far))[0] == b"x"
 
 
 ODD = [("", 9), ("localhost", 9), ("127.0.0.1\0", 9), ("127.1", 9), ("127.0.0.1", -1),
@@ -568,104 +474,84 @@ def test_address_that_is_not_numeric_fares_as_with_asyncio(mioloop_loop, run, re
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_bytes_like_is_sent(loop, run, kind):
+async def test_any_bytes_like_is_sent(loop, kind):
     """R49: bytes, bytearray and memoryview."""
-
-    async def main():
-        async with opened(loop, **LOCAL) as (transport, _):
-            with far_socket() as far:
-                transport.sendto(kind(b"data"), far.getsockname())
-                assert (await recvfrom(far))[0] == b"data"
-
-    run(loop, main())
+    async with opened(loop, **LOCAL) as (transport, _):
+        with far_socket() as far:
+            transport.sendto(kind(b"data"), far.getsockname())
+            assert (await recvfrom(far))[0] == b"data"
 
 
 # -- Unix sockets -----------------------------------------------------------------------------
 
 
 @pytest.mark.known_difference("uvloop", "refuses Unix datagrams", strict=False)
-def test_nameless_sender_has_no_address(loop, run, tmp_path):
+async def test_nameless_sender_has_no_address(loop, tmp_path):
     """R64: AF_UNIX needs no DNS; the sender's path is its address."""
     here, there = str(tmp_path / "here"), str(tmp_path / "there")
-
-    async def main():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far:
-            far.settimeout(PEER_TIMEOUT_S)
-            far.bind(there)
-            async with opened(loop, family=socket.AF_UNIX, local_addr=here) as (
-                transport,
-                protocol,
-            ):
-                assert transport.get_extra_info("sockname") == here
-                far.sendto(b"question", here)
-                await protocol.count(1)
-                assert protocol.received == [(b"question", there)]
-                transport.sendto(b"answer", there)
-                assert await recvfrom(far) == (b"answer", here)
-                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nameless:
-                    nameless.sendto(b"who?", here)
-                await protocol.count(2)
-                assert protocol.received[1] == (b"who?", None)
-
-    run(loop, main())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far:
+        far.settimeout(PEER_TIMEOUT_S)
+        far.bind(there)
+        async with opened(loop, family=socket.AF_UNIX, local_addr=here) as (
+            transport,
+            protocol,
+        ):
+            assert transport.get_extra_info("sockname") == here
+            far.sendto(b"question", here)
+            await protocol.count(1)
+            assert protocol.received == [(b"question", there)]
+            transport.sendto(b"answer", there)
+            assert await recvfrom(far) == (b"answer", here)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nameless:
+                nameless.sendto(b"who?", here)
+            await protocol.count(2)
+            assert protocol.received[1] == (b"who?", None)
 
 
 @pytest.mark.known_difference("uvloop", "refuses Unix datagrams", strict=False)
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
-def test_unix_datagrams_with_abstract_names(loop, run):
+async def test_unix_datagrams_with_abstract_names(loop):
     """R64: a name that begins with a NUL is bytes."""
     name = b"\0mioloop-%d-%d" % (os.getpid(), id(loop))
-
-    async def main():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.bind(name + b"-far")
-            near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            near.bind(name)
-            async with opened(loop, sock=near) as (_, protocol):
-                sock.sendto(b"x", name)
-                await protocol.count(1)
-                assert protocol.received == [(b"x", name + b"-far")]
-
-    run(loop, main())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(name + b"-far")
+        near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        near.bind(name)
+        async with opened(loop, sock=near) as (_, protocol):
+            sock.sendto(b"x", name)
+            await protocol.count(1)
+            assert protocol.received == [(b"x", name + b"-far")]
 
 
 @pytest.mark.parametrize("size", [10, 65536, 150000])
-def test_unix_datagrams_may_be_large(mioloop_loop, run, size):
+async def test_unix_datagrams_may_be_large(mioloop_loop, size):
     """R64: larger than any of IP."""
     loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop)
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400000)
-        with far:
-            async with opened(loop, protocol, sock=near):
-                data = os.urandom(size)
-                far.send(data)
-                assert await protocol.count(1) == [data]
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400000)
+    with far:
+        async with opened(loop, protocol, sock=near):
+            data = os.urandom(size)
+            far.send(data)
+            assert await protocol.count(1) == [data]
 
 
 # -- after the end ----------------------------------------------------------------------------
 
 
 @pytest.mark.known_difference("uvloop", "its socket raises", strict=False)
-def test_extra_info_answers_after_close(loop, run):
+async def test_extra_info_answers_after_close(loop):
     """R57: socket, sockname and peername."""
-
-    async def main():
-        with far_socket() as far:
-            async with opened(loop, remote_addr=far.getsockname()) as (transport, protocol):
-                sockname = transport.get_extra_info("socket").getsockname()
-                transport.close()
-                await protocol.closed()
-                assert transport.get_extra_info("sockname") == sockname
-                assert transport.get_extra_info("peername") == far.getsockname()
-                assert transport.get_extra_info("socket").fileno() == -1
-                assert transport.get_extra_info("nothing", 7) == 7
-
-    run(loop, main())
+    with far_socket() as far:
+        async with opened(loop, remote_addr=far.getsockname()) as (transport, protocol):
+            sockname = transport.get_extra_info("socket").getsockname()
+            transport.close()
+            await protocol.closed()
+            assert transport.get_extra_info("sockname") == sockname
+            assert transport.get_extra_info("peername") == far.getsockname()
+            assert transport.get_extra_info("socket").fileno() == -1
+            assert transport.get_extra_info("nothing", 7) == 7
 
 
 def test_unclosed_transport_warns_and_closes(mioloop_kind, no_leaked_descriptor):
@@ -683,14 +569,10 @@ def test_unclosed_transport_warns_and_closes(mioloop_kind, no_leaked_descriptor)
         gc.collect()
 
 
-def test_fd_of_a_transport_is_refused_by_add_reader(loop, run):
+async def test_fd_of_a_transport_is_refused_by_add_reader(loop):
     """R28: as number and as object."""
-
-    async def main():
-        async with opened(loop, **LOCAL) as (transport, _):
-            sock = transport.get_extra_info("socket")
-            for fd in (sock, sock.fileno()):
-                with pytest.raises(RuntimeError, match="is used by transport"):
-                    loop.add_reader(fd, print)
-
-    run(loop, main())
+    async with opened(loop, **LOCAL) as (transport, _):
+        sock = transport.get_extra_info("socket")
+        for fd in (sock, sock.fileno()):
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                loop.add_reader(fd, print)

@@ -21,137 +21,113 @@ LOCAL = {"local_addr": ("127.0.0.1", 0)}
 # -- flow control -----------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_waits_and_is_sent_in_order(mioloop_loop, run):
+async def test_what_does_not_fit_waits_and_is_sent_in_order(mioloop_loop):
     """R65: buffered datagrams leave when the peer reads, whole and in order."""
     loop = mioloop_loop
-
-    async def main():
-        async with unix_pair(loop, Recorder(loop)) as (transport, far):
-            count = fill(transport)
-            for i in range(count + 1, count + 200):
-                transport.sendto(b"%d" % i + bytes(1000))
-            for i in range(1, count + 200):
-                data, _ = await recvfrom(far)
-                assert number_of(data) == i
-                assert len(data) == 1000 + len(str(i))
-            assert transport.get_write_buffer_size() == 0
-
-    run(loop, main())
+    async with unix_pair(loop, Recorder(loop)) as (transport, far):
+        count = fill(transport)
+        for i in range(count + 1, count + 200):
+            transport.sendto(b"%d" % i + bytes(1000))
+        for i in range(1, count + 200):
+            data, _ = await recvfrom(far)
+            assert number_of(data) == i
+            assert len(data) == 1000 + len(str(i))
+        assert transport.get_write_buffer_size() == 0
 
 
-def test_buffered_datagrams_count_as_in_this_python(mioloop_loop, run):
+async def test_buffered_datagrams_count_as_in_this_python(mioloop_loop):
     """R65: 8 bytes each from 3.13, which are taken off again when it has left."""
     loop = mioloop_loop
-
-    async def main():
-        async with unix_pair(loop, Recorder(loop)) as (transport, far):
-            fill(transport)
-            before = transport.get_write_buffer_size()
-            transport.sendto(bytes(1000))
-            assert transport.get_write_buffer_size() - before == (1008 if SINCE_3_13 else 1000)
-            while transport.get_write_buffer_size():
-                await recvfrom(far)
-
-    run(loop, main())
+    async with unix_pair(loop, Recorder(loop)) as (transport, far):
+        fill(transport)
+        before = transport.get_write_buffer_size()
+        transport.sendto(bytes(1000))
+        assert transport.get_write_buffer_size() - before == (1008 if SINCE_3_13 else 1000)
+        while transport.get_write_buffer_size():
+            await recvfrom(far)
 
 
-def test_marks_pause_and_resume_the_protocol(mioloop_loop, run):
+async def test_marks_pause_and_resume_the_protocol(mioloop_loop):
     """R52: pause_writing inside sendto() above the high mark, resume_writing at the low one."""
     loop = mioloop_loop
     at_resume = []
-
-    async def main():
-        protocol = Recorder(
-            loop, resume_writing=lambda p: at_resume.append(p.transport.get_write_buffer_size())
-        )
-        async with unix_pair(loop, protocol) as (transport, far):
-            transport.set_write_buffer_limits(high=20000, low=10000)
-            assert transport.get_write_buffer_limits() == (10000, 20000)
-            fill(transport)
-            while "pause_writing" not in protocol.calls:
-                assert transport.get_write_buffer_size() <= 20000
-                transport.sendto(bytes(1000))
-            assert transport.get_write_buffer_size() > 20000
-            while "resume_writing" not in protocol.calls:
-                await recvfrom(far)
-            assert 0 < at_resume[0] <= 10000
-            assert protocol.calls.count("pause_writing") == 1
-
-    run(loop, main())
+    protocol = Recorder(
+        loop, resume_writing=lambda p: at_resume.append(p.transport.get_write_buffer_size())
+    )
+    async with unix_pair(loop, protocol) as (transport, far):
+        transport.set_write_buffer_limits(high=20000, low=10000)
+        assert transport.get_write_buffer_limits() == (10000, 20000)
+        fill(transport)
+        while "pause_writing" not in protocol.calls:
+            assert transport.get_write_buffer_size() <= 20000
+            transport.sendto(bytes(1000))
+        assert transport.get_write_buffer_size() > 20000
+        while "resume_writing" not in protocol.calls:
+            await recvfrom(far)
+        assert 0 < at_resume[0] <= 10000
+        assert protocol.calls.count("pause_writing") == 1
 
 
-def test_close_sends_what_waits_first(mioloop_loop, run):
+async def test_close_sends_what_waits_first(mioloop_loop):
     """R48: close() with datagrams buffered; more may follow until they have left."""
     loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop)
-        async with unix_pair(loop, protocol) as (transport, far):
-            count = fill(transport)
-            transport.close()
-            transport.sendto(b"last")
-            await turns()
-            assert not protocol.lost.done()
-            got = [(await recvfrom(far))[0] for _ in range(count + 1)]
-            assert got[-1] == b"last"
-            assert await protocol.closed() is None
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with unix_pair(loop, protocol) as (transport, far):
+        count = fill(transport)
+        transport.close()
+        transport.sendto(b"last")
+        await turns()
+        assert not protocol.lost.done()
+        got = [(await recvfrom(far))[0] for _ in range(count + 1)]
+        assert got[-1] == b"last"
+        assert await protocol.closed() is None
 
 
-def test_abort_drops_what_waits(mioloop_loop, run):
+async def test_abort_drops_what_waits(mioloop_loop):
     """R45: abort() with datagrams buffered."""
     loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop)
-        async with unix_pair(loop, protocol) as (transport, far):
-            count = fill(transport)
-            transport.abort()
-            assert await protocol.closed() is None
-            assert transport.get_write_buffer_size() == 0
-            for _ in range(count - 1):
-                far.recv(65536)
-            with pytest.raises(OSError):
-                far.send(b"anyone?")
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with unix_pair(loop, protocol) as (transport, far):
+        count = fill(transport)
+        transport.abort()
+        assert await protocol.closed() is None
+        assert transport.get_write_buffer_size() == 0
+        for _ in range(count - 1):
+            far.recv(65536)
+        with pytest.raises(OSError):
+            far.send(b"anyone?")
 
 
-def test_queue_of_a_peer_that_is_full_is_tried_again(mioloop_loop, run, tmp_path):
+async def test_queue_of_a_peer_that_is_full_is_tried_again(mioloop_loop, tmp_path):
     """R64: an unconnected Unix socket stays writable while the peer's queue is full."""
     loop = mioloop_loop
     there = str(tmp_path / "there")
-
-    async def main():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far:
-            far.settimeout(PEER_TIMEOUT_S)
-            far.bind(there)
-            near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            near.setblocking(False)
-            async with opened(loop, sock=near) as (transport, protocol):
-                sent = 0
-                while not transport.get_write_buffer_size():
-                    sent += 1
-                    transport.sendto(b"%d" % sent, there)
-                for i in range(sent + 1, sent + 300):
-                    transport.sendto(b"%d" % i, there)
-                before = loop.stats()["polls"]
-                await asyncio.sleep(0.02)
-                assert loop.stats()["polls"] - before < 100  # no busy loop meanwhile
-                for i in range(1, sent + 300):
-                    assert (await recvfrom(far))[0] == b"%d" % i
-                await protocol.until(lambda: not transport.get_write_buffer_size())
-                transport.close()
-                assert await protocol.closed() is None
-
-    run(loop, main())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as far:
+        far.settimeout(PEER_TIMEOUT_S)
+        far.bind(there)
+        near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        near.setblocking(False)
+        async with opened(loop, sock=near) as (transport, protocol):
+            sent = 0
+            while not transport.get_write_buffer_size():
+                sent += 1
+                transport.sendto(b"%d" % sent, there)
+            for i in range(sent + 1, sent + 300):
+                transport.sendto(b"%d" % i, there)
+            before = loop.stats()["polls"]
+            await asyncio.sleep(0.02)
+            assert loop.stats()["polls"] - before < 100  # no busy loop meanwhile
+            for i in range(1, sent + 300):
+                assert (await recvfrom(far))[0] == b"%d" % i
+            await protocol.until(lambda: not transport.get_write_buffer_size())
+            transport.close()
+            assert await protocol.closed() is None
 
 
 # -- contexts, pauses, interrupts -------------------------------------------------------------
 
 
-def test_read_callbacks_share_one_context(loop, run):
+async def test_read_callbacks_share_one_context(loop):
     """R58: datagram_received sees what the last one set."""
     variable = contextvars.ContextVar("variable", default=0)
     seen = []
@@ -160,57 +136,46 @@ def test_read_callbacks_share_one_context(loop, run):
         seen.append(variable.get())
         variable.set(variable.get() + 1)
 
-    async def main():
-        protocol = Recorder(loop, datagram_received=count)
-        async with opened(loop, protocol, **LOCAL) as (transport, _):
-            with far_socket() as far:
-                for i in range(6):
-                    far.sendto(b"x", transport.get_extra_info("sockname"))
-                    if i == 2:
-                        await protocol.count(3)
-                await protocol.count(6)
-        assert seen == list(range(6))
-        assert variable.get() == 0
-
-    run(loop, main())
+    protocol = Recorder(loop, datagram_received=count)
+    async with opened(loop, protocol, **LOCAL) as (transport, _):
+        with far_socket() as far:
+            for i in range(6):
+                far.sendto(b"x", transport.get_extra_info("sockname"))
+                if i == 2:
+                    await protocol.count(3)
+            await protocol.count(6)
+    assert seen == list(range(6))
+    assert variable.get() == 0
 
 
-def test_pause_in_a_callback_holds_the_rest_of_the_batch(mioloop_loop, run):
+async def test_pause_in_a_callback_holds_the_rest_of_the_batch(mioloop_loop):
     """R53: no further call until resume_reading(), and then nothing is missing."""
     loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.pause_reading())
-        async with opened(loop, protocol, **LOCAL) as (transport, _):
-            with far_socket() as far:
-                sent = [b"%d" % i for i in range(11)]
-                for data in sent:
-                    far.sendto(data, transport.get_extra_info("sockname"))
-                for i in range(1, 12):
-                    assert await protocol.count(i) == sent[:i]
-                    await turns(2)
-                    assert len(protocol.received) == i
-                    assert not transport.is_reading()
-                    transport.resume_reading()
-                far.sendto(b"later", transport.get_extra_info("sockname"))
-                assert (await protocol.count(12))[-1] == b"later"
-
-    run(loop, main())
+    protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.pause_reading())
+    async with opened(loop, protocol, **LOCAL) as (transport, _):
+        with far_socket() as far:
+            sent = [b"%d" % i for i in range(11)]
+            for data in sent:
+                far.sendto(data, transport.get_extra_info("sockname"))
+            for i in range(1, 12):
+                assert await protocol.count(i) == sent[:i]
+                await turns(2)
+                assert len(protocol.received) == i
+                assert not transport.is_reading()
+                transport.resume_reading()
+            far.sendto(b"later", transport.get_extra_info("sockname"))
+            assert (await protocol.count(12))[-1] == b"later"
 
 
-def test_close_in_a_callback_is_the_last_one(loop, run):
+async def test_close_in_a_callback_is_the_last_one(loop):
     """R45: datagrams that came with it are not delivered."""
-
-    async def main():
-        protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.close())
-        async with opened(loop, protocol, **LOCAL) as (transport, _):
-            with far_socket() as far:
-                for _ in range(5):
-                    far.sendto(b"x", transport.get_extra_info("sockname"))
-            await protocol.closed()
-            assert protocol.calls == ["connection_made", "datagram_received", "connection_lost"]
-
-    run(loop, main())
+    protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.close())
+    async with opened(loop, protocol, **LOCAL) as (transport, _):
+        with far_socket() as far:
+            for _ in range(5):
+                far.sendto(b"x", transport.get_extra_info("sockname"))
+        await protocol.closed()
+        assert protocol.calls == ["connection_made", "datagram_received", "connection_lost"]
 
 
 def test_keyboard_interrupt_loses_no_datagram(mioloop_loop, run):
@@ -242,23 +207,20 @@ def test_keyboard_interrupt_loses_no_datagram(mioloop_loop, run):
         run(loop, task)
 
 
-def test_busy_peer_does_not_starve_the_loop(loop, run):
+async def test_busy_peer_does_not_starve_the_loop(loop):
     """R90: callbacks run between datagrams that never end."""
 
     def echo_to_itself(protocol, data, addr):
         protocol.transport.sendto(data, addr)
 
-    async def main():
-        protocol = Recorder(loop, datagram_received=echo_to_itself)
-        async with opened(loop, protocol, **LOCAL) as (transport, _):
-            for _ in range(8):
-                transport.sendto(b"x", transport.get_extra_info("sockname"))
-            for _ in range(20):
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.005)
-            assert protocol.received
-
-    run(loop, main())
+    protocol = Recorder(loop, datagram_received=echo_to_itself)
+    async with opened(loop, protocol, **LOCAL) as (transport, _):
+        for _ in range(8):
+            transport.sendto(b"x", transport.get_extra_info("sockname"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.005)
+        assert protocol.received
 
 
 # -- answers to several datagrams ---------------------------------------------------------------
@@ -281,90 +243,77 @@ def ask(fars, near, count):
             far.sendto(b"%d from %d" % (i, number), near)
 
 
-def test_answers_go_to_whom_they_belong_in_their_order(loop, run):
+async def test_answers_go_to_whom_they_belong_in_their_order(loop):
     """R62: also if several datagrams are there at once, and each has several answers."""
 
-    async def main():
-        def answer(protocol, data, address):
-            for i in range(3):
-                protocol.transport.sendto(b"%d: " % i + data, address)
+    def answer(protocol, data, address):
+        for i in range(3):
+            protocol.transport.sendto(b"%d: " % i + data, address)
 
-        protocol = Recorder(loop, datagram_received=answer)
-        with contextlib.ExitStack() as stack:
-            fars = [stack.enter_context(far_socket()) for _ in range(5)]
-            async with opened(loop, protocol, **LOCAL) as (transport, _):
-                ask(fars, transport.get_extra_info("sockname"), 6)
-                await protocol.count(30)
-                await turns(2)
-                for number, far in enumerate(fars):
-                    assert answers_of(far) == [
-                        b"%d: %d from %d" % (i, question, number)
-                        for question in range(6) for i in range(3)
-                    ]
-
-    run(loop, main())
+    protocol = Recorder(loop, datagram_received=answer)
+    with contextlib.ExitStack() as stack:
+        fars = [stack.enter_context(far_socket()) for _ in range(5)]
+        async with opened(loop, protocol, **LOCAL) as (transport, _):
+            ask(fars, transport.get_extra_info("sockname"), 6)
+            await protocol.count(30)
+            await turns(2)
+            for number, far in enumerate(fars):
+                assert answers_of(far) == [
+                    b"%d: %d from %d" % (i, question, number)
+                    for question in range(6) for i in range(3)
+                ]
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_answers_before_the_end_leave(loop, run, end):
+async def test_answers_before_the_end_leave(loop, end):
     """R48, R59: what a callback sent before close() or abort(), and the callback before it."""
 
-    async def main():
-        def answer(protocol, data, address):
-            protocol.transport.sendto(data, address)
-            if data == b"2 from 0":
-                getattr(protocol.transport, end)()
+    def answer(protocol, data, address):
+        protocol.transport.sendto(data, address)
+        if data == b"2 from 0":
+            getattr(protocol.transport, end)()
 
-        protocol = Recorder(loop, datagram_received=answer)
-        with far_socket() as far:
-            async with opened(loop, protocol, **LOCAL) as (transport, _):
-                ask([far], transport.get_extra_info("sockname"), 4)
-                assert await protocol.closed() is None
-                assert answers_of(far) == [b"%d from 0" % i for i in range(3)]
-
-    run(loop, main())
+    protocol = Recorder(loop, datagram_received=answer)
+    with far_socket() as far:
+        async with opened(loop, protocol, **LOCAL) as (transport, _):
+            ask([far], transport.get_extra_info("sockname"), 4)
+            assert await protocol.closed() is None
+            assert answers_of(far) == [b"%d from 0" % i for i in range(3)]
 
 
-def test_answer_that_cannot_be_sent_is_reported_and_stops_no_other(loop, run):
+async def test_answer_that_cannot_be_sent_is_reported_and_stops_no_other(loop):
     """R63: EMSGSIZE; the transport stays open."""
 
-    async def main():
-        def answer(protocol, data, address):
-            protocol.transport.sendto(bytes(100_000) if b"1 from" in data else data, address)
+    def answer(protocol, data, address):
+        protocol.transport.sendto(bytes(100_000) if b"1 from" in data else data, address)
 
-        protocol = Recorder(loop, datagram_received=answer)
-        with far_socket() as far:
-            async with opened(loop, protocol, **LOCAL) as (transport, _):
-                ask([far], transport.get_extra_info("sockname"), 4)
-                await protocol.count(4)
-                await protocol.until(lambda: protocol.errors)
-                await turns(2)
-                assert answers_of(far) == [b"%d from 0" % i for i in (0, 2, 3)]
-                assert [type(error) for error in protocol.errors] == [OSError]
-                assert transport.get_write_buffer_size() == 0
-
-    run(loop, main())
+    protocol = Recorder(loop, datagram_received=answer)
+    with far_socket() as far:
+        async with opened(loop, protocol, **LOCAL) as (transport, _):
+            ask([far], transport.get_extra_info("sockname"), 4)
+            await protocol.count(4)
+            await protocol.until(lambda: protocol.errors)
+            await turns(2)
+            assert answers_of(far) == [b"%d from 0" % i for i in (0, 2, 3)]
+            assert [type(error) for error in protocol.errors] == [OSError]
+            assert transport.get_write_buffer_size() == 0
 
 
-def test_size_of_the_buffer_is_zero_once_the_system_has_all(loop, run):
+async def test_size_of_the_buffer_is_zero_once_the_system_has_all(loop):
     """R65: whoever asks in a callback is told of what waits."""
     sizes = []
+    def answer(protocol, data, address):
+        protocol.transport.sendto(data, address)
+        sizes.append(protocol.transport.get_write_buffer_size())
 
-    async def main():
-        def answer(protocol, data, address):
-            protocol.transport.sendto(data, address)
-            sizes.append(protocol.transport.get_write_buffer_size())
-
-        protocol = Recorder(loop, datagram_received=answer)
-        with far_socket() as far:
-            async with opened(loop, protocol, **LOCAL) as (transport, _):
-                transport.set_write_buffer_limits(high=0)
-                ask([far], transport.get_extra_info("sockname"), 4)
-                await protocol.count(4)
-                assert sizes == [0] * 4
-                assert "pause_writing" not in protocol.calls
-
-    run(loop, main())
+    protocol = Recorder(loop, datagram_received=answer)
+    with far_socket() as far:
+        async with opened(loop, protocol, **LOCAL) as (transport, _):
+            transport.set_write_buffer_limits(high=0)
+            ask([far], transport.get_extra_info("sockname"), 4)
+            await protocol.count(4)
+            assert sizes == [0] * 4
+            assert "pause_writing" not in protocol.calls
 
 
 def test_garbage_that_sends_when_it_is_collected(loop, run):

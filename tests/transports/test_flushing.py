@@ -56,7 +56,7 @@ async def in_callback(loop, action):
 
 
 @pytest.mark.parametrize("called_by", ["task", "call_soon", "call_later", "data_received"])
-def test_written_bytes_arrive_while_the_callback_goes_on(loop, run, kind, called_by):
+async def test_written_bytes_arrive_while_the_callback_goes_on(loop, kind, called_by):
     seen = []
 
     def act(transport, far):
@@ -65,68 +65,59 @@ def test_written_bytes_arrive_while_the_callback_goes_on(loop, run, kind, called
         transport.write(b"body")
         seen.append(arrives(far))
 
-    async def main():
-        protocol = Recorder(loop, data_received=lambda *_: act(transport, far))
-        async with connection(loop, protocol, kind) as (transport, far):
-            for i in range(1, 11):
-                if called_by == "task":
-                    act(transport, far)
-                elif called_by == "call_soon":
-                    loop.call_soon(act, transport, far)
-                elif called_by == "call_later":
-                    loop.call_later(0, act, transport, far)
-                else:
-                    far.send(b"x")
-                await protocol.until(lambda i=i: len(seen) == 2 * i)
-            assert seen == [b"head", b"body"] * 10
-
-    run(loop, main())
+    protocol = Recorder(loop, data_received=lambda *_: act(transport, far))
+    async with connection(loop, protocol, kind) as (transport, far):
+        for i in range(1, 11):
+            if called_by == "task":
+                act(transport, far)
+            elif called_by == "call_soon":
+                loop.call_soon(act, transport, far)
+            elif called_by == "call_later":
+                loop.call_later(0, act, transport, far)
+            else:
+                far.send(b"x")
+            await protocol.until(lambda i=i: len(seen) == 2 * i)
+        assert seen == [b"head", b"body"] * 10
 
 
-def test_written_bytes_arrive_over_tls_while_the_callback_goes_on(loop, run, tls):
-    async def main():
-        near, far = socket_pair("tcp")
-        far.settimeout(5)
+async def test_written_bytes_arrive_over_tls_while_the_callback_goes_on(loop, tls):
+    near, far = socket_pair("tcp")
+    far.settimeout(5)
 
-        def accept():
-            peer = tls.server.wrap_socket(far, server_side=True)
-            peer.recv(1)
-            return peer
+    def accept():
+        peer = tls.server.wrap_socket(far, server_side=True)
+        peer.recv(1)
+        return peer
 
-        accepting = loop.run_in_executor(None, accept)
-        transport, protocol = await loop.create_connection(
-            lambda: Recorder(loop), sock=near, ssl=tls.client, server_hostname="localhost")
-        transport.write(b"x")
-        with await accepting as peer:
-            for _ in range(3):
-                assert await in_callback(loop, lambda: (
-                    transport.write(b"now"), select.select([peer], [], [], 0.5)[0] == [peer])[1])
-                assert peer.recv(100) == b"now"
-            transport.abort()
-            await protocol.closed()
-
-    run(loop, main())
+    accepting = loop.run_in_executor(None, accept)
+    transport, protocol = await loop.create_connection(
+        lambda: Recorder(loop), sock=near, ssl=tls.client, server_hostname="localhost")
+    transport.write(b"x")
+    with await accepting as peer:
+        for _ in range(3):
+            assert await in_callback(loop, lambda: (
+                transport.write(b"now"), select.select([peer], [], [], 0.5)[0] == [peer])[1])
+            assert peer.recv(100) == b"now"
+        transport.abort()
+        await protocol.closed()
 
 
 @pytest.mark.parametrize("how", ["write", "writelines"])
-def test_bytes_written_to_a_pipe_arrive_while_the_callback_goes_on(loop, run, how):
-    async def main():
-        reader, writer = os.pipe()
-        transport, protocol = await loop.connect_write_pipe(
-            lambda: Recorder(loop), os.fdopen(writer, "wb", 0))
-        for _ in range(3):
-            if how == "write":
-                transport.write(b"now")
-            else:
-                transport.writelines([b"n", b"ow"])
-            assert select.select([reader], [], [], 0.5)[0]
-            assert os.read(reader, 100) == b"now"
-        transport.close()
-        await protocol.closed()
-        await turns(2)
-        os.close(reader)
-
-    run(loop, main())
+async def test_bytes_written_to_a_pipe_arrive_while_the_callback_goes_on(loop, how):
+    reader, writer = os.pipe()
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: Recorder(loop), os.fdopen(writer, "wb", 0))
+    for _ in range(3):
+        if how == "write":
+            transport.write(b"now")
+        else:
+            transport.writelines([b"n", b"ow"])
+        assert select.select([reader], [], [], 0.5)[0]
+        assert os.read(reader, 100) == b"now"
+    transport.close()
+    await protocol.closed()
+    await turns(2)
+    os.close(reader)
 
 
 @leaves_by_fork
@@ -249,24 +240,21 @@ def test_sent_datagrams_arrive_while_the_callback_goes_on(loop, run, waits):
 
 
 @pytest.mark.known_difference("uvloop", "has a pseudo-socket without shutdown()", strict=False)
-def test_written_bytes_leave_before_the_program_s_own_on_that_socket(loop, run, kind):
+async def test_written_bytes_leave_before_the_program_s_own_on_that_socket(loop, kind):
     """R93: and before it shuts the socket down."""
-    async def main():
-        async with connection(loop, Recorder(loop), kind) as (transport, far):
-            def act():
-                sock = transport.get_extra_info("socket")
-                transport.write(b"1")
-                os.write(sock.fileno(), b"2")
-                transport.write(b"3")
-                sock.shutdown(socket.SHUT_WR)
+    async with connection(loop, Recorder(loop), kind) as (transport, far):
+        def act():
+            sock = transport.get_extra_info("socket")
+            transport.write(b"1")
+            os.write(sock.fileno(), b"2")
+            transport.write(b"3")
+            sock.shutdown(socket.SHUT_WR)
 
-            await in_callback(loop, act)
-            data = b""
-            while part := await loop.run_in_executor(None, far.recv, 100):
-                data += part
-            assert data == b"123"
-
-    run(loop, main())
+        await in_callback(loop, act)
+        data = b""
+        while part := await loop.run_in_executor(None, far.recv, 100):
+            data += part
+        assert data == b"123"
 
 
 @pytest.mark.known_difference("uvloop", "has a pseudo-socket without shutdown()", strict=False)
@@ -287,39 +275,37 @@ def test_under_load_written_bytes_leave_before_the_program_s_own(loop, run, kind
     run(loop, main())
 
 
-def test_under_load_written_bytes_leave_before_those_of_a_socket_that_the_program_keeps(loop, run):
+async def test_under_load_written_bytes_leave_before_those_of_a_socket_that_the_program_keeps(loop):
     """It was made by the program, which goes on to use it."""
+
     def act(protocol, data):
         protocol.transport.write(b"1")
         protocol.near.send(b"2")
         protocol.transport.write(b"3")
 
-    async def main():
-        protocols, fars = [], []
-        with contextlib.ExitStack() as stack:
-            for _ in range(CROWD):
-                near, far = socket_pair("unix")
-                fars.append(stack.enter_context(far))
-                protocol = Recorder(loop, data_received=act)
-                protocol.near = near
-                await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
-                protocols.append(protocol)
-            for far in fars:
-                far.send(b"go")
-            for protocol in protocols:
-                await protocol.received(2)
-            await turns(2)
-            assert [arrives(far) for far in fars] == [b"123"] * CROWD
-            for protocol in protocols:
-                protocol.transport.abort()
-                await protocol.closed()
-                del protocol.near
-
-    run(loop, main())
+    protocols, fars = [], []
+    with contextlib.ExitStack() as stack:
+        for _ in range(CROWD):
+            near, far = socket_pair("unix")
+            fars.append(stack.enter_context(far))
+            protocol = Recorder(loop, data_received=act)
+            protocol.near = near
+            await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
+            protocols.append(protocol)
+        for far in fars:
+            far.send(b"go")
+        for protocol in protocols:
+            await protocol.received(2)
+        await turns(2)
+        assert [arrives(far) for far in fars] == [b"123"] * CROWD
+        for protocol in protocols:
+            protocol.transport.abort()
+            await protocol.closed()
+            del protocol.near
 
 
 @pytest.mark.parametrize("option", ["TCP_NODELAY", "TCP_CORK"])
-def test_options_of_the_socket_can_be_set_between_writes(loop, run, option):
+async def test_options_of_the_socket_can_be_set_between_writes(loop, option):
     def act(protocol, data):
         sock = protocol.transport.get_extra_info("socket")
         protocol.transport.write(b"1")
@@ -334,21 +320,17 @@ def test_options_of_the_socket_can_be_set_between_writes(loop, run, option):
 
     if not hasattr(socket, option):
         pytest.skip("the system has no such option")
-
-    async def main():
-        async with crowd(loop, count=CROWD, data_received=act) as many:
-            many.send()
-            assert await many.answers(2) == [b"12"] * CROWD
-
-    run(loop, main())
+    async with crowd(loop, count=CROWD, data_received=act) as many:
+        many.send()
+        assert await many.answers(2) == [b"12"] * CROWD
 
 
 # -- many connections ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("written_by", ["data_received", "task"])
-def test_under_load_at_most_the_first_slow_callback_holds_its_answer_back(
-    loop, run, kind, written_by
+async def test_under_load_at_most_the_first_slow_callback_holds_its_answer_back(
+    loop, kind, written_by
 ):
     held, answered, fars = [], [], {}
 
@@ -369,20 +351,16 @@ def test_under_load_at_most_the_first_slow_callback_holds_its_answer_back(
             answer(protocol)
 
     tasks = []
-
-    async def main():
-        async with crowd(loop, kind, count=CROWD, data_received=received) as many:
-            fars.update(zip(many.protocols, many.fars))
-            for i in range(1, 6):
-                many.send()
-                await many.protocols[0].until(lambda i=i: len(answered) == i * CROWD)
-                await turns()
-                for far in many.fars:
-                    arrived(far)
-            assert len(held) <= 1
-            await asyncio.gather(*tasks)
-
-    run(loop, main())
+    async with crowd(loop, kind, count=CROWD, data_received=received) as many:
+        fars.update(zip(many.protocols, many.fars))
+        for i in range(1, 6):
+            many.send()
+            await many.protocols[0].until(lambda i=i: len(answered) == i * CROWD)
+            await turns()
+            for far in many.fars:
+                arrived(far)
+        assert len(held) <= 1
+        await asyncio.gather(*tasks)
 
 
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "given"])
@@ -416,7 +394,7 @@ def test_under_load_the_loop_gathers_while_no_callback_is_slow(mioloop_loop, run
 
 
 @pytest.mark.parametrize("how", ["few", "timers", "debug", "asked"])
-def test_nothing_is_gathered_without_a_crowd(mioloop_loop, run, how):
+async def test_nothing_is_gathered_without_a_crowd(mioloop_loop, how):
     """Few connections; timers; debug mode; a socket that the program has asked for."""
     loop = mioloop_loop
     seen, fars = [], {}
@@ -430,23 +408,20 @@ def test_nothing_is_gathered_without_a_crowd(mioloop_loop, run, how):
         if how != "timers":
             act(protocol)
 
-    async def main():
-        async with crowd(loop, "unix", count=count, data_received=received) as many:
-            fars.update(zip(many.protocols, many.fars))
-            if how == "asked":
-                for protocol in many.protocols:
-                    protocol.transport.get_extra_info("socket").fileno()
-            if how == "debug":
-                loop.set_debug(True)
-                await turns()
-            many.send()
-            if how == "timers":
-                for protocol in many.protocols:
-                    loop.call_later(0.001, act, protocol)
-            await many.protocols[0].until(lambda: len(seen) == count)
-            assert seen == [b"x"] * count
-
-    run(loop, main())
+    async with crowd(loop, "unix", count=count, data_received=received) as many:
+        fars.update(zip(many.protocols, many.fars))
+        if how == "asked":
+            for protocol in many.protocols:
+                protocol.transport.get_extra_info("socket").fileno()
+        if how == "debug":
+            loop.set_debug(True)
+            await turns()
+        many.send()
+        if how == "timers":
+            for protocol in many.protocols:
+                loop.call_later(0.001, act, protocol)
+        await many.protocols[0].until(lambda: len(seen) == count)
+        assert seen == [b"x"] * count
 
 
 # -- records ---------------------------------------------------------------------------------------
@@ -470,48 +445,41 @@ def record_pair(kind):
 
 @pytest.mark.known_difference("uvloop", "refuses sockets of records", strict=False)
 @pytest.mark.parametrize("kind", ["SOCK_SEQPACKET", "SOCK_DGRAM", "packets"])
-def test_each_write_is_one_message(loop, run, kind):
-    async def main():
-        file, read, close = record_pair(kind)
-        transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), file)
-        for i in range(4):
-            transport.write(b"message %d" % i)
-        assert [read() for _ in range(4)] == [b"message %d" % i for i in range(4)]
-        transport.abort()
-        await protocol.closed()
-        await turns(2)
-        close()
-
-    run(loop, main())
+async def test_each_write_is_one_message(loop, kind):
+    file, read, close = record_pair(kind)
+    transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), file)
+    for i in range(4):
+        transport.write(b"message %d" % i)
+    assert [read() for _ in range(4)] == [b"message %d" % i for i in range(4)]
+    transport.abort()
+    await protocol.closed()
+    await turns(2)
+    close()
 
 
 @pytest.mark.known_difference("asyncio", "joins them", strict=False)
 @pytest.mark.known_difference("uvloop", "refuses sockets of records", strict=False)
 @pytest.mark.parametrize("kind", ["SOCK_SEQPACKET", "SOCK_DGRAM", "packets"])
-def test_messages_that_wait_stay_messages(loop, run, kind):
+async def test_messages_that_wait_stay_messages(loop, kind):
     """R94"""
     sent = [b"%05d" % i + bytes(1000) for i in range(1000)]
-
-    async def main():
-        file, read, close = record_pair(kind)
-        transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), file)
-        for message in sent:
-            transport.write(message)
-        assert transport.get_write_buffer_size() > 0
-        got = []
-        while len(got) < len(sent):
-            with contextlib.suppress(BlockingIOError):
-                while len(got) < len(sent):
-                    got.append(read())
-                    assert len(got[-1]) == 1005
-            await asyncio.sleep(0)
-        assert got == sent
-        transport.abort()
-        await protocol.closed()
-        await turns(2)
-        close()
-
-    run(loop, main())
+    file, read, close = record_pair(kind)
+    transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), file)
+    for message in sent:
+        transport.write(message)
+    assert transport.get_write_buffer_size() > 0
+    got = []
+    while len(got) < len(sent):
+        with contextlib.suppress(BlockingIOError):
+            while len(got) < len(sent):
+                got.append(read())
+                assert len(got[-1]) == 1005
+        await asyncio.sleep(0)
+    assert got == sent
+    transport.abort()
+    await protocol.closed()
+    await turns(2)
+    close()
 
 
 # -- fork ------------------------------------------------------------------------------------------
@@ -559,7 +527,7 @@ def test_what_was_written_before_a_fork_leaves_once(loop, run, kind, child_ends)
 
 @leaves_by_fork
 @pytest.mark.known_difference("uvloop", "a forked loop does not end", strict=False, run=False)
-def test_what_a_loop_has_gathered_while_another_thread_forks_leaves_once(loop, run, kind):
+async def test_what_a_loop_has_gathered_while_another_thread_forks_leaves_once(loop, kind):
     """R95: the parent sends it, and the child forgets it."""
     statuses = []
 
@@ -582,17 +550,13 @@ def test_what_a_loop_has_gathered_while_another_thread_forks_leaves_once(loop, r
             thread.join()
 
     protocols, answered = [], []
-
-    async def main():
-        async with crowd(loop, kind, count=CROWD, data_received=act) as many:
-            protocols[:] = many.protocols
-            many.send()
-            await many.answers(5)
-            assert statuses == [0]
-            await turns()
-            assert [arrived(far) for far in many.fars] == [b""] * CROWD
-
-    run(loop, main())
+    async with crowd(loop, kind, count=CROWD, data_received=act) as many:
+        protocols[:] = many.protocols
+        many.send()
+        await many.answers(5)
+        assert statuses == [0]
+        await turns()
+        assert [arrived(far) for far in many.fars] == [b""] * CROWD
 
 
 # -- reading ahead ---------------------------------------------------------------------------------
@@ -672,7 +636,7 @@ def test_a_datagram_socket_is_handed_over_with_what_was_not_received(loop, run, 
     run(loop, main())
 
 
-def test_a_program_that_hands_over_late_loses_no_more_than_once(mioloop_loop, run):
+async def test_a_program_that_hands_over_late_loses_no_more_than_once(mioloop_loop):
     """The loop reads ahead until a program asks for the socket of a connection that it read for."""
     loop = mioloop_loop
     taken = []
@@ -682,25 +646,21 @@ def test_a_program_that_hands_over_late_loses_no_more_than_once(mioloop_loop, ru
             taken.extend(take_over(other) for other in many_protocols if other is not protocol)
 
     many_protocols = []
-
-    async def main():
-        for round in range(3):
-            async with crowd(loop, count=CROWD, data_received=act) as many:
-                many_protocols[:] = many.protocols
-                many.send()
-                await many.protocols[0].until(lambda: taken)
-                await turns(2)
-                if round:
-                    assert [arrived(sock) for sock in taken] == [b"request"] * (CROWD - 1)
-                for sock in taken:
-                    sock.close()
-                taken.clear()
-
-    run(loop, main())
+    for round in range(3):
+        async with crowd(loop, count=CROWD, data_received=act) as many:
+            many_protocols[:] = many.protocols
+            many.send()
+            await many.protocols[0].until(lambda: taken)
+            await turns(2)
+            if round:
+                assert [arrived(sock) for sock in taken] == [b"request"] * (CROWD - 1)
+            for sock in taken:
+                sock.close()
+            taken.clear()
 
 
 @pytest.mark.known_difference("uvloop", "has read them", strict=False)
-def test_connections_that_end_with_bytes_unread_are_reset(loop, run):
+async def test_connections_that_end_with_bytes_unread_are_reset(loop):
     """Another connection's callback ends them, before they were told what came."""
     ended = []
 
@@ -711,18 +671,14 @@ def test_connections_that_end_with_bytes_unread_are_reset(loop, run):
                 other.transport.abort()
 
     many_protocols = []
-
-    async def main():
-        async with crowd(loop, count=CROWD, data_received=act) as many:
-            many_protocols[:] = many.protocols
-            many.send()
-            await many.protocols[0].until(lambda: ended)
-            for protocol in ended:
-                await protocol.closed()
-            await turns(2)
-            for protocol, far in zip(many.protocols, many.fars):
-                if protocol in ended:
-                    with pytest.raises(ConnectionResetError):
-                        far.recv(100)
-
-    run(loop, main())
+    async with crowd(loop, count=CROWD, data_received=act) as many:
+        many_protocols[:] = many.protocols
+        many.send()
+        await many.protocols[0].until(lambda: ended)
+        for protocol in ended:
+            await protocol.closed()
+        await turns(2)
+        for protocol, far in zip(many.protocols, many.fars):
+            if protocol in ended:
+                with pytest.raises(ConnectionResetError):
+                    far.recv(100)

@@ -99,44 +99,36 @@ def hostile_warnings(request):
 
 
 @pytest.mark.parametrize("connect", [paused_stream, paused_datagrams, paused_read_pipe])
-def test_forgotten_transport_is_gone_whatever_the_warning_does(
-    mioloop_loop, run, connect, hostile_warnings
+async def test_forgotten_transport_is_gone_whatever_the_warning_does(
+    mioloop_loop, connect, hostile_warnings
 ):
     """R61: descriptor closed, nothing left in the loop, an exception is reported as unraisable."""
     loop = mioloop_loop
-
-    async def main():
-        before = loop.stats()["sources"]
-        coroutine, far = connect(loop)
-        with far:
-            await coroutine
-            await turns()
-            gc.collect()
-            await turns()
-            assert loop.stats()["sources"] == before
-            data = b"x" * 10
-            with pytest.raises(OSError):
-                for _ in range(2):  # the second finds what the first has brought about
-                    far.send(data) if isinstance(far, socket.socket) else far.write(data)
-            await turns()
-
-    run(loop, main())
+    before = loop.stats()["sources"]
+    coroutine, far = connect(loop)
+    with far:
+        await coroutine
+        await turns()
+        gc.collect()
+        await turns()
+        assert loop.stats()["sources"] == before
+        data = b"x" * 10
+        with pytest.raises(OSError):
+            for _ in range(2):  # the second finds what the first has brought about
+                far.send(data) if isinstance(far, socket.socket) else far.write(data)
+        await turns()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="wait_closed() does not wait")
-def test_server_does_not_wait_for_a_forgotten_client(mioloop_loop, run, hostile_warnings):
+async def test_server_does_not_wait_for_a_forgotten_client(mioloop_loop, hostile_warnings):
     """R39, R61: an accepted connection leaves its server before it warns."""
     loop = mioloop_loop
-
-    async def main():
-        server = await loop.create_server(lambda: PausedRecorder(loop), "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname()):
-            await turns()
-            gc.collect()
-            server.close()
-            await asyncio.wait_for(server.wait_closed(), 5)
-
-    run(loop, main())
+    server = await loop.create_server(lambda: PausedRecorder(loop), "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()):
+        await turns()
+        gc.collect()
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), 5)
 
 
 def test_forgotten_loop_is_closed_though_the_warning_raises(mioloop_kind, no_leaked_descriptor):
@@ -163,7 +155,7 @@ def test_forgotten_loop_is_closed_though_the_warning_raises(mioloop_kind, no_lea
         far.close()
 
 
-def test_socket_class_that_cannot_close_leaves_nothing_else_behind(mioloop_loop, run, reports):
+async def test_socket_class_that_cannot_close_leaves_nothing_else_behind(mioloop_loop, reports):
     """R39, R61: close() of a program's socket raises; the server and the loop are left."""
     loop = mioloop_loop
 
@@ -172,36 +164,29 @@ def test_socket_class_that_cannot_close_leaves_nothing_else_behind(mioloop_loop,
             super().close()
             raise OSError("close")
 
-    async def main():
-        before = loop.stats()["sources"]
-        near, far = socket_pair("tcp")
-        with far:
-            near = Socket(near.family, near.type, near.proto, near.detach())
-            near.setblocking(False)
-            protocol = Recorder(loop)
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            transport.abort()
-            await protocol.closed()
-            await turns()
-            assert loop.stats()["sources"] == before
-            assert far.recv(1) == b""
-        assert [str(report["exception"]) for report in reports] == ["close"]
-
-    run(loop, main())
+    before = loop.stats()["sources"]
+    near, far = socket_pair("tcp")
+    with far:
+        near = Socket(near.family, near.type, near.proto, near.detach())
+        near.setblocking(False)
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        transport.abort()
+        await protocol.closed()
+        await turns()
+        assert loop.stats()["sources"] == before
+        assert far.recv(1) == b""
+    assert [str(report["exception"]) for report in reports] == ["close"]
 
 
-def test_forgotten_child_is_killed_though_the_warning_raises(mioloop_loop, run):
+async def test_forgotten_child_is_killed_though_the_warning_raises(mioloop_loop):
     """R61: the pipes are closed, the child has ended."""
     loop = mioloop_loop
-
-    async def main():
-        transport, _ = await loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "100")
-        process = transport.get_extra_info("subprocess")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ResourceWarning)
-            with pytest.raises(ResourceWarning):
-                transport.__del__()
-        await transport._wait()
-        assert process.returncode == -9
-
-    run(loop, main())
+    transport, _ = await loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "100")
+    process = transport.get_extra_info("subprocess")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        with pytest.raises(ResourceWarning):
+            transport.__del__()
+    await transport._wait()
+    assert process.returncode == -9

@@ -28,44 +28,36 @@ async def detached(loop):
 
 
 @pytest.mark.known_difference("uvloop", "refuses it", strict=False)
-def test_detached_socket_can_have_a_transport_again(loop, run):
+async def test_detached_socket_can_have_a_transport_again(loop):
     """R33: the loop has no memory of the first one."""
-
-    async def main():
-        fd, far = await detached(loop)
-        with far:
-            sock = socket.socket(fileno=fd)
-            transport, protocol = await loop.create_connection(lambda: Recorder(loop), sock=sock)
-            await send(far, b"hello")
-            assert await protocol.received(5) == b"hello"
-            transport.abort()
-            await protocol.closed()
-
-    run(loop, main())
+    fd, far = await detached(loop)
+    with far:
+        sock = socket.socket(fileno=fd)
+        transport, protocol = await loop.create_connection(lambda: Recorder(loop), sock=sock)
+        await send(far, b"hello")
+        assert await protocol.received(5) == b"hello"
+        transport.abort()
+        await protocol.closed()
 
 
 @pytest.mark.known_difference("uvloop", "refuses it", strict=False)
-def test_detached_socket_can_be_watched_and_awaited(loop, run):
+async def test_detached_socket_can_be_watched_and_awaited(loop):
     """R23, R33: add_reader(), add_writer() and sock_recv()."""
-
-    async def main():
-        fd, far = await detached(loop)
-        with far, socket.socket(fileno=fd) as sock:
-            readable, writable = loop.create_future(), loop.create_future()
-            loop.add_reader(fd, lambda: readable.done() or readable.set_result(None))
-            loop.add_writer(fd, lambda: writable.done() or writable.set_result(None))
-            far.send(b"x")
-            await readable
-            await writable
-            assert loop.remove_reader(fd)
-            assert loop.remove_writer(fd)
-            assert await loop.sock_recv(sock, 10) == b"x"
-            receiving = asyncio.ensure_future(loop.sock_recv(sock, 10))
-            await turns()
-            far.send(b"y")
-            assert await receiving == b"y"
-
-    run(loop, main())
+    fd, far = await detached(loop)
+    with far, socket.socket(fileno=fd) as sock:
+        readable, writable = loop.create_future(), loop.create_future()
+        loop.add_reader(fd, lambda: readable.done() or readable.set_result(None))
+        loop.add_writer(fd, lambda: writable.done() or writable.set_result(None))
+        far.send(b"x")
+        await readable
+        await writable
+        assert loop.remove_reader(fd)
+        assert loop.remove_writer(fd)
+        assert await loop.sock_recv(sock, 10) == b"x"
+        receiving = asyncio.ensure_future(loop.sock_recv(sock, 10))
+        await turns()
+        far.send(b"y")
+        assert await receiving == b"y"
 
 
 async def quiet(loop, far):
@@ -87,59 +79,51 @@ async def quiet(loop, far):
 
 
 @pytest.mark.parametrize("side", ["client", "accepted"])
-def test_duplicate_of_a_closed_transport_does_not_wake_the_loop(mioloop_loop, run, side):
+async def test_duplicate_of_a_closed_transport_does_not_wake_the_loop(mioloop_loop, side):
     """R33: whoever has the duplicate reads; the loop sleeps."""
     loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop)
-        if side == "client":
-            near, far = socket_pair("tcp")
-            await loop.create_connection(lambda: protocol, sock=near)
-        else:
-            server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-            far = socket.create_connection(server.sockets[0].getsockname())
-            await protocol.made
-            server.close()
-        with far:
-            duplicate = os.dup(protocol.transport.get_extra_info("socket").fileno())
-            protocol.transport.abort()
-            await protocol.closed()
-            assert await quiet(loop, far)
-            assert os.read(duplicate, 100)
-            os.close(duplicate)
-
-    run(loop, main())
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="fork() after threads")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_connection_that_a_child_inherited_does_not_wake_the_parent(mioloop_loop, run):
-    """R33, R89: closed in the parent, it is the child's alone."""
-    loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop)
+    protocol = Recorder(loop)
+    if side == "client":
+        near, far = socket_pair("tcp")
+        await loop.create_connection(lambda: protocol, sock=near)
+    else:
         server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
         far = socket.create_connection(server.sockets[0].getsockname())
         await protocol.made
         server.close()
-        with far:
-            child = os.fork()
-            if child == 0:
-                try:
-                    signal.pause()
-                finally:
-                    os._exit(0)
-            try:
-                protocol.transport.abort()
-                await protocol.closed()
-                assert await quiet(loop, far)
-            finally:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+    with far:
+        duplicate = os.dup(protocol.transport.get_extra_info("socket").fileno())
+        protocol.transport.abort()
+        await protocol.closed()
+        assert await quiet(loop, far)
+        assert os.read(duplicate, 100)
+        os.close(duplicate)
 
-    run(loop, main())
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="fork() after threads")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_connection_that_a_child_inherited_does_not_wake_the_parent(mioloop_loop):
+    """R33, R89: closed in the parent, it is the child's alone."""
+    loop = mioloop_loop
+    protocol = Recorder(loop)
+    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+    far = socket.create_connection(server.sockets[0].getsockname())
+    await protocol.made
+    server.close()
+    with far:
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.pause()
+            finally:
+                os._exit(0)
+        try:
+            protocol.transport.abort()
+            await protocol.closed()
+            assert await quiet(loop, far)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 @pytest.mark.unsanitized("starts an interpreter of its own under strace")

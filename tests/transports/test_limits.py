@@ -24,32 +24,28 @@ from recording import Recorder, small_buffers, socket_pair, turns
         ({"high": 0}, (0, 0)),
     ],
 )
-def test_marks_are_those_that_were_set(loop, run, kind, marks, expected):
+async def test_marks_are_those_that_were_set(loop, kind, marks, expected):
     """R52: floats, infinity and integers beyond 64 bits, and they are returned as they were."""
-
-    async def main():
-        if kind == "datagrams":
-            transport, _ = await loop.create_datagram_endpoint(
-                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
-            )
-        elif kind == "pipe":
-            read_end, write_end = os.pipe()
-            transport, _ = await loop.connect_write_pipe(
-                asyncio.BaseProtocol, open(write_end, "wb", 0)
-            )
-        else:
-            near, far = socket_pair("tcp")
-            transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
-        transport.set_write_buffer_limits(**marks)
-        assert transport.get_write_buffer_limits() == expected
-        transport.abort()
-        await turns()
-        if kind == "pipe":
-            os.close(read_end)
-        elif kind == "stream":
-            far.close()
-
-    run(loop, main())
+    if kind == "datagrams":
+        transport, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+        )
+    elif kind == "pipe":
+        read_end, write_end = os.pipe()
+        transport, _ = await loop.connect_write_pipe(
+            asyncio.BaseProtocol, open(write_end, "wb", 0)
+        )
+    else:
+        near, far = socket_pair("tcp")
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+    transport.set_write_buffer_limits(**marks)
+    assert transport.get_write_buffer_limits() == expected
+    transport.abort()
+    await turns()
+    if kind == "pipe":
+        os.close(read_end)
+    elif kind == "stream":
+        far.close()
 
 
 @pytest.mark.known_difference("uvloop", "marks are C integers", strict=False)
@@ -67,67 +63,55 @@ def test_marks_are_those_that_were_set(loop, run, kind, marks, expected):
         ({"high": 1j}, TypeError, "complex"),
     ],
 )
-def test_refused_marks_change_nothing(loop, run, tls, over_tls, marks, error, words):
+async def test_refused_marks_change_nothing(loop, tls, over_tls, marks, error, words):
     """R52: asyncio's errors."""
-
-    async def main():
-        options = {"ssl": tls.server} if over_tls else {}
-        server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, **options)
-        if over_tls:
-            options = {"ssl": tls.client, "server_hostname": "localhost"}
-        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), **options)
-        transport = writer.transport
-        before = transport.get_write_buffer_limits()
-        with pytest.raises(error, match=words):
-            transport.set_write_buffer_limits(**marks)
-        assert transport.get_write_buffer_limits() == before
-        transport.abort()
-        server.close()
-        await turns(20)
-
-    run(loop, main())
+    options = {"ssl": tls.server} if over_tls else {}
+    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, **options)
+    if over_tls:
+        options = {"ssl": tls.client, "server_hostname": "localhost"}
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), **options)
+    transport = writer.transport
+    before = transport.get_write_buffer_limits()
+    with pytest.raises(error, match=words):
+        transport.set_write_buffer_limits(**marks)
+    assert transport.get_write_buffer_limits() == before
+    transport.abort()
+    server.close()
+    await turns(20)
 
 
 @pytest.mark.known_difference("uvloop", "marks are C integers", strict=False)
 @pytest.mark.known_difference("asyncio", "no marks of its own before 3.11", until=(3, 10))
-def test_marks_of_tls_are_any_numbers(loop, run, tls):
+async def test_marks_of_tls_are_any_numbers(loop, tls):
     """R52: for what is written, and for what is read while the application pauses."""
-
-    async def main():
-        server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, ssl=tls.server)
-        _, writer = await asyncio.open_connection(
-            *server.sockets[0].getsockname(), ssl=tls.client, server_hostname="localhost"
-        )
-        transport = writer.transport
-        for high, low in ((1e6, 2.5), (2**70, 2**65), (math.inf, 0)):
-            transport.set_write_buffer_limits(high, low)
-            assert transport.get_write_buffer_limits() == (low, high)
-            transport.set_read_buffer_limits(high, low)
-            assert transport.get_read_buffer_limits() == (low, high)
-        transport.abort()
-        server.close()
-        await turns(20)
-
-    run(loop, main())
+    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, ssl=tls.server)
+    _, writer = await asyncio.open_connection(
+        *server.sockets[0].getsockname(), ssl=tls.client, server_hostname="localhost"
+    )
+    transport = writer.transport
+    for high, low in ((1e6, 2.5), (2**70, 2**65), (math.inf, 0)):
+        transport.set_write_buffer_limits(high, low)
+        assert transport.get_write_buffer_limits() == (low, high)
+        transport.set_read_buffer_limits(high, low)
+        assert transport.get_read_buffer_limits() == (low, high)
+    transport.abort()
+    server.close()
+    await turns(20)
 
 
 @pytest.mark.known_difference("uvloop", "marks are C integers", strict=False)
 @pytest.mark.parametrize("high, pauses", [(math.inf, 0), (2**70, 0), (100.5, 1)])
-def test_writing_pauses_above_a_mark_that_is_no_machine_integer(loop, run, high, pauses):
+async def test_writing_pauses_above_a_mark_that_is_no_machine_integer(loop, high, pauses):
     """R52: pause_writing() is called or not, as the number says."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        small_buffers(near, far)
-        with far:
-            protocol = Recorder(loop)
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            transport.set_write_buffer_limits(high=high, low=0)
-            transport.write(b"x" * 8_000_000)
-            await turns()
-            assert transport.get_write_buffer_size() > 0
-            assert protocol.calls.count("pause_writing") == pauses
-            transport.abort()
-            await protocol.closed()
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    small_buffers(near, far)
+    with far:
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        transport.set_write_buffer_limits(high=high, low=0)
+        transport.write(b"x" * 8_000_000)
+        await turns()
+        assert transport.get_write_buffer_size() > 0
+        assert protocol.calls.count("pause_writing") == pauses
+        transport.abort()
+        await protocol.closed()

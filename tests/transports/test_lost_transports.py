@@ -134,46 +134,38 @@ if sys.version_info >= (3, 11):
 @pytest.mark.known_difference("asyncio", "some methods raise AttributeError", strict=False)
 @pytest.mark.known_difference("uvloop", "some methods raise", run=False)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_no_method_raises_after_connection_lost(loop, run, tls, tmp_path, kind):
+async def test_no_method_raises_after_connection_lost(loop, tls, tmp_path, kind):
     """R47, R63, R71: every method, twice; the protocol hears of nothing."""
-
-    async def main():
-        async with kind(loop, tls, tmp_path) as (transport, protocol):
-            transport.abort() if hasattr(transport, "abort") else transport.close()
-            await protocol.closed()
-            await turns()
-            before = list(protocol.calls)
-            for name, arguments in METHODS.items():
-                for _ in range(2):
-                    if hasattr(transport, name):
-                        if name == "write_eof" and not transport.can_write_eof():
-                            with pytest.raises(NotImplementedError):
-                                transport.write_eof()
-                        else:
-                            getattr(transport, name)(*arguments)
-            await turns()
-            assert transport.is_closing()
-            assert protocol.calls == before
-
-    run(loop, main())
-
-
-def test_no_method_of_a_child_that_has_ended_raises(loop, run):
-    """R47: but send_signal(), terminate() and kill(), which have no process to address."""
-
-    async def main():
-        protocol = Bare("pipe_data_received", "pipe_connection_lost", "process_exited")
-        transport, _ = await loop.subprocess_exec(lambda: protocol, "true", stdin=None)
-        await protocol.lost
+    async with kind(loop, tls, tmp_path) as (transport, protocol):
+        transport.abort() if hasattr(transport, "abort") else transport.close()
+        await protocol.closed()
+        await turns()
+        before = list(protocol.calls)
         for name, arguments in METHODS.items():
             for _ in range(2):
                 if hasattr(transport, name):
-                    getattr(transport, name)(*arguments)
-        for name, arguments in (("send_signal", (15,)), ("terminate", ()), ("kill", ())):
-            with pytest.raises(ProcessLookupError):
-                getattr(transport, name)(*arguments)
+                    if name == "write_eof" and not transport.can_write_eof():
+                        with pytest.raises(NotImplementedError):
+                            transport.write_eof()
+                    else:
+                        getattr(transport, name)(*arguments)
+        await turns()
+        assert transport.is_closing()
+        assert protocol.calls == before
 
-    run(loop, main())
+
+async def test_no_method_of_a_child_that_has_ended_raises(loop):
+    """R47: but send_signal(), terminate() and kill(), which have no process to address."""
+    protocol = Bare("pipe_data_received", "pipe_connection_lost", "process_exited")
+    transport, _ = await loop.subprocess_exec(lambda: protocol, "true", stdin=None)
+    await protocol.lost
+    for name, arguments in METHODS.items():
+        for _ in range(2):
+            if hasattr(transport, name):
+                getattr(transport, name)(*arguments)
+    for name, arguments in (("send_signal", (15,)), ("terminate", ()), ("kill", ())):
+        with pytest.raises(ProcessLookupError):
+            getattr(transport, name)(*arguments)
 
 
 # -- protocols that lack a method (R97) ------------------------------------------------------------
@@ -215,153 +207,121 @@ def missing(reports, method, message):
 @pytest.mark.parametrize(
     "method", ["data_received", "eof_received", "get_buffer", "buffer_updated"]
 )
-def test_stream_protocol_without_a_method(loop, run, reports, method):
+async def test_stream_protocol_without_a_method(loop, reports, method):
     """R97, R55: an AttributeError that names class and method; it ends the connection."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far:
-            if method == "get_buffer":
-                protocol = BareBuffered()
-            elif method == "buffer_updated":
-                protocol = BareBuffered()
-                protocol.get_buffer = lambda hint: bytearray(100)
-            else:
-                protocol = Bare()
-            await loop.create_connection(lambda: protocol, sock=near)
-            far.shutdown(socket.SHUT_WR) if method == "eof_received" else far.sendall(b"x")
-            exc = await asyncio.wait_for(protocol.lost, 5)
-            assert missing(reports, method, f"protocol.{method}() call failed") is exc
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    with far:
+        if method == "get_buffer":
+            protocol = BareBuffered()
+        elif method == "buffer_updated":
+            protocol = BareBuffered()
+            protocol.get_buffer = lambda hint: bytearray(100)
+        else:
+            protocol = Bare()
+        await loop.create_connection(lambda: protocol, sock=near)
+        far.shutdown(socket.SHUT_WR) if method == "eof_received" else far.sendall(b"x")
+        exc = await asyncio.wait_for(protocol.lost, 5)
+        assert missing(reports, method, f"protocol.{method}() call failed") is exc
 
 
 @pytest.mark.known_difference("uvloop", "refuses, or ends, in other words", strict=False)
 @pytest.mark.parametrize("method", ["pause_writing", "connection_lost"])
-def test_stream_protocol_without_a_method_that_is_no_reading(loop, run, reports, method):
+async def test_stream_protocol_without_a_method_that_is_no_reading(loop, reports, method):
     """R97, R13: reported; the transport goes on, or ends as it would have."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far:
-            protocol = Bare()
-            if method == "connection_lost":
-                protocol = type("Bare", (), {"connection_made": lambda *_: None})()
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            if method == "pause_writing":
-                transport.write(b"-" * 10_000_000)
-                missing(reports, method, "protocol.pause_writing() failed")
-                assert not transport.is_closing()
-            transport.abort()
-            await turns()
-            assert near.fileno() == -1
-            missing(reports, method, method)
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    with far:
+        protocol = Bare()
+        if method == "connection_lost":
+            protocol = type("Bare", (), {"connection_made": lambda *_: None})()
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        if method == "pause_writing":
+            transport.write(b"-" * 10_000_000)
+            missing(reports, method, "protocol.pause_writing() failed")
+            assert not transport.is_closing()
+        transport.abort()
+        await turns()
+        assert near.fileno() == -1
+        missing(reports, method, method)
 
 
 @pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
-def test_datagram_protocol_without_datagram_received(loop, run, reports):
+async def test_datagram_protocol_without_datagram_received(loop, reports):
     """R97, R13: reported; the endpoint goes on."""
-
-    async def main():
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        near.setblocking(False)
-        with far:
-            protocol = Bare()
-            transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=near)
-            far.send(b"x")
-            await turns()
-            missing(reports, "datagram_received", "Exception in callback")
-            protocol.datagram_received = lambda data, address: got.append(data)
-            got = []
-            far.send(b"y")
-            await turns()
-            assert got == [b"y"]
-            transport.abort()
-            await protocol.lost
-
-    run(loop, main())
-
-
-@pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
-def test_datagram_protocol_without_error_received(loop, run, tmp_path):
-    """R97: sendto() raises it, as on asyncio."""
-
-    async def main():
-        near, far, path = unix_datagram_sockets(tmp_path)
-        far.close()
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    near.setblocking(False)
+    with far:
         protocol = Bare()
         transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=near)
-        with pytest.raises(AttributeError, match=r"Bare.*error_received"):
-            transport.sendto(b"x", path)
+        far.send(b"x")
+        await turns()
+        missing(reports, "datagram_received", "Exception in callback")
+        protocol.datagram_received = lambda data, address: got.append(data)
+        got = []
+        far.send(b"y")
+        await turns()
+        assert got == [b"y"]
         transport.abort()
         await protocol.lost
 
-    run(loop, main())
+
+@pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
+async def test_datagram_protocol_without_error_received(loop, tmp_path):
+    """R97: sendto() raises it, as on asyncio."""
+    near, far, path = unix_datagram_sockets(tmp_path)
+    far.close()
+    protocol = Bare()
+    transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=near)
+    with pytest.raises(AttributeError, match=r"Bare.*error_received"):
+        transport.sendto(b"x", path)
+    transport.abort()
+    await protocol.lost
 
 
 @pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
 @pytest.mark.known_difference("asyncio", "never calls connection_lost() then", strict=False)
 @pytest.mark.parametrize("method", ["data_received", "eof_received"])
-def test_pipe_protocol_without_a_method(loop, run, reports, method):
+async def test_pipe_protocol_without_a_method(loop, reports, method):
     """R97, R13, R76: reported; the pipe's end comes all the same."""
-
-    async def main():
-        read_end, write_end = os.pipe()
-        with open(read_end, "rb", 0) as reader, open(write_end, "wb", 0) as writer:
-            protocol = Bare(*{"data_received", "eof_received"} - {method})
-            await loop.connect_read_pipe(lambda: protocol, reader)
-            if method == "data_received":
-                writer.write(b"x")
-                await turns()
-            writer.close()
-            assert await asyncio.wait_for(protocol.lost, 5) is None
-            missing(reports, method, "Exception in callback")
-
-    run(loop, main())
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", 0) as reader, open(write_end, "wb", 0) as writer:
+        protocol = Bare(*{"data_received", "eof_received"} - {method})
+        await loop.connect_read_pipe(lambda: protocol, reader)
+        if method == "data_received":
+            writer.write(b"x")
+            await turns()
+        writer.close()
+        assert await asyncio.wait_for(protocol.lost, 5) is None
+        missing(reports, method, "Exception in callback")
 
 
 @pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
 @pytest.mark.known_difference("asyncio", "reports in other words, or nothing", until=(3, 10))
 @pytest.mark.parametrize("method", ["data_received", "eof_received"])
-def test_tls_protocol_without_a_method(loop, run, tls, reports, method):
+async def test_tls_protocol_without_a_method(loop, tls, reports, method):
     """R97, R55: reported once; the connection ends."""
-
-    async def main():
-        bare = Bare()
-        async with tls_pair(loop, tls) as (client, server):
-            client.transport.set_protocol(bare)
-            server.transport.write(b"x") if method == "data_received" else server.transport.close()
-            await asyncio.wait_for(bare.lost, 5)
-            client.lost.set_result(None)
-            message = "SSL protocol" if method == "data_received" else "eof_received()"
-            missing(reports, method, message)
-
-    run(loop, main())
+    bare = Bare()
+    async with tls_pair(loop, tls) as (client, server):
+        client.transport.set_protocol(bare)
+        server.transport.write(b"x") if method == "data_received" else server.transport.close()
+        await asyncio.wait_for(bare.lost, 5)
+        client.lost.set_result(None)
+        message = "SSL protocol" if method == "data_received" else "eof_received()"
+        missing(reports, method, message)
 
 
 @pytest.mark.known_difference("uvloop", "swallows it", strict=False)
-def test_connection_whose_protocol_lacks_connection_made_is_refused(loop, run):
+async def test_connection_whose_protocol_lacks_connection_made_is_refused(loop):
     """R97, R31: the caller gets the AttributeError."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far, near:
-            with pytest.raises(AttributeError, match=r"object.*connection_made"):
-                await loop.create_connection(object, sock=near)
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    with far, near:
+        with pytest.raises(AttributeError, match=r"object.*connection_made"):
+            await loop.create_connection(object, sock=near)
 
 
 @pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
-def test_subprocess_protocol_without_pipe_data_received(loop, run, reports):
+async def test_subprocess_protocol_without_pipe_data_received(loop, reports):
     """R97: reported; connection_lost() comes."""
-
-    async def main():
-        protocol = Bare("pipe_connection_lost", "process_exited")
-        await loop.subprocess_exec(lambda: protocol, "echo", "x", stdin=None, stderr=None)
-        await asyncio.wait_for(protocol.lost, 5)
-        missing(reports, "pipe_data_received", "Exception in callback")
-
-    run(loop, main())
+    protocol = Bare("pipe_connection_lost", "process_exited")
+    await loop.subprocess_exec(lambda: protocol, "echo", "x", stdin=None, stderr=None)
+    await asyncio.wait_for(protocol.lost, 5)
+    missing(reports, "pipe_data_received", "Exception in callback")

@@ -45,7 +45,7 @@ def nest(loop, depth=1):
 
 @pytest.mark.parametrize("callback", CALLBACKS)
 @pytest.mark.parametrize("depth", [1, 3])
-def test_nested_turns_in_a_stream_callback_lose_no_event(mioloop_loop, run, callback, depth):
+async def test_nested_turns_in_a_stream_callback_lose_no_event(mioloop_loop, callback, depth):
     """R60: all bytes in order, the end of file, connection_lost once."""
     loop = mioloop_loop
     buffered = callback in ("buffer_updated", "get_buffer")
@@ -56,27 +56,24 @@ def test_nested_turns_in_a_stream_callback_lose_no_event(mioloop_loop, run, call
         hook(protocol)
         return memoryview(protocol.buffer) if callback == "get_buffer" else None
 
-    async def main():
-        protocol = (BufferedRecorder if buffered else Recorder)(loop, **hooks | {callback: hooked})
-        near, far = socket_pair("tcp")
-        with far:
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            data = b"".join(b"%07d," % i for i in range(20_000))
-            receiving = asyncio.ensure_future(receive_all(far))
-            for _ in range(8):
-                transport.write(b"y" * (1 << 17))
-            await send(far, data)
-            far.shutdown(socket.SHUT_WR)
-            assert await protocol.closed() is None
-            assert bytes(protocol.data) == data
-            assert protocol.calls.count("connection_lost") == 1
-            assert protocol.calls[-1] == "connection_lost"
-            assert len(await receiving) == 8 << 17
-
-    run(loop, main())
+    protocol = (BufferedRecorder if buffered else Recorder)(loop, **hooks | {callback: hooked})
+    near, far = socket_pair("tcp")
+    with far:
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        data = b"".join(b"%07d," % i for i in range(20_000))
+        receiving = asyncio.ensure_future(receive_all(far))
+        for _ in range(8):
+            transport.write(b"y" * (1 << 17))
+        await send(far, data)
+        far.shutdown(socket.SHUT_WR)
+        assert await protocol.closed() is None
+        assert bytes(protocol.data) == data
+        assert protocol.calls.count("connection_lost") == 1
+        assert protocol.calls[-1] == "connection_lost"
+        assert len(await receiving) == 8 << 17
 
 
-def test_data_that_comes_in_a_nested_turn_is_delivered(mioloop_loop, run):
+async def test_data_that_comes_in_a_nested_turn_is_delivered(mioloop_loop):
     """R60: also for the transport whose callback runs the turn."""
     loop = mioloop_loop
     near, far = socket_pair("tcp")
@@ -88,95 +85,84 @@ def test_data_that_comes_in_a_nested_turn_is_delivered(mioloop_loop, run):
             far.send(b"%d" % len(order))
             turn(loop, 20)
 
-    async def main():
-        with far:
-            protocol = Recorder(loop, data_received=data_received)
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            far.send(b"0")
-            await protocol.received(4)
-            await turns()
-            assert order == [b"0", b"1", b"2", b"3"]
-            transport.abort()
-            await protocol.closed()
-
-    run(loop, main())
+    with far:
+        protocol = Recorder(loop, data_received=data_received)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        far.send(b"0")
+        await protocol.received(4)
+        await turns()
+        assert order == [b"0", b"1", b"2", b"3"]
+        transport.abort()
+        await protocol.closed()
 
 
 @pytest.mark.parametrize("method", ["close", "abort", "pause_reading", "set_protocol"])
-def test_nested_turn_after_a_method_in_data_received(mioloop_loop, run, method):
+async def test_nested_turn_after_a_method_in_data_received(mioloop_loop, method):
     """R45, R60: what was called holds in the nested turn; connection_lost comes once."""
     loop = mioloop_loop
     near, far = socket_pair("tcp")
+    second = Recorder(loop)
 
-    async def main():
-        second = Recorder(loop)
+    def data_received(protocol, data):
+        transport = protocol.transport
+        getattr(transport, method)(*([second] if method == "set_protocol" else []))
+        far.send(b"more")
+        turn(loop, 10)
 
-        def data_received(protocol, data):
-            transport = protocol.transport
-            getattr(transport, method)(*([second] if method == "set_protocol" else []))
-            far.send(b"more")
-            turn(loop, 10)
-
-        with far:
-            protocol = Recorder(loop, data_received=data_received)
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            far.send(b"first")
-            await protocol.received(5)
-            await turns()
-            assert bytes(protocol.data) == b"first"
-            if method == "set_protocol":
-                assert await second.received(4) == b"more"
-                transport.abort()
-                assert await second.closed() is None
-                return
-            if method == "pause_reading":
-                protocol.hooks.clear()
-                transport.resume_reading()
-                assert await protocol.received(9) == b"firstmore"
-                transport.abort()
-            assert await protocol.closed() is None
-            assert protocol.calls.count("connection_lost") == 1
-
-    run(loop, main())
+    with far:
+        protocol = Recorder(loop, data_received=data_received)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        far.send(b"first")
+        await protocol.received(5)
+        await turns()
+        assert bytes(protocol.data) == b"first"
+        if method == "set_protocol":
+            assert await second.received(4) == b"more"
+            transport.abort()
+            assert await second.closed() is None
+            return
+        if method == "pause_reading":
+            protocol.hooks.clear()
+            transport.resume_reading()
+            assert await protocol.received(9) == b"firstmore"
+            transport.abort()
+        assert await protocol.closed() is None
+        assert protocol.calls.count("connection_lost") == 1
 
 
-def test_nested_turn_over_tls_keeps_the_order(mioloop_loop, run, tls):
+async def test_nested_turn_over_tls_keeps_the_order(mioloop_loop, tls):
     """R60: records that come in the nested turn follow those that led to it."""
     loop = mioloop_loop
     sent = b"".join(b"%07d," % i for i in range(20_000))
+    async def serve(reader, writer):
+        for start in range(0, len(sent), 1000):
+            writer.write(sent[start : start + 1000])
+            await asyncio.sleep(0)
+        await writer.drain()
+        writer.close()
 
-    async def main():
-        async def serve(reader, writer):
-            for start in range(0, len(sent), 1000):
-                writer.write(sent[start : start + 1000])
-                await asyncio.sleep(0)
-            await writer.drain()
-            writer.close()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server)
+    nested = [0]
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server)
-        nested = [0]
+    def data_received(protocol, data):
+        nested[0] += 1
+        if nested[0] % 3 == 0 and nested[0] < 60:
+            turn(loop, 4)
 
-        def data_received(protocol, data):
-            nested[0] += 1
-            if nested[0] % 3 == 0 and nested[0] < 60:
-                turn(loop, 4)
-
-        protocol = Recorder(loop, data_received=data_received)
-        await loop.create_connection(
-            lambda: protocol,
-            *server.sockets[0].getsockname(),
-            ssl=tls.client,
-            server_hostname="localhost",
-        )
-        await protocol.received(len(sent))
-        assert bytes(protocol.data) == sent
-        assert await protocol.closed() is None
-        server.close()
-
-    run(loop, main())
+    protocol = Recorder(loop, data_received=data_received)
+    await loop.create_connection(
+        lambda: protocol,
+        *server.sockets[0].getsockname(),
+        ssl=tls.client,
+        server_hostname="localhost",
+    )
+    await protocol.received(len(sent))
+    assert bytes(protocol.data) == sent
+    assert await protocol.closed() is None
+    server.close()
 
 
-def test_nested_turn_in_datagram_received(mioloop_loop, run):
+async def test_nested_turn_in_datagram_received(mioloop_loop):
     """R60: every datagram once."""
     loop = mioloop_loop
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -190,41 +176,34 @@ def test_nested_turn_in_datagram_received(mioloop_loop, run):
                 far.send(b"3")
                 turn(loop, 10)
 
-    async def main():
-        with far:
-            protocol = Protocol(loop)
-            transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=near)
-            far.send(b"1")
-            far.send(b"2")
-            await protocol.until(lambda: len(received) == 3)
-            assert sorted(received) == [b"1", b"2", b"3"]
-            transport.abort()
-            await protocol.closed()
-
-    run(loop, main())
+    with far:
+        protocol = Protocol(loop)
+        transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=near)
+        far.send(b"1")
+        far.send(b"2")
+        await protocol.until(lambda: len(received) == 3)
+        assert sorted(received) == [b"1", b"2", b"3"]
+        transport.abort()
+        await protocol.closed()
 
 
-def test_nested_turn_in_a_read_pipe(mioloop_loop, run):
+async def test_nested_turn_in_a_read_pipe(mioloop_loop):
     """R60, R76: the rest and the end of the pipe."""
     loop = mioloop_loop
     read_end, write_end = os.pipe()
+    def data_received(protocol, data):
+        if len(protocol.data) == 5:
+            os.write(write_end, b"second")
+            turn(loop, 5)
+            os.close(write_end)
+            turn(loop, 5)
 
-    async def main():
-        def data_received(protocol, data):
-            if len(protocol.data) == 5:
-                os.write(write_end, b"second")
-                turn(loop, 5)
-                os.close(write_end)
-                turn(loop, 5)
-
-        protocol = Recorder(loop, data_received=data_received)
-        await loop.connect_read_pipe(lambda: protocol, open(read_end, "rb", 0))
-        os.write(write_end, b"first")
-        assert await protocol.closed() is None
-        assert bytes(protocol.data) == b"firstsecond"
-        assert protocol.calls.count("connection_lost") == 1
-
-    run(loop, main())
+    protocol = Recorder(loop, data_received=data_received)
+    await loop.connect_read_pipe(lambda: protocol, open(read_end, "rb", 0))
+    os.write(write_end, b"first")
+    assert await protocol.closed() is None
+    assert bytes(protocol.data) == b"firstsecond"
+    assert protocol.calls.count("connection_lost") == 1
 
 
 def test_nested_turn_in_a_protocol_factory_of_a_server(mioloop_loop, run):
@@ -290,7 +269,7 @@ def test_nested_turn_in_the_callback_of_watch(mioloop_loop, run, oneshot):
 
 
 @pytest.mark.known_difference("uvloop", "does not begin to read")
-def test_connection_made_that_raises_leaves_a_working_transport(loop, run, reports):
+async def test_connection_made_that_raises_leaves_a_working_transport(loop, reports):
     """R13, R60: one report; the rest of the connection goes on and ends as ever."""
 
     class Failing(Recorder):
@@ -298,15 +277,12 @@ def test_connection_made_that_raises_leaves_a_working_transport(loop, run, repor
             super().connection_made(transport)
             raise ValueError("made")
 
-    async def main():
-        protocol = Failing(loop)
-        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname()) as far:
-            await send(far, b"data")
-            assert await protocol.received(4) == b"data"
-            protocol.transport.close()
-            assert await protocol.closed() is None
-        server.close()
-        assert [str(report["exception"]) for report in reports] == ["made"]
-
-    run(loop, main())
+    protocol = Failing(loop)
+    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()) as far:
+        await send(far, b"data")
+        assert await protocol.received(4) == b"data"
+        protocol.transport.close()
+        assert await protocol.closed() is None
+    server.close()
+    assert [str(report["exception"]) for report in reports] == ["made"]

@@ -57,31 +57,27 @@ needs_packets = pytest.mark.skipif(PACKETS is None, reason="no packet pipes here
     ],
 )
 @pytest.mark.parametrize("when", ["before", "after", "paused"])
-def test_read_pipe_delivers_every_message_by_itself(loop, run, make, when):
+async def test_read_pipe_delivers_every_message_by_itself(loop, make, when):
     """R94: sent before the transport is made, while it reads, or while it pauses."""
     sent = [b"message %d" % i for i in range(5)]
+    reader, writer = make()
+    protocol = Messages(loop)
 
-    async def main():
-        reader, writer = make()
-        protocol = Messages(loop)
+    def send():
+        for message in sent:
+            writer.write(message)
 
-        def send():
-            for message in sent:
-                writer.write(message)
-
-        with writer:
-            if when == "before":
-                send()
-            transport, _ = await loop.connect_read_pipe(lambda: protocol, reader)
-            if when == "paused":
-                transport.pause_reading()
-            if when != "before":
-                send()
-                await turns()
-            transport.resume_reading()
-            await protocol.until(lambda: len(protocol.messages) >= len(sent))
-            assert protocol.messages == sent
-            transport.close()
-            await protocol.closed()
-
-    run(loop, main())
+    with writer:
+        if when == "before":
+            send()
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, reader)
+        if when == "paused":
+            transport.pause_reading()
+        if when != "before":
+            send()
+            await turns()
+        transport.resume_reading()
+        await protocol.until(lambda: len(protocol.messages) >= len(sent))
+        assert protocol.messages == sent
+        transport.close()
+        await protocol.closed()

@@ -175,7 +175,8 @@ async def over_tls(loop, tls, protocol):
         ),
     ],
 )
-def test_every_action_works_in_every_callback(loop, run, tls, connect, callback, action):
+@pytest.mark.time_limit(20)
+async def test_every_action_works_in_every_callback(loop, tls, connect, callback, action):
     """R60: no crash, hang or report; connection_made is first, connection_lost once and last."""
     tried = []
 
@@ -190,44 +191,38 @@ def test_every_action_works_in_every_callback(loop, run, tls, connect, callback,
                 assert "write_eof()" in str(error)
         return memoryview(protocol.buffer) if callback == "get_buffer" else None
 
-    async def main():
-        buffered = callback in ("buffer_updated", "get_buffer")
-        hooks = {"get_buffer": lambda p, _: memoryview(p.buffer)} if buffered else {}
-        protocol = (BufferedRecorder if buffered else Recorder)(loop, **hooks | {callback: hook})
-        await connect(loop, tls, protocol)
-        await turns()
-        assert protocol.calls[0] == "connection_made"
-        assert protocol.calls[-1] == "connection_lost"
-        assert protocol.calls.count("connection_lost") == 1
-        assert protocol.calls.count("eof_received") <= 1
-
-    run(loop, main(), 20)
+    buffered = callback in ("buffer_updated", "get_buffer")
+    hooks = {"get_buffer": lambda p, _: memoryview(p.buffer)} if buffered else {}
+    protocol = (BufferedRecorder if buffered else Recorder)(loop, **hooks | {callback: hook})
+    await connect(loop, tls, protocol)
+    await turns()
+    assert protocol.calls[0] == "connection_made"
+    assert protocol.calls[-1] == "connection_lost"
+    assert protocol.calls.count("connection_lost") == 1
+    assert protocol.calls.count("eof_received") <= 1
 
 
 @pytest.mark.parametrize("method", ["close", "abort"])
 @pytest.mark.parametrize("callback", ["data_received", "buffer_updated"])
-def test_no_data_after_close_in_a_read_callback(loop, run, callback, method):
+async def test_no_data_after_close_in_a_read_callback(loop, callback, method):
     """R45, R60: what was read is the last, though more is in the socket."""
 
     def hook(protocol, *args):
         getattr(protocol.transport, method)()
 
-    async def main():
-        kind = BufferedRecorder if callback == "buffer_updated" else Recorder
-        protocol = kind(loop, **{callback: hook})
-        near, far = socket_pair("tcp")
-        with far:
-            sending = asyncio.ensure_future(send(far, b"x" * 4 * MIB))
-            await loop.create_connection(lambda: protocol, sock=near)
-            assert await protocol.closed() is None
-            assert protocol.calls == ["connection_made", callback, "connection_lost"]
-            await asyncio.wait([sending])
-            sending.exception()
-
-    run(loop, main())
+    kind = BufferedRecorder if callback == "buffer_updated" else Recorder
+    protocol = kind(loop, **{callback: hook})
+    near, far = socket_pair("tcp")
+    with far:
+        sending = asyncio.ensure_future(send(far, b"x" * 4 * MIB))
+        await loop.create_connection(lambda: protocol, sock=near)
+        assert await protocol.closed() is None
+        assert protocol.calls == ["connection_made", callback, "connection_lost"]
+        await asyncio.wait([sending])
+        sending.exception()
 
 
-def test_answer_and_close_in_data_received_delivers_the_answer(loop, run):
+async def test_answer_and_close_in_data_received_delivers_the_answer(loop):
     """R60: write(); close() in data_received, as every HTTP/1.0 server does."""
 
     def answer(protocol, data):
@@ -235,162 +230,131 @@ def test_answer_and_close_in_data_received_delivers_the_answer(loop, run):
         protocol.transport.write(b"b" * 300_000)
         protocol.transport.close()
 
-    async def main():
-        protocol = Recorder(loop, data_received=answer)
-        async with connection(loop, protocol) as (_, far):
-            await send(far, b"request")
-            assert await receive_all(far) == b"a" * 300_000 + b"b" * 300_000
-            assert await protocol.closed() is None
-
-    run(loop, main())
+    protocol = Recorder(loop, data_received=answer)
+    async with connection(loop, protocol) as (_, far):
+        await send(far, b"request")
+        assert await receive_all(far) == b"a" * 300_000 + b"b" * 300_000
+        assert await protocol.closed() is None
 
 
-def test_write_in_connection_made_arrives_first(loop, run):
+async def test_write_in_connection_made_arrives_first(loop):
     """R60: greeting protocols."""
-
-    async def main():
-        protocol = Recorder(loop, connection_made=lambda p, t: t.write(b"220 ready\r\n"))
-        async with connection(loop, protocol) as (transport, far):
-            transport.write(b"next")
-            transport.close()
-            assert await receive_all(far) == b"220 ready\r\nnext"
-
-    run(loop, main())
+    protocol = Recorder(loop, connection_made=lambda p, t: t.write(b"220 ready\r\n"))
+    async with connection(loop, protocol) as (transport, far):
+        transport.write(b"next")
+        transport.close()
+        assert await receive_all(far) == b"220 ready\r\nnext"
 
 
-def test_close_in_connection_made(loop, run):
+async def test_close_in_connection_made(loop):
     """R60: create_connection still returns the pair."""
-
-    async def main():
-        protocol = Recorder(loop, connection_made=lambda p, t: t.close())
-        async with connection(loop, protocol) as (transport, far):
-            assert transport.is_closing()
-            assert await receive_all(far) == b""
-            assert await protocol.closed() is None
-            assert protocol.calls == ["connection_made", "connection_lost"]
-
-    run(loop, main())
+    protocol = Recorder(loop, connection_made=lambda p, t: t.close())
+    async with connection(loop, protocol) as (transport, far):
+        assert transport.is_closing()
+        assert await receive_all(far) == b""
+        assert await protocol.closed() is None
+        assert protocol.calls == ["connection_made", "connection_lost"]
 
 
-def test_protocol_replaced_in_data_received_gets_the_rest(loop, run):
+async def test_protocol_replaced_in_data_received_gets_the_rest(loop):
     """R56, R60: upgrade of a protocol, as HTTP to WebSocket."""
+    second = Recorder(loop)
 
-    async def main():
-        second = Recorder(loop)
+    def switch(protocol, data):
+        protocol.transport.set_protocol(second)
+        second.transport = protocol.transport
 
-        def switch(protocol, data):
-            protocol.transport.set_protocol(second)
-            second.transport = protocol.transport
-
-        first = Recorder(loop, data_received=switch)
-        near, far = socket_pair("tcp")
-        with far:
-            await loop.create_connection(lambda: first, sock=near)
-            await send(far, b"x" * MIB)
-            await second.until(lambda: len(first.data) + len(second.data) == MIB)
-            assert first.calls.count("data_received") == 1
-            far.close()
-            assert await second.closed() is None
-            assert second.calls[-2:] == ["eof_received", "connection_lost"]
-            assert "connection_lost" not in first.calls
-
-    run(loop, main())
+    first = Recorder(loop, data_received=switch)
+    near, far = socket_pair("tcp")
+    with far:
+        await loop.create_connection(lambda: first, sock=near)
+        await send(far, b"x" * MIB)
+        await second.until(lambda: len(first.data) + len(second.data) == MIB)
+        assert first.calls.count("data_received") == 1
+        far.close()
+        assert await second.closed() is None
+        assert second.calls[-2:] == ["eof_received", "connection_lost"]
+        assert "connection_lost" not in first.calls
 
 
-def test_two_transports_that_close_each_other(loop, run):
+async def test_two_transports_that_close_each_other(loop):
     """R60: a proxy's two sides go down together, from either's callback."""
+    pairs = [socket_pair("tcp") for _ in range(2)]
+    sides = []
 
-    async def main():
-        pairs = [socket_pair("tcp") for _ in range(2)]
-        sides = []
-
-        def close_other(protocol, *args):
-            for side in sides:
-                side.transport.abort()
-
-        sides += [Recorder(loop, data_received=close_other) for _ in range(2)]
-        for side, (near, _) in zip(sides, pairs):
-            await loop.create_connection(lambda side=side: side, sock=near)
-        for _, far in pairs:
-            far.sendall(b"x")
+    def close_other(protocol, *args):
         for side in sides:
-            assert await side.closed() is None
-        assert sum(side.calls.count("data_received") for side in sides) <= 2
-        for _, far in pairs:
-            far.close()
+            side.transport.abort()
 
-    run(loop, main())
+    sides += [Recorder(loop, data_received=close_other) for _ in range(2)]
+    for side, (near, _) in zip(sides, pairs):
+        await loop.create_connection(lambda side=side: side, sock=near)
+    for _, far in pairs:
+        far.sendall(b"x")
+    for side in sides:
+        assert await side.closed() is None
+    assert sum(side.calls.count("data_received") for side in sides) <= 2
+    for _, far in pairs:
+        far.close()
 
 
-def test_transport_closed_by_another_callback_of_the_turn_gets_no_event(loop, run):
+async def test_transport_closed_by_another_callback_of_the_turn_gets_no_event(loop):
     """R27, R60: many ready at once; the first closes all the others."""
+    count = 20
+    pairs = [socket_pair("unix") for _ in range(count)]
+    protocols = []
 
-    async def main():
-        count = 20
-        pairs = [socket_pair("unix") for _ in range(count)]
-        protocols = []
+    def abort_all(protocol, data):
+        for other in protocols:
+            if other is not protocol:
+                other.transport.abort()
 
-        def abort_all(protocol, data):
-            for other in protocols:
-                if other is not protocol:
-                    other.transport.abort()
-
-        for near, _ in pairs:
-            protocol = Recorder(loop, data_received=abort_all)
-            protocols.append(protocol)
-            await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
-        for _, far in pairs:
-            far.sendall(b"x")
-        await protocols[0].until(lambda: sum("data_received" in p.calls for p in protocols))
-        await turns()
-        assert sum("data_received" in p.calls for p in protocols) == 1
-        for protocol in protocols:
-            if not protocol.lost.done():
-                protocol.transport.abort()
-            await protocol.closed()
-        for _, far in pairs:
-            far.close()
-
-    run(loop, main())
-
-
-def test_descriptor_number_reused_within_the_turn_is_not_mixed_up(loop, run):
-    """R29, R33: a transport is closed and a new one takes its number, while events are pending."""
-
-    async def main():
-        for _ in range(30):
-            near, far = socket_pair("unix")
-            protocol = Recorder(loop)
-            await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
-            far.sendall(b"old")
+    for near, _ in pairs:
+        protocol = Recorder(loop, data_received=abort_all)
+        protocols.append(protocol)
+        await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
+    for _, far in pairs:
+        far.sendall(b"x")
+    await protocols[0].until(lambda: sum("data_received" in p.calls for p in protocols))
+    await turns()
+    assert sum("data_received" in p.calls for p in protocols) == 1
+    for protocol in protocols:
+        if not protocol.lost.done():
             protocol.transport.abort()
-            await protocol.closed()
-            near2, far2 = socket_pair("unix")
-            protocol2 = Recorder(loop)
-            await loop.create_connection(lambda protocol2=protocol2: protocol2, sock=near2)
-            far2.sendall(b"new")
-            assert await protocol2.received(3) == b"new"
-            far.close()
-            far2.close()
-            assert await protocol2.closed() is None
-
-    run(loop, main())
+        await protocol.closed()
+    for _, far in pairs:
+        far.close()
 
 
-def test_last_reference_dropped_in_data_received(loop, run):
+async def test_descriptor_number_reused_within_the_turn_is_not_mixed_up(loop):
+    """R29, R33: a transport is closed and a new one takes its number, while events are pending."""
+    for _ in range(30):
+        near, far = socket_pair("unix")
+        protocol = Recorder(loop)
+        await loop.create_connection(lambda protocol=protocol: protocol, sock=near)
+        far.sendall(b"old")
+        protocol.transport.abort()
+        await protocol.closed()
+        near2, far2 = socket_pair("unix")
+        protocol2 = Recorder(loop)
+        await loop.create_connection(lambda protocol2=protocol2: protocol2, sock=near2)
+        far2.sendall(b"new")
+        assert await protocol2.received(3) == b"new"
+        far.close()
+        far2.close()
+        assert await protocol2.closed() is None
+
+
+async def test_last_reference_dropped_in_data_received(loop):
     """R60: the protocol forgets its transport; the loop keeps the connection."""
-
-    async def main():
-        protocol = Recorder(loop, data_received=lambda p, data: drop_the_transport(p))
-        near, far = socket_pair("tcp")
-        with far:
-            await loop.create_connection(lambda: protocol, sock=near)
-            await send(far, b"one")
-            await protocol.received(3)
-            await send(far, b"two")
-            protocol.hooks.clear()
-            assert await protocol.received(6) == b"onetwo"
-            far.close()
-            assert await protocol.closed() is None
-
-    run(loop, main())
+    protocol = Recorder(loop, data_received=lambda p, data: drop_the_transport(p))
+    near, far = socket_pair("tcp")
+    with far:
+        await loop.create_connection(lambda: protocol, sock=near)
+        await send(far, b"one")
+        await protocol.received(3)
+        await send(far, b"two")
+        protocol.hooks.clear()
+        assert await protocol.received(6) == b"onetwo"
+        far.close()
+        assert await protocol.closed() is None

@@ -23,111 +23,83 @@ MIB = 1 << 20
 
 @pytest.mark.known_difference("uvloop", "takes None", strict=False)
 @pytest.mark.parametrize("bad", [None, "text", 3, object(), ["x"]], ids=lambda v: type(v).__name__)
-def test_write_takes_bytes_like_objects_only(loop, run, bad):
+async def test_write_takes_bytes_like_objects_only(loop, bad):
     """R49: TypeError comes first, before any state is looked at."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, _):
-            with pytest.raises(TypeError):
-                transport.write(bad)
-            transport.write(b"fine")
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, _):
+        with pytest.raises(TypeError):
+            transport.write(bad)
+        transport.write(b"fine")
 
 
 @pytest.mark.known_difference("uvloop", "takes None")
-def test_write_of_none_names_the_type(loop, run):
+async def test_write_of_none_names_the_type(loop):
     """Section 4: the message of asyncio, as far as its versions agree."""
-
-    async def main():
-        async with connection(loop, Recorder(loop)) as (transport, _):
-            with pytest.raises(TypeError, match="data argument must be a bytes"):
-                transport.write(None)
-
-    run(loop, main())
+    async with connection(loop, Recorder(loop)) as (transport, _):
+        with pytest.raises(TypeError, match="data argument must be a bytes"):
+            transport.write(None)
 
 
 @pytest.mark.known_difference("uvloop", "looks at the type last", strict=False)
-def test_write_after_write_eof_raises(loop, run, kind):
+async def test_write_after_write_eof_raises(loop, kind):
     """R49, section 4: 'Cannot call write() after write_eof()'; the type is looked at first."""
-
-    async def main():
-        async with connection(loop, Recorder(loop), kind) as (transport, _):
-            transport.write_eof()
-            with pytest.raises(TypeError):
-                transport.write(None)
-            with pytest.raises(RuntimeError, match=r"Cannot call write\(\) after write_eof\(\)"):
-                transport.write(b"x")
-
-    run(loop, main())
+    async with connection(loop, Recorder(loop), kind) as (transport, _):
+        transport.write_eof()
+        with pytest.raises(TypeError):
+            transport.write(None)
+        with pytest.raises(RuntimeError, match=r"Cannot call write\(\) after write_eof\(\)"):
+            transport.write(b"x")
 
 
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview], ids=lambda make: make.__name__)
-def test_every_bytes_like_type_is_sent(loop, run, make):
+async def test_every_bytes_like_type_is_sent(loop, make):
     """R49, R50: in pieces that fit and in one that does not."""
     small, large = b"small", os.urandom(2 * MIB)
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, far):
-            transport.write(make(small))
-            transport.write(make(large))
-            transport.write(make(b""))
-            transport.write(make(small))
-            transport.close()
-            assert await receive_all(far) == small + large + small
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, far):
+        transport.write(make(small))
+        transport.write(make(large))
+        transport.write(make(b""))
+        transport.write(make(small))
+        transport.close()
+        assert await receive_all(far) == small + large + small
 
 
-def test_memoryview_of_wider_items_is_sent_whole(loop, run):
+async def test_memoryview_of_wider_items_is_sent_whole(loop):
     """R49: nbytes counts, not len."""
     import array
 
     values = array.array("I", range(100_000))
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, far):
-            transport.write(memoryview(values))
-            transport.close()
-            assert await receive_all(far) == values.tobytes()
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, far):
+        transport.write(memoryview(values))
+        transport.close()
+        assert await receive_all(far) == values.tobytes()
 
 
-def test_memoryview_with_gaps_is_sent_or_refused(loop, run, reports):
+async def test_memoryview_with_gaps_is_sent_or_refused(loop, reports):
     """R49: a view that is not contiguous is never sent wrongly."""
     view = memoryview(bytes(range(100)))[::2]
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, far):
-            with contextlib.suppress(TypeError, ValueError, BufferError):
-                transport.write(view)
-            transport.close()
-            assert await receive_all(far) in (b"", view.tobytes())
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, far):
+        with contextlib.suppress(TypeError, ValueError, BufferError):
+            transport.write(view)
+        transport.close()
+        assert await receive_all(far) in (b"", view.tobytes())
 
 
 @pytest.mark.known_difference("asyncio", "locks it", since=(3, 12))
 @pytest.mark.known_difference("uvloop", "keeps a view of it", strict=False)
-def test_written_bytearray_can_be_changed(loop, run, kind):
+async def test_written_bytearray_can_be_changed(loop, kind):
     """R50: resizable right after write(), and the change is not sent."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol, kind, small=True) as (transport, far):
-            data = bytearray(b"a" * MIB)
-            transport.write(data)
-            data[:] = b""
-            data.extend(b"b" * 100)
-            transport.close()
-            assert await receive_all(far) == b"a" * MIB
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol, kind, small=True) as (transport, far):
+        data = bytearray(b"a" * MIB)
+        transport.write(data)
+        data[:] = b""
+        data.extend(b"b" * 100)
+        transport.close()
+        assert await receive_all(far) == b"a" * MIB
 
 
 def test_many_small_writes_keep_their_order(loop, run, kind):
@@ -162,68 +134,52 @@ def test_many_small_writes_keep_their_order(loop, run, kind):
     ids=["none", "empty", "empties", "one", "types", "3000", "large"],
 )
 @pytest.mark.known_difference("asyncio", "[b''] spins", since=(3, 12), until=(3, 13, 0), run=False)
-def test_writelines_sends_all(loop, run, kind, items):
+async def test_writelines_sends_all(loop, kind, items):
     """R51: any number, empty ones skipped."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol, kind) as (transport, far):
-            receiving = asyncio.ensure_future(receive_all(far))
-            transport.writelines(items)
-            transport.writelines(iter(items))
-            transport.writelines(item for item in items)
-            transport.write(b"end")
-            transport.close()
-            assert await receiving == b"".join(items) * 3 + b"end"
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol, kind) as (transport, far):
+        receiving = asyncio.ensure_future(receive_all(far))
+        transport.writelines(items)
+        transport.writelines(iter(items))
+        transport.writelines(item for item in items)
+        transport.write(b"end")
+        transport.close()
+        assert await receiving == b"".join(items) * 3 + b"end"
 
 
 @pytest.mark.known_difference("asyncio", "never pauses", since=(3, 12), until=(3, 13, 0))
-def test_writelines_keeps_to_the_marks(loop, run, kind):
+async def test_writelines_keeps_to_the_marks(loop, kind):
     """R51: it pauses the protocol as write() does."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol, kind, small=True) as (transport, far):
-            transport.writelines([b"x" * 1000] * 8000)
-            assert protocol.calls.count("pause_writing") == 1
-            receiving = asyncio.ensure_future(receive_all(far))
-            await protocol.until(lambda: "resume_writing" in protocol.calls)
-            transport.close()
-            assert len(await receiving) == 8_000_000
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol, kind, small=True) as (transport, far):
+        transport.writelines([b"x" * 1000] * 8000)
+        assert protocol.calls.count("pause_writing") == 1
+        receiving = asyncio.ensure_future(receive_all(far))
+        await protocol.until(lambda: "resume_writing" in protocol.calls)
+        transport.close()
+        assert len(await receiving) == 8_000_000
 
 
-def test_writelines_of_what_is_no_bytes_is_refused(loop, run):
+async def test_writelines_of_what_is_no_bytes_is_refused(loop):
     """R51: TypeError, and the transport works on."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, far):
-            with pytest.raises(TypeError):
-                transport.writelines(3)
-            with pytest.raises(TypeError):
-                transport.writelines(["text"])
-            transport.write(b"fine")
-            assert (await receive(far, 4)) == b"fine"
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, far):
+        with pytest.raises(TypeError):
+            transport.writelines(3)
+        with pytest.raises(TypeError):
+            transport.writelines(["text"])
+        transport.write(b"fine")
+        assert (await receive(far, 4)) == b"fine"
 
 
 # -- flow control --------------------------------------------------------------------------------
 
 
 @pytest.mark.known_difference("uvloop", "(32768, 65536)", strict=False)
-def test_default_marks(loop, run):
+async def test_default_marks(loop):
     """R52: (low, high) is (16384, 65536)."""
-
-    async def main():
-        async with connection(loop, Recorder(loop)) as (transport, _):
-            assert transport.get_write_buffer_limits() == (16384, 65536)
-
-    run(loop, main())
+    async with connection(loop, Recorder(loop)) as (transport, _):
+        assert transport.get_write_buffer_limits() == (16384, 65536)
 
 
 @pytest.mark.parametrize(
@@ -237,101 +193,77 @@ def test_default_marks(loop, run):
         ({}, (16384, 65536)),
     ],
 )
-def test_marks_are_derived(loop, run, limits, expected):
+async def test_marks_are_derived(loop, limits, expected):
     """R52: low=100 gives 100, 400; high=0 gives 0, 0."""
-
-    async def main():
-        async with connection(loop, Recorder(loop)) as (transport, _):
-            transport.set_write_buffer_limits(**limits)
-            assert transport.get_write_buffer_limits() == expected
-
-    run(loop, main())
+    async with connection(loop, Recorder(loop)) as (transport, _):
+        transport.set_write_buffer_limits(**limits)
+        assert transport.get_write_buffer_limits() == expected
 
 
 @pytest.mark.known_difference("uvloop", "takes some", strict=False)
 @pytest.mark.parametrize("limits", [{"high": 10, "low": 20}, {"high": -1}, {"high": 1, "low": -1}])
-def test_impossible_marks_are_refused(loop, run, limits):
+async def test_impossible_marks_are_refused(loop, limits):
     """Section 4: 'high (10) must be >= low (20) must be >= 0', and the old ones stay."""
-
-    async def main():
-        async with connection(loop, Recorder(loop)) as (transport, _):
-            with pytest.raises(ValueError, match="must be >= 0"):
-                transport.set_write_buffer_limits(**limits)
-            assert transport.get_write_buffer_limits() == (16384, 65536)
-
-    run(loop, main())
+    async with connection(loop, Recorder(loop)) as (transport, _):
+        with pytest.raises(ValueError, match="must be >= 0"):
+            transport.set_write_buffer_limits(**limits)
+        assert transport.get_write_buffer_limits() == (16384, 65536)
 
 
-def test_pause_writing_comes_inside_write_and_resume_later(loop, run, kind):
+async def test_pause_writing_comes_inside_write_and_resume_later(loop, kind):
     """R52: pause above high, once; resume at low, once."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol, kind, small=True) as (transport, far):
-            transport.set_write_buffer_limits(high=100_000, low=1000)
-            while transport.get_write_buffer_size() <= 100_000:
-                assert "pause_writing" not in protocol.calls
-                transport.write(b"x" * 10_000)
-                await asyncio.sleep(0)
-            transport.write(b"y" * MIB)
-            assert protocol.calls.count("pause_writing") == 1
-            assert "resume_writing" not in protocol.calls
-            reader = asyncio.ensure_future(receive_all(far))
-            await protocol.until(lambda: "resume_writing" in protocol.calls)
-            assert transport.get_write_buffer_size() <= 1000
-            assert protocol.calls.count("resume_writing") == 1
-            transport.close()
-            await reader
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol, kind, small=True) as (transport, far):
+        transport.set_write_buffer_limits(high=100_000, low=1000)
+        while transport.get_write_buffer_size() <= 100_000:
+            assert "pause_writing" not in protocol.calls
+            transport.write(b"x" * 10_000)
+            await asyncio.sleep(0)
+        transport.write(b"y" * MIB)
+        assert protocol.calls.count("pause_writing") == 1
+        assert "resume_writing" not in protocol.calls
+        reader = asyncio.ensure_future(receive_all(far))
+        await protocol.until(lambda: "resume_writing" in protocol.calls)
+        assert transport.get_write_buffer_size() <= 1000
+        assert protocol.calls.count("resume_writing") == 1
+        transport.close()
+        await reader
 
 
-def test_size_of_the_buffer_is_counted(loop, run):
+async def test_size_of_the_buffer_is_counted(loop):
     """R52: what was not yet taken by the kernel."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol, small=True) as (transport, far):
-            transport.write(b"x" * MIB)
-            await turns()
-            waiting = transport.get_write_buffer_size()
-            assert 0 < waiting < MIB
-            transport.write(b"y" * 1000)
-            assert transport.get_write_buffer_size() == waiting + 1000
-            received = await receive(far, MIB + 1000)
-            await protocol.until(lambda: transport.get_write_buffer_size() == 0)
-            assert received.endswith(b"y" * 1000)
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol, small=True) as (transport, far):
+        transport.write(b"x" * MIB)
+        await turns()
+        waiting = transport.get_write_buffer_size()
+        assert 0 < waiting < MIB
+        transport.write(b"y" * 1000)
+        assert transport.get_write_buffer_size() == waiting + 1000
+        received = await receive(far, MIB + 1000)
+        await protocol.until(lambda: transport.get_write_buffer_size() == 0)
+        assert received.endswith(b"y" * 1000)
 
 
-def test_high_mark_of_zero_pauses_until_all_is_sent(loop, run):
+async def test_high_mark_of_zero_pauses_until_all_is_sent(loop):
     """R52: high=0."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol, small=True) as (transport, far):
-            transport.set_write_buffer_limits(high=0)
-            transport.write(b"x" * MIB)
-            await turns()
-            assert protocol.calls.count("pause_writing") == 1
-            await receive(far, MIB)
-            await protocol.until(lambda: "resume_writing" in protocol.calls)
-            assert transport.get_write_buffer_size() == 0
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol, small=True) as (transport, far):
+        transport.set_write_buffer_limits(high=0)
+        transport.write(b"x" * MIB)
+        await turns()
+        assert protocol.calls.count("pause_writing") == 1
+        await receive(far, MIB)
+        await protocol.until(lambda: "resume_writing" in protocol.calls)
+        assert transport.get_write_buffer_size() == 0
 
 
-def test_small_write_does_not_pause_though_high_is_zero(loop, run):
+async def test_small_write_does_not_pause_though_high_is_zero(loop):
     """R59: pause_writing is judged after an attempt to send."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, far):
-            transport.set_write_buffer_limits(high=0)
-            transport.write(b"fits")
-            await receive(far, 4)
-            await turns()
-            assert protocol.calls.count("pause_writing") == protocol.calls.count("resume_writing")
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, far):
+        transport.set_write_buffer_limits(high=0)
+        transport.write(b"fits")
+        await receive(far, 4)
+        await turns()
+        assert protocol.calls.count("pause_writing") == protocol.calls.count("resume_writing")

@@ -35,199 +35,155 @@ def loop_is_set(request):
     asyncio.set_event_loop(None)
 
 
-def test_exit_status(loop, run):
+async def test_exit_status(loop):
     """wait() and returncode."""
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(*python("raise SystemExit(7)"))
-        assert await process.wait() == 7
-        assert process.returncode == 7
-        assert await process.wait() == 7
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(*python("raise SystemExit(7)"))
+    assert await process.wait() == 7
+    assert process.returncode == 7
+    assert await process.wait() == 7
 
 
-def test_communicate(loop, run):
+async def test_communicate(loop):
     """stdin, stdout, stderr; more than pipes hold."""
     data = os.urandom(500_000)
     code = (
         "import sys; d = sys.stdin.buffer.read(); sys.stdout.buffer.write(d);"
         "sys.stderr.buffer.write(d[::-1])"
     )
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(
-            *python(code), stdin=PIPE, stdout=PIPE, stderr=PIPE
-        )
-        out, err = await process.communicate(data)
-        assert out == data
-        assert err == data[::-1]
-        assert process.returncode == 0
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(
+        *python(code), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate(data)
+    assert out == data
+    assert err == data[::-1]
+    assert process.returncode == 0
 
 
-def test_shell(loop, run):
+async def test_shell(loop):
     """create_subprocess_shell; output and status of a command line."""
-
-    async def main():
-        process = await asyncio.create_subprocess_shell("echo $((6 * 7)); exit 3", stdout=PIPE)
-        out, _ = await process.communicate()
-        assert (out, process.returncode) == (b"42\n", 3)
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_shell("echo $((6 * 7)); exit 3", stdout=PIPE)
+    out, _ = await process.communicate()
+    assert (out, process.returncode) == (b"42\n", 3)
 
 
-def test_interactive_child(loop, run):
+async def test_interactive_child(loop):
     """Lines back and forth while the child lives."""
     code = "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(*python(code), stdin=PIPE, stdout=PIPE)
-        for i in range(20):
-            process.stdin.write(b"line %d\n" % i)
-            await process.stdin.drain()
-            assert await process.stdout.readline() == b"LINE %d\n" % i
-        process.stdin.close()
-        assert await process.wait() == 0
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(*python(code), stdin=PIPE, stdout=PIPE)
+    for i in range(20):
+        process.stdin.write(b"line %d\n" % i)
+        await process.stdin.drain()
+        assert await process.stdout.readline() == b"LINE %d\n" % i
+    process.stdin.close()
+    assert await process.wait() == 0
 
 
 @pytest.mark.parametrize(
     ("method", "number"),
     [("terminate", signal.SIGTERM), ("kill", signal.SIGKILL), ("SIGUSR1", signal.SIGUSR1)],
 )
-def test_signals_to_the_child(loop, run, method, number):
+async def test_signals_to_the_child(loop, method, number):
     """terminate(), kill(), send_signal(): a negative status."""
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(
-            *python("print('up', flush=True); import time; time.sleep(60)"), stdout=PIPE
-        )
-        assert await process.stdout.readline() == b"up\n"
-        if method == "SIGUSR1":
-            process.send_signal(number)
-        else:
-            getattr(process, method)()
-        assert await process.wait() == -number
-        await process.stdout.read()
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(
+        *python("print('up', flush=True); import time; time.sleep(60)"), stdout=PIPE
+    )
+    assert await process.stdout.readline() == b"up\n"
+    if method == "SIGUSR1":
+        process.send_signal(number)
+    else:
+        getattr(process, method)()
+    assert await process.wait() == -number
+    await process.stdout.read()
 
 
-def test_signal_to_a_child_that_has_ended(loop, run):
+async def test_signal_to_a_child_that_has_ended(loop):
     """ProcessLookupError from send_signal, kill and terminate, or nothing."""
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(*python(""))
-        await process.wait()
-        await turns()
-        for method in (process.kill, process.terminate):
-            try:
-                method()
-            except ProcessLookupError:
-                pass
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(*python(""))
+    await process.wait()
+    await turns()
+    for method in (process.kill, process.terminate):
+        try:
+            method()
+        except ProcessLookupError:
+            pass
 
 
 @pytest.mark.known_difference("uvloop", "spawns by itself", strict=False)
-def test_keywords_of_popen_are_honoured(loop, run, tmp_path):
+async def test_keywords_of_popen_are_honoured(loop, tmp_path):
     """R77: cwd, env, executable (argv[0] stays), start_new_session, umask, pass_fds."""
     code = (
         "import os, sys; print(os.getcwd(), os.environ.get('NAME'), os.getsid(0) == os.getpid(),"
         "oct(os.umask(0)), sys.orig_argv[0], os.read(int(sys.argv[1]), 9))"
     )
-
-    async def main():
-        read_end, write_end = os.pipe()
-        os.write(write_end, b"inherited")
-        process = await asyncio.create_subprocess_exec(
-            "argv-zero",
-            "-S",
-            "-c",
-            code,
-            str(read_end),
-            executable=sys.executable,
-            cwd=tmp_path,
-            env={"NAME": "value"},
-            start_new_session=True,
-            umask=0o027,
-            pass_fds=(read_end,),
-            stdout=PIPE,
-        )
-        out, _ = await process.communicate()
-        os.close(read_end)
-        os.close(write_end)
-        assert out.decode().split(" ", 5) == [
-            str(tmp_path),
-            "value",
-            "True",
-            "0o27",
-            "argv-zero",
-            "b'inherited'\n",
-        ]
-
-    run(loop, main())
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"inherited")
+    process = await asyncio.create_subprocess_exec(
+        "argv-zero",
+        "-S",
+        "-c",
+        code,
+        str(read_end),
+        executable=sys.executable,
+        cwd=tmp_path,
+        env={"NAME": "value"},
+        start_new_session=True,
+        umask=0o027,
+        pass_fds=(read_end,),
+        stdout=PIPE,
+    )
+    out, _ = await process.communicate()
+    os.close(read_end)
+    os.close(write_end)
+    assert out.decode().split(" ", 5) == [
+        str(tmp_path),
+        "value",
+        "True",
+        "0o27",
+        "argv-zero",
+        "b'inherited'\n",
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 @pytest.mark.known_difference("uvloop", "spawns by itself")
-def test_child_is_run_as_somebody_else(loop, run):
+async def test_child_is_run_as_somebody_else(loop):
     """R77: user, group, extra_groups."""
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(
-            *("/bin/sh", "-c", "id -u; id -g; id -G"),
-            user=65534, group=65533, extra_groups=[65532], stdout=PIPE,
-        )
-        out, _ = await process.communicate()
-        assert out.split() == [b"65534", b"65533", b"65533", b"65532"]
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", "id -u; id -g; id -G"),
+        user=65534, group=65533, extra_groups=[65532], stdout=PIPE,
+    )
+    out, _ = await process.communicate()
+    assert out.split() == [b"65534", b"65533", b"65533", b"65532"]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
 @pytest.mark.known_difference("uvloop", "spawns by itself")
-def test_child_leads_a_process_group(loop, run):
+async def test_child_leads_a_process_group(loop):
     """R77: process_group."""
-
-    async def main():
-        code = "import os; print(os.getpgid(0) == os.getpid())"
-        process = await asyncio.create_subprocess_exec(
-            *python(code), process_group=0, stdout=PIPE
-        )
-        assert await process.communicate() == (b"True\n", None)
-
-    run(loop, main())
+    code = "import os; print(os.getpgid(0) == os.getpid())"
+    process = await asyncio.create_subprocess_exec(
+        *python(code), process_group=0, stdout=PIPE
+    )
+    assert await process.communicate() == (b"True\n", None)
 
 
 @pytest.mark.known_difference("uvloop", "forgets the filename")
-def test_missing_program_is_file_not_found(loop, run):
+async def test_missing_program_is_file_not_found(loop):
     """R77: the error keeps its filename."""
-
-    async def main():
-        with pytest.raises(FileNotFoundError) as caught:
-            await asyncio.create_subprocess_exec("/no/such/program")
-        assert caught.value.filename == "/no/such/program"
-
-    run(loop, main())
+    with pytest.raises(FileNotFoundError) as caught:
+        await asyncio.create_subprocess_exec("/no/such/program")
+    assert caught.value.filename == "/no/such/program"
 
 
 @pytest.mark.known_difference("uvloop", "socket pairs", strict=False)
-def test_standard_streams_are_pipes_in_the_child(loop, run):
+async def test_standard_streams_are_pipes_in_the_child(loop):
     """R77: FIFOs, as shells and some programs want."""
     code = "import os, stat; print([stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (1, 2)])"
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(
-            *python(code), stdin=PIPE, stdout=PIPE, stderr=PIPE
-        )
-        out, _ = await process.communicate()
-        assert out == b"[True, True]\n"
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(
+        *python(code), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    out, _ = await process.communicate()
+    assert out == b"[True, True]\n"
 
 
 @pytest.mark.known_difference("uvloop", "no `pipe` extra")
@@ -278,7 +234,8 @@ def test_pipe_transports_of_a_child(loop, run):
         assert ("lost", fd, None) in calls
 
 
-def test_five_hundred_children_at_once(loop, run):
+@pytest.mark.time_limit(60)
+async def test_five_hundred_children_at_once(loop):
     """R78: each gets its own status; no zombie and no descriptor stays."""
 
     async def child(i):
@@ -287,99 +244,76 @@ def test_five_hundred_children_at_once(loop, run):
         )
         return process.pid, await process.wait()
 
-    async def main():
-        ended = await asyncio.gather(*(child(i) for i in range(500)))
-        assert [status for _, status in ended] == [i % 200 for i in range(500)]
-        for pid, _ in ended:
-            with pytest.raises(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-
-    run(loop, main(), 60)
+    ended = await asyncio.gather(*(child(i) for i in range(500)))
+    assert [status for _, status in ended] == [i % 200 for i in range(500)]
+    for pid, _ in ended:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
-def test_no_sigchld_handler_is_needed(loop, run):
+async def test_no_sigchld_handler_is_needed(loop):
     """R78: SIGCHLD is left alone by default."""
     before = signal.getsignal(signal.SIGCHLD)
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(*python(""))
-        assert signal.getsignal(signal.SIGCHLD) == before
-        await process.wait()
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(*python(""))
+    assert signal.getsignal(signal.SIGCHLD) == before
+    await process.wait()
 
 
 @pytest.mark.known_difference("uvloop", "ends at exit", since=(3, 11), strict=False)
-def test_end_of_wait_while_a_grandchild_holds_stdout(loop, run):
+async def test_end_of_wait_while_a_grandchild_holds_stdout(loop):
     """R79: at the child's exit on 3.10 and 3.14; between them when its pipes are closed, too."""
     at_exit = "_exit_waiters" in BaseSubprocessTransport._process_exited.__code__.co_names
-
-    async def main():
-        held, holder = os.pipe()
-        process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", "exec 3<&0; read line; cat <&3 & exit 3", stdin=held, stdout=PIPE
-        )
-        os.close(held)
-        waiting = asyncio.ensure_future(process.wait())
-        await turns()
-        os.write(holder, b"go on\n")
-        while process.returncode is None:
-            await asyncio.sleep(0.001)
-        await turns()
-        ended = waiting.done()
-        os.close(holder)
-        assert await waiting == 3
-        assert await process.stdout.read() == b""
-        assert ended == at_exit
-
-    run(loop, main())
+    held, holder = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-c", "exec 3<&0; read line; cat <&3 & exit 3", stdin=held, stdout=PIPE
+    )
+    os.close(held)
+    waiting = asyncio.ensure_future(process.wait())
+    await turns()
+    os.write(holder, b"go on\n")
+    while process.returncode is None:
+        await asyncio.sleep(0.001)
+    await turns()
+    ended = waiting.done()
+    os.close(holder)
+    assert await waiting == 3
+    assert await process.stdout.read() == b""
+    assert ended == at_exit
 
 
-def test_child_is_reaped_when_its_process_object_is_dropped(loop, run):
+async def test_child_is_reaped_when_its_process_object_is_dropped(loop):
     """R78: no zombie stays behind."""
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(*python(""))
-        pid = process.pid
-        await process.wait()
-        del process
-        gc.collect()
-        await turns()
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(*python(""))
+    pid = process.pid
+    await process.wait()
+    del process
+    gc.collect()
+    await turns()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
-def test_cancelled_wait_can_be_repeated(loop, run):
+async def test_cancelled_wait_can_be_repeated(loop):
     """R79: wait() may be given up and asked again."""
-
-    async def main():
-        process = await asyncio.create_subprocess_exec(*python("input()"), stdin=PIPE)
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(process.wait(), 0.05)
-        process.stdin.close()
-        assert await process.wait() == 1
-
-    run(loop, main())
+    process = await asyncio.create_subprocess_exec(*python("input()"), stdin=PIPE)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(process.wait(), 0.05)
+    process.stdin.close()
+    assert await process.wait() == 1
 
 
-def test_output_to_a_file_and_to_null(loop, run, tmp_path):
+async def test_output_to_a_file_and_to_null(loop, tmp_path):
     """R77: stdout=file, stderr=STDOUT, DEVNULL."""
-
-    async def main():
-        with open(tmp_path / "out", "wb") as out:
-            process = await asyncio.create_subprocess_shell(
-                "echo out; echo err >&2",
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-            )
-            assert await process.wait() == 0
-        assert (tmp_path / "out").read_bytes() == b"out\nerr\n"
-        assert stat.S_ISREG((tmp_path / "out").stat().st_mode)
-
-    run(loop, main())
+    with open(tmp_path / "out", "wb") as out:
+        process = await asyncio.create_subprocess_shell(
+            "echo out; echo err >&2",
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
+        assert await process.wait() == 0
+    assert (tmp_path / "out").read_bytes() == b"out\nerr\n"
+    assert stat.S_ISREG((tmp_path / "out").stat().st_mode)
 
 
 @pytest.mark.parametrize(
@@ -394,11 +328,7 @@ def test_output_to_a_file_and_to_null(loop, run, tmp_path):
     ],
     ids=str,
 )
-def test_keywords_that_cannot_work_are_refused(loop, run, keywords):
+async def test_keywords_that_cannot_work_are_refused(loop, keywords):
     """R77: ValueError, as asyncio."""
-
-    async def main():
-        with pytest.raises(ValueError):
-            await asyncio.create_subprocess_exec(sys.executable, **keywords)
-
-    run(loop, main())
+    with pytest.raises(ValueError):
+        await asyncio.create_subprocess_exec(sys.executable, **keywords)

@@ -25,52 +25,41 @@ from tls_peers import BlockingPeer, tls_pair, tls_to_peer
 MIB = 1 << 20
 
 
-def test_data_goes_both_ways(loop, run, tls):
+async def test_data_goes_both_ways(loop, tls):
     """A first exchange over TLS."""
-
-    async def main():
-        upper = Recorder(loop, data_received=lambda p, data: p.transport.write(data.upper()))
-        async with tls_pair(loop, tls, upper) as (client, server):
-            client.transport.write(b"question")
-            assert await client.received(8) == b"QUESTION"
-            client.transport.close()
-            assert await client.closed() is None
-            assert await server.closed() is None
-            assert server.calls[-1] == "connection_lost"
-
-    run(loop, main())
+    upper = Recorder(loop, data_received=lambda p, data: p.transport.write(data.upper()))
+    async with tls_pair(loop, tls, upper) as (client, server):
+        client.transport.write(b"question")
+        assert await client.received(8) == b"QUESTION"
+        client.transport.close()
+        assert await client.closed() is None
+        assert await server.closed() is None
+        assert server.calls[-1] == "connection_lost"
 
 
-def test_written_bytes_leave_before_an_abort(loop, run, tls):
+async def test_written_bytes_leave_before_an_abort(loop, tls):
     """R59: write(b'x'); abort() sends the x."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
-            transport.write(b"x")
-            transport.abort()
-            assert await peer.call(peer.sock.recv, 10) == b"x"
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+        transport.write(b"x")
+        transport.abort()
+        assert await peer.call(peer.sock.recv, 10) == b"x"
 
 
-def test_large_transfer_keeps_record_order(loop, run, tls):
+@pytest.mark.time_limit(30)
+async def test_large_transfer_keeps_record_order(loop, tls):
     """R60: 8 MiB each way at once, in many writes."""
     data = os.urandom(MIB) * 8
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, server):
-            for protocol in (client, server):
-                for i in range(0, len(data), 100_000):
-                    protocol.transport.write(data[i : i + 100_000])
-            for protocol in (client, server):
-                await protocol.until(lambda protocol=protocol: len(protocol.data) >= len(data))
-                assert protocol.data == data
-            client.transport.close()
-            await client.closed()
-            await server.closed()
-
-    run(loop, main(), 30)
+    async with tls_pair(loop, tls) as (client, server):
+        for protocol in (client, server):
+            for i in range(0, len(data), 100_000):
+                protocol.transport.write(data[i : i + 100_000])
+        for protocol in (client, server):
+            await protocol.until(lambda protocol=protocol: len(protocol.data) >= len(data))
+            assert protocol.data == data
+        client.transport.close()
+        await client.closed()
+        await server.closed()
 
 
 def test_writes_inside_callbacks_keep_record_order(loop, run, tls):
@@ -96,106 +85,86 @@ def test_writes_inside_callbacks_keep_record_order(loop, run, tls):
 
 
 @pytest.mark.known_difference("uvloop", "no eof_received")
-def test_end_of_file_without_close_notify(loop, run, tls):
+async def test_end_of_file_without_close_notify(loop, tls):
     """R66: TCP EOF alone is eof_received, then connection_lost(None)."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (_, peer):
-            await peer.call(peer.sock.sendall, b"last")
-            assert await protocol.received(4) == b"last"
-            raw = socket.socket(fileno=os.dup(peer.sock.fileno()))
-            with raw:
-                raw.shutdown(socket.SHUT_WR)
-                assert await protocol.closed() is None
-            assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (_, peer):
+        await peer.call(peer.sock.sendall, b"last")
+        assert await protocol.received(4) == b"last"
+        raw = socket.socket(fileno=os.dup(peer.sock.fileno()))
+        with raw:
+            raw.shutdown(socket.SHUT_WR)
+            assert await protocol.closed() is None
+        assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
 
 
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize("name", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
-def test_timeout_that_is_not_positive_is_refused(loop, run, tls, name, value):
+async def test_timeout_that_is_not_positive_is_refused(loop, tls, name, value):
     """R67: ValueError; from 3.11 on for both."""
     if name == "ssl_shutdown_timeout" and sys.version_info < (3, 11):
         pytest.skip("since 3.11")
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far, near:
-            with pytest.raises(ValueError, match=name):
-                await loop.create_connection(
-                    asyncio.Protocol,
-                    sock=near,
-                    ssl=tls.client,
-                    server_hostname="localhost",
-                    **{name: value},
-                )
-            await turns()
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    with far, near:
+        with pytest.raises(ValueError, match=name):
+            await loop.create_connection(
+                asyncio.Protocol,
+                sock=near,
+                ssl=tls.client,
+                server_hostname="localhost",
+                **{name: value},
+            )
+        await turns()
 
 
-def test_handshake_timeout_ends_the_connect(loop, run, tls):
+async def test_handshake_timeout_ends_the_connect(loop, tls):
     """R67, section 4: ConnectionAbortedError 'SSL handshake is taking longer than ...'."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far:  # and says nothing
-            with pytest.raises(ConnectionAbortedError, match="SSL handshake is taking longer than"):
-                await loop.create_connection(
-                    asyncio.Protocol,
-                    sock=near,
-                    ssl=tls.client,
-                    server_hostname="localhost",
-                    ssl_handshake_timeout=0.05,
-                )
-            await turns()
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    with far:  # and says nothing
+        with pytest.raises(ConnectionAbortedError, match="SSL handshake is taking longer than"):
+            await loop.create_connection(
+                asyncio.Protocol,
+                sock=near,
+                ssl=tls.client,
+                server_hostname="localhost",
+                ssl_handshake_timeout=0.05,
+            )
+        await turns()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
-def test_shutdown_timeout_ends_the_close(loop, run, tls):
+async def test_shutdown_timeout_ends_the_close(loop, tls):
     """R67: a peer that never answers close_notify."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol, ssl_shutdown_timeout=0.05) as (transport, _):
-            started = loop.time()
-            transport.close()
-            await protocol.closed()
-            assert loop.time() - started < 3
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol, ssl_shutdown_timeout=0.05) as (transport, _):
+        started = loop.time()
+        transport.close()
+        await protocol.closed()
+        assert loop.time() - started < 3
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
 @pytest.mark.known_difference("uvloop", "waits for ever", run=False)
 @pytest.mark.known_difference("asyncio", "waits for ever before 3.15", run=False)
 @pytest.mark.parametrize("end", ["before close", "after close"])
-def test_shutdown_timeout_ends_the_close_of_a_peer_that_has_ended_and_does_not_read(
-    loop, run, tls, end
+async def test_shutdown_timeout_ends_the_close_of_a_peer_that_has_ended_and_does_not_read(
+    loop, tls, end
 ):
     """R67: what was written waits for it below the session, without a limit of its own."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol, ssl_shutdown_timeout=0.1) as (transport, peer):
-            while "pause_writing" not in protocol.calls:
-                transport.write(bytes(1 << 22))
-                await turns(2)
-            if end == "before close":
-                peer.sock.shutdown(socket.SHUT_WR)
-                await turns(5)
-                transport.close()
-            else:
-                transport.close()
-                await turns(5)
-                peer.sock.shutdown(socket.SHUT_WR)
-            assert isinstance(await protocol.closed(), asyncio.TimeoutError)
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol, ssl_shutdown_timeout=0.1) as (transport, peer):
+        while "pause_writing" not in protocol.calls:
+            transport.write(bytes(1 << 22))
+            await turns(2)
+        if end == "before close":
+            peer.sock.shutdown(socket.SHUT_WR)
+            await turns(5)
+            transport.close()
+        else:
+            transport.close()
+            await turns(5)
+            peer.sock.shutdown(socket.SHUT_WR)
+        assert isinstance(await protocol.closed(), asyncio.TimeoutError)
 
 
 @pytest.mark.known_difference("uvloop", "leaves it to the collector", strict=False)
@@ -263,74 +232,62 @@ def test_connect_that_fails_in_the_handshake_leaves_no_cycle(mioloop_loop, run, 
         gc.enable()
 
 
-def test_no_data_after_close(loop, run, tls):
+async def test_no_data_after_close(loop, tls):
     """R68: what arrives after close() is not delivered."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
-            await peer.call(peer.sock.sendall, b"before")
-            await protocol.received(6)
-            transport.close()
-            with contextlib.suppress(OSError):
-                await peer.call(peer.sock.sendall, b"after" * 1000)
-            await turns()
-            peer.sock.close()
-            await protocol.closed()
-            assert protocol.data == b"before"
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+        await peer.call(peer.sock.sendall, b"before")
+        await protocol.received(6)
+        transport.close()
+        with contextlib.suppress(OSError):
+            await peer.call(peer.sock.sendall, b"after" * 1000)
+        await turns()
+        peer.sock.close()
+        await protocol.closed()
+        assert protocol.data == b"before"
 
 
 @pytest.mark.known_difference("uvloop", "no eof_received", until=(3, 10), strict=False)
-def test_no_write_after_the_end_of_file(loop, run, tls):
+async def test_no_write_after_the_end_of_file(loop, tls):
     """R66: TCP EOF without close_notify ends both ways; eof_received() can write until 3.10."""
     sent = b"too late" if sys.version_info < (3, 11) else b""
     answer = Recorder(loop, eof_received=lambda p: p.transport.write(b"too late"))
-
-    async def main():
-        async with tls_to_peer(loop, tls, answer) as (_, peer):
-            with socket.socket(fileno=os.dup(peer.sock.fileno())) as raw:
-                raw.shutdown(socket.SHUT_WR)
-                assert await answer.closed() is None
-            with contextlib.suppress(OSError):      # it has shut down, and we say no close_notify
-                assert await peer.call(peer.sock.recv, 100) == sent
-
-    run(loop, main())
+    async with tls_to_peer(loop, tls, answer) as (_, peer):
+        with socket.socket(fileno=os.dup(peer.sock.fileno())) as raw:
+            raw.shutdown(socket.SHUT_WR)
+            assert await answer.closed() is None
+        with contextlib.suppress(OSError):      # it has shut down, and we say no close_notify
+            assert await peer.call(peer.sock.recv, 100) == sent
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio 3.10 waits for its close_notify")
 @pytest.mark.known_difference("uvloop", "downloads until it times out", run=False)
 @pytest.mark.parametrize("when", ["later", "unread", "resumed"])
-def test_peer_that_sends_on_after_our_close_is_an_error(loop, run, tls, when):
+async def test_peer_that_sends_on_after_our_close_is_an_error(loop, tls, when):
     """R68: OpenSSL refuses records that come after close(), or are unread then; we are told."""
     data = bytes(MIB)
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (transport, peer):
 
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+        def send():
+            with contextlib.suppress(OSError):
+                peer.sock.sendall(data)
 
-            def send():
-                with contextlib.suppress(OSError):
-                    peer.sock.sendall(data)
-
-            if when == "later":
-                transport.close()
-                await peer.call(send)
-            else:
-                transport.pause_reading()
-                sending = asyncio.ensure_future(peer.call(send))
-                await protocol.until(lambda: transport.get_read_buffer_size() >= 262144)
-                if when == "resumed":
-                    transport.resume_reading()
-                transport.close()
-                await sending
-            failure = await protocol.closed()
-            assert isinstance(failure, ssl.SSLError)
-            assert failure.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
-            assert len(protocol.data) < MIB
-
-    run(loop, main())
+        if when == "later":
+            transport.close()
+            await peer.call(send)
+        else:
+            transport.pause_reading()
+            sending = asyncio.ensure_future(peer.call(send))
+            await protocol.until(lambda: transport.get_read_buffer_size() >= 262144)
+            if when == "resumed":
+                transport.resume_reading()
+            transport.close()
+            await sending
+        failure = await protocol.closed()
+        assert isinstance(failure, ssl.SSLError)
+        assert failure.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
+        assert len(protocol.data) < MIB
 
 
 def test_stranger_is_refused(loop, run, tls):
@@ -360,155 +317,124 @@ def test_stranger_is_refused(loop, run, tls):
 
 
 @pytest.mark.parametrize("bytes_sent", [b"", b"this is not TLS at all, but plain text\r\n" * 3])
-def test_server_survives_clients_that_speak_no_tls(loop, run, tls, bytes_sent):
+async def test_server_survives_clients_that_speak_no_tls(loop, tls, bytes_sent):
     """R69: nothing is reported outside debug, and the next client is served."""
+    protocols = []
 
-    async def main():
-        protocols = []
+    def factory():
+        protocols.append(Recorder(loop))
+        return protocols[-1]
 
-        def factory():
-            protocols.append(Recorder(loop))
-            return protocols[-1]
-
-        server = await loop.create_server(factory, "127.0.0.1", 0, ssl=tls.server)
-        address = server.sockets[0].getsockname()
-        with socket.create_connection(address, timeout=5) as far:
-            far.sendall(bytes_sent)
-            far.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionResetError):
-                await receive_all(far)
-        transport, client = await loop.create_connection(
-            lambda: Recorder(loop), *address, ssl=tls.client, server_hostname="localhost"
-        )
-        transport.close()
-        await client.closed()
-        for protocol in protocols:
-            if protocol.made.done():
-                await protocol.closed()
-        server.close()
-        await server.wait_closed()
-        await turns()
-
-    run(loop, main())
+    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=tls.server)
+    address = server.sockets[0].getsockname()
+    with socket.create_connection(address, timeout=5) as far:
+        far.sendall(bytes_sent)
+        far.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            await receive_all(far)
+    transport, client = await loop.create_connection(
+        lambda: Recorder(loop), *address, ssl=tls.client, server_hostname="localhost"
+    )
+    transport.close()
+    await client.closed()
+    for protocol in protocols:
+        if protocol.made.done():
+            await protocol.closed()
+    server.close()
+    await server.wait_closed()
+    await turns()
 
 
-def test_peer_that_resets_during_the_handshake(loop, run, tls):
+async def test_peer_that_resets_during_the_handshake(loop, tls):
     """R69: ConnectionResetError to the caller."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        connecting = asyncio.ensure_future(
-            loop.create_connection(
-                lambda: Recorder(loop), sock=near, ssl=tls.client, server_hostname="localhost"
-            )
+    near, far = socket_pair("tcp")
+    connecting = asyncio.ensure_future(
+        loop.create_connection(
+            lambda: Recorder(loop), sock=near, ssl=tls.client, server_hostname="localhost"
         )
-        await turns()
-        reset(far)
-        with pytest.raises(ConnectionError):
-            await asyncio.wait_for(connecting, 5)
-        await turns()
+    )
+    await turns()
+    reset(far)
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(connecting, 5)
+    await turns()
 
-    run(loop, main())
 
-
-def test_extra_info(loop, run, tls):
+async def test_extra_info(loop, tls):
     """R70: sslcontext, peercert, cipher, compression, ssl_object, and the socket's."""
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, server):
-            get = client.transport.get_extra_info
-            assert get("sslcontext") is tls.client
-            assert ("DNS", "localhost") in get("peercert")["subjectAltName"]
-            assert len(get("cipher")) == 3
-            assert get("compression") is None
-            assert isinstance(get("ssl_object"), ssl.SSLObject)
-            assert get("peername") == server.transport.get_extra_info("sockname")
-            assert get("socket") is not None
-            assert get("no such thing", 7) == 7
-
-    run(loop, main())
+    async with tls_pair(loop, tls) as (client, server):
+        get = client.transport.get_extra_info
+        assert get("sslcontext") is tls.client
+        assert ("DNS", "localhost") in get("peercert")["subjectAltName"]
+        assert len(get("cipher")) == 3
+        assert get("compression") is None
+        assert isinstance(get("ssl_object"), ssl.SSLObject)
+        assert get("peername") == server.transport.get_extra_info("sockname")
+        assert get("socket") is not None
+        assert get("no such thing", 7) == 7
 
 
-def test_tls_cannot_be_half_closed(loop, run, tls):
+async def test_tls_cannot_be_half_closed(loop, tls):
     """R71: can_write_eof() is False, write_eof() raises NotImplementedError."""
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, _):
-            assert client.transport.can_write_eof() is False
-            with pytest.raises(NotImplementedError):
-                client.transport.write_eof()
-
-    run(loop, main())
+    async with tls_pair(loop, tls) as (client, _):
+        assert client.transport.can_write_eof() is False
+        with pytest.raises(NotImplementedError):
+            client.transport.write_eof()
 
 
 @pytest.mark.known_difference("asyncio", "AttributeError after a second close", strict=False)
-def test_no_method_raises_after_the_end(loop, run, tls):
+async def test_no_method_raises_after_the_end(loop, tls):
     """R71: R47 holds for TLS."""
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, server):
-            transport = client.transport
-            for state in ("closing", "lost"):
-                transport.close()
-                transport.close()
-                transport.write(b"x")
-                transport.writelines([b"x"])
-                transport.is_closing()
-                transport.pause_reading()
-                transport.resume_reading()
-                transport.get_extra_info("socket")
-                transport.get_write_buffer_size()
-                repr(transport)
-                if state == "closing":
-                    await client.closed()
-            transport.abort()
-            transport.abort()
-            await server.closed()
-
-    run(loop, main())
+    async with tls_pair(loop, tls) as (client, server):
+        transport = client.transport
+        for state in ("closing", "lost"):
+            transport.close()
+            transport.close()
+            transport.write(b"x")
+            transport.writelines([b"x"])
+            transport.is_closing()
+            transport.pause_reading()
+            transport.resume_reading()
+            transport.get_extra_info("socket")
+            transport.get_write_buffer_size()
+            repr(transport)
+            if state == "closing":
+                await client.closed()
+        transport.abort()
+        transport.abort()
+        await server.closed()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="another implementation before 3.11")
-def test_default_marks_of_tls(loop, run, tls):
+async def test_default_marks_of_tls(loop, tls):
     """R52: (131072, 524288) from 3.11."""
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, _):
-            assert client.transport.get_write_buffer_limits() == (131072, 524288)
-
-    run(loop, main())
+    async with tls_pair(loop, tls) as (client, _):
+        assert client.transport.get_write_buffer_limits() == (131072, 524288)
 
 
-def test_flow_control_over_tls(loop, run, tls):
+@pytest.mark.time_limit(20)
+async def test_flow_control_over_tls(loop, tls):
     """R52: pause_writing and resume_writing reach the application."""
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, server):
-            server.transport.pause_reading()
-            while "pause_writing" not in client.calls:
-                assert client.transport.get_write_buffer_size() < 64 * MIB
-                client.transport.write(b"x" * MIB)
-                await asyncio.sleep(0)
-            server.transport.resume_reading()
-            await client.until(lambda: "resume_writing" in client.calls)
-
-    run(loop, main(), 20)
+    async with tls_pair(loop, tls) as (client, server):
+        server.transport.pause_reading()
+        while "pause_writing" not in client.calls:
+            assert client.transport.get_write_buffer_size() < 64 * MIB
+            client.transport.write(b"x" * MIB)
+            await asyncio.sleep(0)
+        server.transport.resume_reading()
+        await client.until(lambda: "resume_writing" in client.calls)
 
 
-def test_reading_can_be_paused_over_tls(loop, run, tls):
+async def test_reading_can_be_paused_over_tls(loop, tls):
     """R53: no data while paused."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
-            transport.pause_reading()
-            await peer.call(peer.sock.sendall, b"data")
-            await turns()
-            assert protocol.data == b""
-            transport.resume_reading()
-            assert await protocol.received(4) == b"data"
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+        transport.pause_reading()
+        await peer.call(peer.sock.sendall, b"data")
+        await turns()
+        assert protocol.data == b""
+        transport.resume_reading()
+        assert await protocol.received(4) == b"data"
 
 
 async def upgrade(loop, transport, protocol, context, **keywords):
@@ -517,79 +443,67 @@ async def upgrade(loop, transport, protocol, context, **keywords):
     return new
 
 
-def test_start_tls_upgrades_both_sides(loop, run, tls):
+async def test_start_tls_upgrades_both_sides(loop, tls):
     """R72: STARTTLS: plain text first, then TLS, on client and server."""
-
-    async def main():
-        server, client = Recorder(loop), Recorder(loop)
-        listener = await loop.create_server(lambda: server, "127.0.0.1", 0)
-        await loop.create_connection(lambda: client, *listener.sockets[0].getsockname())
-        await asyncio.wait_for(server.made, 5)
-        client.transport.write(b"STARTTLS")
-        await server.received(8)
-        await asyncio.gather(
-            upgrade(loop, server.transport, server, tls.server, server_side=True),
-            upgrade(loop, client.transport, client, tls.client, server_hostname="localhost"),
-        )
-        client.transport.write(b"secret")
-        assert await server.received(14) == b"STARTTLSsecret"
-        server.transport.write(b"answer")
-        assert await client.received(6) == b"answer"
-        client.transport.close()
-        assert await client.closed() is None
-        assert await server.closed() is None
-        assert client.calls.count("connection_made") == server.calls.count("connection_made") == 1
-        listener.close()
-        await listener.wait_closed()
-        await turns()
-
-    run(loop, main())
+    server, client = Recorder(loop), Recorder(loop)
+    listener = await loop.create_server(lambda: server, "127.0.0.1", 0)
+    await loop.create_connection(lambda: client, *listener.sockets[0].getsockname())
+    await asyncio.wait_for(server.made, 5)
+    client.transport.write(b"STARTTLS")
+    await server.received(8)
+    await asyncio.gather(
+        upgrade(loop, server.transport, server, tls.server, server_side=True),
+        upgrade(loop, client.transport, client, tls.client, server_hostname="localhost"),
+    )
+    client.transport.write(b"secret")
+    assert await server.received(14) == b"STARTTLSsecret"
+    server.transport.write(b"answer")
+    assert await client.received(6) == b"answer"
+    client.transport.close()
+    assert await client.closed() is None
+    assert await server.closed() is None
+    assert client.calls.count("connection_made") == server.calls.count("connection_made") == 1
+    listener.close()
+    await listener.wait_closed()
+    await turns()
 
 
 @pytest.mark.known_difference("uvloop", "hangs", run=False)
 @pytest.mark.known_difference("asyncio", "hangs on 3.10", until=(3, 10), run=False)
-def test_start_tls_of_a_paused_transport(loop, run, tls):
+async def test_start_tls_of_a_paused_transport(loop, tls):
     """R72: reading that was paused does not stop the handshake."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        protocol = Recorder(loop)
-        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-        transport.pause_reading()
-        peer = BlockingPeer(loop, far, tls.server, server_side=True)
-        shaking = asyncio.ensure_future(peer.handshake())
-        await upgrade(loop, transport, protocol, tls.client, server_hostname="localhost")
-        await shaking
-        await peer.call(peer.sock.sendall, b"data")
-        assert await protocol.received(4) == b"data"
-        peer.sock.close()
-        await protocol.closed()
-        await turns()
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    protocol = Recorder(loop)
+    transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+    transport.pause_reading()
+    peer = BlockingPeer(loop, far, tls.server, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    await upgrade(loop, transport, protocol, tls.client, server_hostname="localhost")
+    await shaking
+    await peer.call(peer.sock.sendall, b"data")
+    assert await protocol.received(4) == b"data"
+    peer.sock.close()
+    await protocol.closed()
+    await turns()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
-def test_tls_in_tls(loop, run, tls):
+async def test_tls_in_tls(loop, tls):
     """R72: start_tls on a TLS transport, as through an HTTPS proxy."""
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, server):
-            await asyncio.gather(
-                upgrade(loop, server.transport, server, tls.server, server_side=True),
-                upgrade(loop, client.transport, client, tls.client, server_hostname="localhost"),
-            )
-            client.transport.write(b"wrapped twice" * 10_000)
-            assert await server.received(130_000) == b"wrapped twice" * 10_000
-            client.transport.close()
-            await client.closed()
-            await server.closed()
-
-    run(loop, main())
+    async with tls_pair(loop, tls) as (client, server):
+        await asyncio.gather(
+            upgrade(loop, server.transport, server, tls.server, server_side=True),
+            upgrade(loop, client.transport, client, tls.client, server_hostname="localhost"),
+        )
+        client.transport.write(b"wrapped twice" * 10_000)
+        assert await server.received(130_000) == b"wrapped twice" * 10_000
+        client.transport.close()
+        await client.closed()
+        await server.closed()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="StreamWriter.start_tls is new in 3.11")
-def test_streams_upgrade_to_tls(loop, run, tls):
+async def test_streams_upgrade_to_tls(loop, tls):
     """R72: StreamWriter.start_tls()."""
 
     async def serve(reader, writer):
@@ -603,21 +517,18 @@ def test_streams_upgrade_to_tls(loop, run, tls):
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
-    async def main():
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        writer.write(b"starttls\n")
-        assert await reader.readline() == b"go\n"
-        await writer.start_tls(tls.client, server_hostname="localhost")
-        writer.write(b"secret\n")
-        assert await reader.readline() == b"SECRET\n"
-        writer.close()
-        await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
-        await turns(10)
-
-    run(loop, main())
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"starttls\n")
+    assert await reader.readline() == b"go\n"
+    await writer.start_tls(tls.client, server_hostname="localhost")
+    writer.write(b"secret\n")
+    assert await reader.readline() == b"SECRET\n"
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    await turns(10)
 
 
 def garbage(transport, far):
@@ -637,35 +548,31 @@ def garbage(transport, far):
     ],
     ids=["garbage", "end of file", "reset", "abort", "timeout"],
 )
-def test_start_tls_that_fails_raises_and_tells_the_end_once(loop, run, tls, fail):
+async def test_start_tls_that_fails_raises_and_tells_the_end_once(loop, tls, fail):
     """R45, R69, R72: the protocol that is given lost its connection, however that came about."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far:
-            protocol = Recorder(loop)
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            upgrading = asyncio.ensure_future(
-                loop.start_tls(
-                    transport,
-                    protocol,
-                    tls.client,
-                    server_hostname="localhost",
-                    ssl_handshake_timeout=0.05 if fail is None else 5,
-                )
+    near, far = socket_pair("tcp")
+    with far:
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        upgrading = asyncio.ensure_future(
+            loop.start_tls(
+                transport,
+                protocol,
+                tls.client,
+                server_hostname="localhost",
+                ssl_handshake_timeout=0.05 if fail is None else 5,
             )
-            await turns()
-            if fail is not None:
-                fail(transport, far)
-            with pytest.raises(OSError):
-                await upgrading
-            await turns()
-            assert protocol.calls == ["connection_made", "connection_lost"]
+        )
+        await turns()
+        if fail is not None:
+            fail(transport, far)
+        with pytest.raises(OSError):
+            await upgrading
+        await turns()
+        assert protocol.calls == ["connection_made", "connection_lost"]
 
-    run(loop, main())
 
-
-def test_tls_over_unix_sockets(loop, run, tls, tmp_path):
+async def test_tls_over_unix_sockets(loop, tls, tmp_path):
     """R43, R66: create_unix_server(ssl=)."""
     path = str(tmp_path / "socket")
 
@@ -674,43 +581,36 @@ def test_tls_over_unix_sockets(loop, run, tls, tmp_path):
         writer.close()
         await writer.wait_closed()
 
-    async def main():
-        server = await asyncio.start_unix_server(serve, path, ssl=tls.server)
-        reader, writer = await asyncio.open_unix_connection(
-            path, ssl=tls.client, server_hostname="localhost"
-        )
-        writer.write(b"line\n")
-        assert await reader.read() == b"LINE\n"
-        writer.close()
-        await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
-        await turns(10)
-
-    run(loop, main())
+    server = await asyncio.start_unix_server(serve, path, ssl=tls.server)
+    reader, writer = await asyncio.open_unix_connection(
+        path, ssl=tls.client, server_hostname="localhost"
+    )
+    writer.write(b"line\n")
+    assert await reader.read() == b"LINE\n"
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    await turns(10)
 
 
 @pytest.mark.known_difference("uvloop", "returns its SSLProtocol")
-def test_accepted_socket_with_tls_gives_the_application_protocol(loop, run, tls):
+async def test_accepted_socket_with_tls_gives_the_application_protocol(loop, tls):
     """R42: connect_accepted_socket(ssl=)."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        peer = BlockingPeer(loop, far, tls.client)
-        shaking = asyncio.ensure_future(peer.handshake())
-        transport, protocol = await loop.connect_accepted_socket(
-            lambda: Recorder(loop), near, ssl=tls.server
-        )
-        await shaking
-        assert isinstance(protocol, Recorder)
-        assert transport.get_extra_info("ssl_object") is not None
-        transport.write(b"x")
-        assert await peer.call(peer.sock.recv, 1) == b"x"
-        peer.sock.close()
-        await protocol.closed()
-        await turns()
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    peer = BlockingPeer(loop, far, tls.client)
+    shaking = asyncio.ensure_future(peer.handshake())
+    transport, protocol = await loop.connect_accepted_socket(
+        lambda: Recorder(loop), near, ssl=tls.server
+    )
+    await shaking
+    assert isinstance(protocol, Recorder)
+    assert transport.get_extra_info("ssl_object") is not None
+    transport.write(b"x")
+    assert await peer.call(peer.sock.recv, 1) == b"x"
+    peer.sock.close()
+    await protocol.closed()
+    await turns()
 
 
 @pytest.mark.known_difference("uvloop", "not implemented")
@@ -731,7 +631,8 @@ def test_sendfile_over_tls(loop, run, tls, tmp_path):
         run(loop, main(file))
 
 
-def test_many_tls_sessions_at_once(loop, run, tls):
+@pytest.mark.time_limit(30)
+async def test_many_tls_sessions_at_once(loop, tls):
     """R69: 40 handshakes at once, a line each."""
 
     async def serve(reader, writer):
@@ -749,28 +650,21 @@ def test_many_tls_sessions_at_once(loop, run, tls):
         writer.close()
         await writer.wait_closed()
 
-    async def main():
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server)
-        address = server.sockets[0].getsockname()
-        await asyncio.gather(*(session(address, i) for i in range(40)))
-        server.close()
-        await server.wait_closed()
-        await turns(10)
-
-    run(loop, main(), 30)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server)
+    address = server.sockets[0].getsockname()
+    await asyncio.gather(*(session(address, i) for i in range(40)))
+    server.close()
+    await server.wait_closed()
+    await turns(10)
 
 
-def test_idle_tls_connection_does_not_spin(loop, run, tls):
+async def test_idle_tls_connection_does_not_spin(loop, tls):
     """An established, quiet connection uses no processor time."""
-
-    async def main():
-        async with tls_pair(loop, tls):
-            await turns(10)
-            before = time.process_time()
-            await asyncio.sleep(0.3)
-            assert time.process_time() - before < 0.1
-
-    run(loop, main())
+    async with tls_pair(loop, tls):
+        await turns(10)
+        before = time.process_time()
+        await asyncio.sleep(0.3)
+        assert time.process_time() - before < 0.1
 
 
 STEPS = 5
@@ -847,69 +741,57 @@ def test_idle_tls_connections_are_small(loop_kind, tls, needed_by_ssl, tmp_path,
 
 @pytest.mark.parametrize("callback", ["data_received", "eof_received", "connection_made"])
 @pytest.mark.parametrize("method", ["close", "abort"])
-def test_transport_may_be_closed_in_a_callback(loop, run, tls, method, callback):
+async def test_transport_may_be_closed_in_a_callback(loop, tls, method, callback):
     """R60 for TLS."""
-
-    async def main():
-        protocol = Recorder(
-            loop, **{callback: lambda p, *args: getattr(p.transport, method)() and None}
+    protocol = Recorder(
+        loop, **{callback: lambda p, *args: getattr(p.transport, method)() and None}
+    )
+    near, far = socket_pair("tcp")
+    peer = BlockingPeer(loop, far, tls.server, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    try:
+        await loop.create_connection(
+            lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
         )
-        near, far = socket_pair("tcp")
-        peer = BlockingPeer(loop, far, tls.server, server_side=True)
-        shaking = asyncio.ensure_future(peer.handshake())
-        try:
-            await loop.create_connection(
-                lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
-            )
-            await asyncio.wait([shaking])
-            if shaking.exception() is None and callback != "connection_made":
-                await peer.call(peer.sock.sendall, b"data")
-                if callback == "eof_received":
-                    await protocol.received(4)
-            peer.sock.close()
-            await protocol.closed()
-            assert protocol.calls.count("connection_lost") == 1
-        finally:
-            far.close()
-            shaking.exception()
-            gc.collect()
-            await turns()
-
-    run(loop, main())
+        await asyncio.wait([shaking])
+        if shaking.exception() is None and callback != "connection_made":
+            await peer.call(peer.sock.sendall, b"data")
+            if callback == "eof_received":
+                await protocol.received(4)
+        peer.sock.close()
+        await protocol.closed()
+        assert protocol.calls.count("connection_lost") == 1
+    finally:
+        far.close()
+        shaking.exception()
+        gc.collect()
+        await turns()
 
 
-def test_bytes_sent_right_after_a_close_notify_are_not_lost(loop, run, tls):
+async def test_bytes_sent_right_after_a_close_notify_are_not_lost(loop, tls):
     """R66: data, close_notify and EOF in one segment."""
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (_, peer):
 
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (_, peer):
+        def finish():
+            peer.sock.sendall(b"last words" * 1000)
+            with contextlib.suppress(OSError):
+                peer.sock.unwrap()
 
-            def finish():
-                peer.sock.sendall(b"last words" * 1000)
-                with contextlib.suppress(OSError):
-                    peer.sock.unwrap()
-
-            finishing = asyncio.ensure_future(peer.call(finish))
-            assert await protocol.closed() is None
-            assert protocol.data == b"last words" * 1000
-            await finishing
-
-    run(loop, main())
+        finishing = asyncio.ensure_future(peer.call(finish))
+        assert await protocol.closed() is None
+        assert protocol.data == b"last words" * 1000
+        await finishing
 
 
-def test_tiny_records_are_all_delivered(loop, run, tls):
+async def test_tiny_records_are_all_delivered(loop, tls):
     """A peer that sends a record for each byte."""
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (_, peer):
 
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (_, peer):
+        def dribble():
+            for i in range(200):
+                peer.sock.sendall(b"%d" % (i % 10))
 
-            def dribble():
-                for i in range(200):
-                    peer.sock.sendall(b"%d" % (i % 10))
-
-            await peer.call(dribble)
-            assert await protocol.received(200) == b"0123456789" * 20
-
-    run(loop, main())
+        await peer.call(dribble)
+        assert await protocol.received(200) == b"0123456789" * 20

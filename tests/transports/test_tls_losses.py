@@ -91,48 +91,40 @@ async def streams_to_peer(loop, tls, over):
 @old_tls
 @uvloop_hides
 @pytest.mark.parametrize("over", ["socket", "foreign transport"])
-def test_a_loss_that_a_write_notices_ends_a_loop_of_writes(loop, run, tls, over):
+async def test_a_loss_that_a_write_notices_ends_a_loop_of_writes(loop, tls, over):
     """R46: drain() raises, although nothing else lets the loop run."""
-
-    async def main():
-        async with streams_to_peer(loop, tls, over) as (writer, lose):
-            writer.write(b"x")
-            await turns()
-            lose()
-            with pytest.raises(ConnectionError):
-                await write_until_it_is_told(writer)
-            assert writer.is_closing()
-
-    run(loop, main())
+    async with streams_to_peer(loop, tls, over) as (writer, lose):
+        writer.write(b"x")
+        await turns()
+        lose()
+        with pytest.raises(ConnectionError):
+            await write_until_it_is_told(writer)
+        assert writer.is_closing()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
 @old_tls
 @uvloop_hides
-def test_a_loss_below_tls_in_tls_ends_a_loop_of_writes(loop, run, tls):
+async def test_a_loss_below_tls_in_tls_ends_a_loop_of_writes(loop, tls):
     """R46: through two sessions."""
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, server):
-            reader = asyncio.StreamReader()
-            protocol = asyncio.StreamReaderProtocol(reader)
-            _, inner = await asyncio.gather(
-                loop.start_tls(server.transport, server, tls.server, server_side=True),
-                loop.start_tls(
-                    client.transport, protocol, tls.client, server_hostname="localhost"
-                ),
-            )
-            protocol.connection_made(inner)
-            writer = asyncio.StreamWriter(inner, protocol, reader, loop)
-            server.transport.abort()
-            with pytest.raises(ConnectionError):
-                for _ in range(1000):       # the server needs turns to close; then none is left
-                    await asyncio.sleep(0)
-                    await asyncio.wait_for(write_until_it_is_told(writer), 5)
-            assert inner.is_closing() and writer.is_closing()
-            client.lost.set_result(None)    # it is the protocol of StreamWriter that was told
-
-    run(loop, main())
+    async with tls_pair(loop, tls) as (client, server):
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        _, inner = await asyncio.gather(
+            loop.start_tls(server.transport, server, tls.server, server_side=True),
+            loop.start_tls(
+                client.transport, protocol, tls.client, server_hostname="localhost"
+            ),
+        )
+        protocol.connection_made(inner)
+        writer = asyncio.StreamWriter(inner, protocol, reader, loop)
+        server.transport.abort()
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):       # the server needs turns to close; then none is left
+                await asyncio.sleep(0)
+                await asyncio.wait_for(write_until_it_is_told(writer), 5)
+        assert inner.is_closing() and writer.is_closing()
+        client.lost.set_result(None)    # it is the protocol of StreamWriter that was told
 
 
 @pytest.mark.known_difference("asyncio", "is_closing() hides it", until=(3, 14), strict=False)
@@ -199,23 +191,19 @@ def test_writes_after_a_loss_are_counted_and_warned_about(loop, run, tls, caplog
 @pytest.mark.known_difference("asyncio", "is_closing() is false while writes are dropped")
 @pytest.mark.known_difference("uvloop", "is_closing() is false while writes are dropped")
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 sends after the end of file")
-def test_is_closing_where_a_paused_transport_drops_what_is_written(loop, run, tls):
+async def test_is_closing_where_a_paused_transport_drops_what_is_written(loop, tls):
     """R47, R66: after the peer's end of file nothing is sent; what came before is still read."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
-            transport.pause_reading()
-            await peer.call(peer.sock.sendall, b"the last words")
-            peer.sock.shutdown(socket.SHUT_WR)
-            await protocol.until(transport.is_closing)
-            assert protocol.calls == ["connection_made"]
-            transport.resume_reading()
-            assert await protocol.received(14) == b"the last words"
-            assert await protocol.closed() is None
-            assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+        transport.pause_reading()
+        await peer.call(peer.sock.sendall, b"the last words")
+        peer.sock.shutdown(socket.SHUT_WR)
+        await protocol.until(transport.is_closing)
+        assert protocol.calls == ["connection_made"]
+        transport.resume_reading()
+        assert await protocol.received(14) == b"the last words"
+        assert await protocol.closed() is None
+        assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
 
 
 CAUSES = {
@@ -229,108 +217,96 @@ CAUSES = {
 
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.parametrize("state", ["HANDSHAKE", "OPEN", "FLUSHING", "SHUTDOWN", "CLOSING", "LOST"])
-def test_every_end_comes_once_in_every_state(mioloop_loop, run, tls, state, cause):
+async def test_every_end_comes_once_in_every_state(mioloop_loop, tls, state, cause):
     """R45, R46: is_closing() is true at once, connection_lost() comes once, and nothing raises."""
     loop = mioloop_loop
-
-    async def main():
-        near, far = socket_pair("tcp")
-        small_buffers(near, far)
-        with far:
-            protocol = Recorder(loop)
-            waiter = loop.create_future()
-            transport = loop._make_ssl_transport(
-                near, protocol, tls.client, waiter, server_hostname="localhost"
-            )
-            peer = BlockingPeer(loop, far, tls.server, server_side=True)
-            await turns(2)
-            if state != "HANDSHAKE":
-                await peer.handshake()
-                await waiter
-            if state == "FLUSHING":
-                transport.write(b"-" * 3_000_000)
-            if state in ("SHUTDOWN", "FLUSHING"):
-                transport.close()
-            if state == "CLOSING":
-                transport.write(b"-" * 3_000_000)   # the transport below cannot send it all
-                peer.sock.shutdown(socket.SHUT_WR)
-                await protocol.until(transport.is_closing)
-                await turns()
-            if state == "LOST":
-                transport.abort()
-                await protocol.closed()
-            CAUSES[cause](transport)
-            assert transport.is_closing()
-            CAUSES[cause](transport)
-            if state == "HANDSHAKE":
-                with pytest.raises(OSError):
-                    await waiter
-                assert protocol.calls == []
-            else:
-                if cause.startswith("close"):       # a peer that does not read holds it up
-                    transport.abort()
-                await protocol.closed()
+    near, far = socket_pair("tcp")
+    small_buffers(near, far)
+    with far:
+        protocol = Recorder(loop)
+        waiter = loop.create_future()
+        transport = loop._make_ssl_transport(
+            near, protocol, tls.client, waiter, server_hostname="localhost"
+        )
+        peer = BlockingPeer(loop, far, tls.server, server_side=True)
+        await turns(2)
+        if state != "HANDSHAKE":
+            await peer.handshake()
+            await waiter
+        if state == "FLUSHING":
+            transport.write(b"-" * 3_000_000)
+        if state in ("SHUTDOWN", "FLUSHING"):
+            transport.close()
+        if state == "CLOSING":
+            transport.write(b"-" * 3_000_000)   # the transport below cannot send it all
+            peer.sock.shutdown(socket.SHUT_WR)
+            await protocol.until(transport.is_closing)
             await turns()
-            assert protocol.calls.count("connection_lost") == (state != "HANDSHAKE")
-            assert near.fileno() == -1
-            peer.sock.close()
-
-    run(loop, main())
+        if state == "LOST":
+            transport.abort()
+            await protocol.closed()
+        CAUSES[cause](transport)
+        assert transport.is_closing()
+        CAUSES[cause](transport)
+        if state == "HANDSHAKE":
+            with pytest.raises(OSError):
+                await waiter
+            assert protocol.calls == []
+        else:
+            if cause.startswith("close"):       # a peer that does not read holds it up
+                transport.abort()
+            await protocol.closed()
+        await turns()
+        assert protocol.calls.count("connection_lost") == (state != "HANDSHAKE")
+        assert near.fileno() == -1
+        peer.sock.close()
 
 
 @pytest.mark.known_difference("uvloop", "goes on, and leaks", run=False)
 @pytest.mark.known_difference("asyncio", "shakes hands, and leaks", run=False)
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_session_that_is_closed_before_it_begins_does_not_begin(loop, run, tls, end):
+async def test_session_that_is_closed_before_it_begins_does_not_begin(loop, tls, end):
     """R69: as when create_connection() is cancelled just then."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        with far:
-            protocol = Recorder(loop)
-            transport = loop._make_ssl_transport(
-                near, protocol, tls.client, loop.create_future(), server_hostname="localhost"
-            )
-            getattr(transport, end)()
-            assert transport.is_closing()
-            assert await loop.run_in_executor(None, far.recv, 100) == b""
-            assert protocol.calls == []
-            await turns()
-            assert near.fileno() == -1
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    with far:
+        protocol = Recorder(loop)
+        transport = loop._make_ssl_transport(
+            near, protocol, tls.client, loop.create_future(), server_hostname="localhost"
+        )
+        getattr(transport, end)()
+        assert transport.is_closing()
+        assert await loop.run_in_executor(None, far.recv, 100) == b""
+        assert protocol.calls == []
+        await turns()
+        assert near.fileno() == -1
 
 
 @pytest.mark.known_difference("asyncio", "waits for ever", until=(3, 14), run=False)
 @pytest.mark.known_difference("uvloop", "waits for ever", run=False)
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 has no ssl_shutdown_timeout")
 @pytest.mark.parametrize("who", ["we", "the peer"])
-def test_shutdown_timeout_ends_the_close_of_the_transport_below(loop, run, tls, who):
+async def test_shutdown_timeout_ends_the_close_of_the_transport_below(loop, tls, who):
     """R67: a peer that has closed its side, and does not read, cannot hold up close() for ever."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        small_buffers(near, far)
-        protocol = Recorder(loop)
-        peer = BlockingPeer(loop, far, tls.server, server_side=True)
-        shaking = asyncio.ensure_future(peer.handshake())
-        transport, _ = await loop.create_connection(
-            lambda: protocol,
-            sock=near,
-            ssl=tls.client,
-            server_hostname="localhost",
-            ssl_shutdown_timeout=0.1,
-        )
-        await shaking
-        transport.write(b"-" * 3_000_000)
-        if who == "we":
-            transport.close()
-        peer.sock.shutdown(socket.SHUT_WR)
-        assert isinstance(await protocol.closed(), (TimeoutError, asyncio.TimeoutError))
-        peer.sock.close()
-        await turns()
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    small_buffers(near, far)
+    protocol = Recorder(loop)
+    peer = BlockingPeer(loop, far, tls.server, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    transport, _ = await loop.create_connection(
+        lambda: protocol,
+        sock=near,
+        ssl=tls.client,
+        server_hostname="localhost",
+        ssl_shutdown_timeout=0.1,
+    )
+    await shaking
+    transport.write(b"-" * 3_000_000)
+    if who == "we":
+        transport.close()
+    peer.sock.shutdown(socket.SHUT_WR)
+    assert isinstance(await protocol.closed(), (TimeoutError, asyncio.TimeoutError))
+    peer.sock.close()
+    await turns()
 
 
 # -- start_tls() of a transport that is closing, lost, full or half-closed -------------------------
@@ -346,82 +322,66 @@ def start_tls(loop, transport, protocol, tls):
 @pytest.mark.known_difference("asyncio", "waits for ever", until=(3, 10), run=False)
 @pytest.mark.parametrize("paused", [False, True])
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_start_tls_of_a_closing_transport_returns_none(loop, run, tls, end, paused):
+async def test_start_tls_of_a_closing_transport_returns_none(loop, tls, end, paused):
     """R98, R45."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, _):
-            if paused:
-                transport.pause_reading()
-            getattr(transport, end)()
-            assert await start_tls(loop, transport, protocol, tls) is None
-            await turns()
-            assert protocol.calls == ["connection_made", "connection_lost"]
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, _):
+        if paused:
+            transport.pause_reading()
+        getattr(transport, end)()
+        assert await start_tls(loop, transport, protocol, tls) is None
+        await turns()
+        assert protocol.calls == ["connection_made", "connection_lost"]
 
 
 @pytest.mark.known_difference("uvloop", "waits for ever", run=False)
 @pytest.mark.known_difference("asyncio", "waits for ever", run=False)
 @pytest.mark.parametrize("end", ["closed", "reset"])
-def test_start_tls_of_a_lost_transport_returns_none(loop, run, tls, end):
+async def test_start_tls_of_a_lost_transport_returns_none(loop, tls, end):
     """R98."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, far):
-            if end == "reset":
-                reset(far)
-            else:
-                transport.close()
-            await protocol.closed()
-            await turns()
-            assert await start_tls(loop, transport, protocol, tls) is None
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, far):
+        if end == "reset":
+            reset(far)
+        else:
+            transport.close()
+        await protocol.closed()
+        await turns()
+        assert await start_tls(loop, transport, protocol, tls) is None
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
 @pytest.mark.known_difference("uvloop", "waits for ever", run=False)
 @pytest.mark.known_difference("asyncio", "waits for ever", run=False)
 @pytest.mark.parametrize("when", ["closing", "lost"])
-def test_start_tls_of_a_closed_tls_transport_returns_none(loop, run, tls, when):
+async def test_start_tls_of_a_closed_tls_transport_returns_none(loop, tls, when):
     """R98: TLS in TLS."""
-
-    async def main():
-        async with tls_pair(loop, tls) as (client, _):
-            client.transport.abort()
-            if when == "lost":
-                await client.closed()
-            assert await start_tls(loop, client.transport, client, tls) is None
-
-    run(loop, main())
+    async with tls_pair(loop, tls) as (client, _):
+        client.transport.abort()
+        if when == "lost":
+            await client.closed()
+        assert await start_tls(loop, client.transport, client, tls) is None
 
 
 @pytest.mark.known_difference("uvloop", "waits for ever", run=False)
 @pytest.mark.known_difference("asyncio", "waits for ever", run=False)
-def test_start_tls_of_a_lost_foreign_transport_ends_at_the_timeout(loop, run, tls):
+async def test_start_tls_of_a_lost_foreign_transport_ends_at_the_timeout(loop, tls):
     """R98: a transport that does not say that its end has been told."""
-
-    async def main():
-        protocol = Recorder(loop)
-        async with connection(loop, protocol) as (transport, _):
-            transport.close()
-            await protocol.closed()
-            await turns()
-            foreign = Foreign(transport)
-            foreign.get_protocol = lambda: protocol
-            with pytest.raises(ConnectionAbortedError):
-                await loop.start_tls(
-                    foreign,
-                    protocol,
-                    tls.client,
-                    server_hostname="localhost",
-                    ssl_handshake_timeout=0.05,
-                )
-
-    run(loop, main())
+    protocol = Recorder(loop)
+    async with connection(loop, protocol) as (transport, _):
+        transport.close()
+        await protocol.closed()
+        await turns()
+        foreign = Foreign(transport)
+        foreign.get_protocol = lambda: protocol
+        with pytest.raises(ConnectionAbortedError):
+            await loop.start_tls(
+                foreign,
+                protocol,
+                tls.client,
+                server_hostname="localhost",
+                ssl_handshake_timeout=0.05,
+            )
 
 
 @pytest.mark.known_difference("uvloop", "waits for ever", run=False)
@@ -445,53 +405,45 @@ def test_start_tls_after_write_eof_is_an_error_at_once(loop, run, tls, reports, 
 
 
 @pytest.mark.known_difference("uvloop", "waits for ever", run=False)
-def test_start_tls_after_the_peers_end_of_file_is_an_error_at_once(loop, run, tls):
+async def test_start_tls_after_the_peers_end_of_file_is_an_error_at_once(loop, tls):
     """R98: also if eof_received() has kept the transport open."""
-
-    async def main():
-        protocol = Recorder(loop, eof_received=lambda *_: True)
-        async with connection(loop, protocol) as (transport, far):
-            far.shutdown(socket.SHUT_WR)
-            await asyncio.wait_for(asyncio.shield(protocol.eof), 5)
-            with pytest.raises(ConnectionResetError):
-                await start_tls(loop, transport, protocol, tls)
-            await turns()
-            protocol.lost.done() or protocol.lost.set_result(None)
-
-    run(loop, main())
+    protocol = Recorder(loop, eof_received=lambda *_: True)
+    async with connection(loop, protocol) as (transport, far):
+        far.shutdown(socket.SHUT_WR)
+        await asyncio.wait_for(asyncio.shield(protocol.eof), 5)
+        with pytest.raises(ConnectionResetError):
+            await start_tls(loop, transport, protocol, tls)
+        await turns()
+        protocol.lost.done() or protocol.lost.set_result(None)
 
 
 @pytest.mark.known_difference("uvloop", "never resumes", run=False)
 @pytest.mark.known_difference(
     "asyncio", "fails an assertion and never resumes", since=(3, 11), run=False
 )
-def test_start_tls_of_a_full_transport_resumes_the_writer(loop, run, tls):
+async def test_start_tls_of_a_full_transport_resumes_the_writer(loop, tls):
     """R72, R52: a protocol that was paused before is told when it may write again."""
     size = 5_000_000
+    near, far = socket_pair("tcp")
+    small_buffers(near, far)
+    protocol = Recorder(loop)
+    transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+    transport.write(b"-" * size)
+    assert protocol.calls == ["connection_made", "pause_writing"]
 
-    async def main():
-        near, far = socket_pair("tcp")
-        small_buffers(near, far)
-        protocol = Recorder(loop)
-        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-        transport.write(b"-" * size)
-        assert protocol.calls == ["connection_made", "pause_writing"]
+    def serve():
+        count = 0
+        while count < size:
+            count += len(far.recv(min(65536, size - count)))
+        return tls.server.wrap_socket(far, server_side=True)
 
-        def serve():
-            count = 0
-            while count < size:
-                count += len(far.recv(min(65536, size - count)))
-            return tls.server.wrap_socket(far, server_side=True)
-
-        serving = loop.run_in_executor(None, serve)
-        new = await start_tls(loop, transport, protocol, tls)
-        await protocol.until(lambda: "resume_writing" in protocol.calls)
-        with await serving as session:
-            new.write(b"encrypted")
-            assert await loop.run_in_executor(None, session.recv, 9) == b"encrypted"
-            assert protocol.calls.count("pause_writing") == 1
-            new.abort()
-            await protocol.closed()
-            await turns()
-
-    run(loop, main())
+    serving = loop.run_in_executor(None, serve)
+    new = await start_tls(loop, transport, protocol, tls)
+    await protocol.until(lambda: "resume_writing" in protocol.calls)
+    with await serving as session:
+        new.write(b"encrypted")
+        assert await loop.run_in_executor(None, session.recv, 9) == b"encrypted"
+        assert protocol.calls.count("pause_writing") == 1
+        new.abort()
+        await protocol.closed()
+        await turns()

@@ -49,27 +49,23 @@ async def served(loop, context, protocol):
 # -- what is agreed --------------------------------------------------------------------------
 
 
-def test_application_protocol_is_agreed(loop, run, tls):
+async def test_application_protocol_is_agreed(loop, tls):
     """ALPN: both ends see what the server chose."""
     server_side, client_side = server_context(tls, "localhost"), client_context(tls)
     server_side.set_alpn_protocols(["h2", "http/1.1"])
     client_side.set_alpn_protocols(["http/1.1"])
-
-    async def main():
-        server = Recorder(loop)
-        async with served(loop, server_side, server) as address:
-            transport, client = await loop.create_connection(
-                lambda: Recorder(loop), *address, ssl=client_side, server_hostname="localhost"
-            )
-            await asyncio.wait_for(server.made, 5)
-            for protocol in (client, server):
-                session = protocol.transport.get_extra_info("ssl_object")
-                assert session.selected_alpn_protocol() == "http/1.1"
-            transport.close()
-            await client.closed()
-            await server.closed()
-
-    run(loop, main())
+    server = Recorder(loop)
+    async with served(loop, server_side, server) as address:
+        transport, client = await loop.create_connection(
+            lambda: Recorder(loop), *address, ssl=client_side, server_hostname="localhost"
+        )
+        await asyncio.wait_for(server.made, 5)
+        for protocol in (client, server):
+            session = protocol.transport.get_extra_info("ssl_object")
+            assert session.selected_alpn_protocol() == "http/1.1"
+        transport.close()
+        await client.closed()
+        await server.closed()
 
 
 def test_name_decides_the_certificate(loop, run, tls):
@@ -104,99 +100,87 @@ def test_name_decides_the_certificate(loop, run, tls):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_client_certificate_is_shown_to_the_server(loop, run, tls, version):
+async def test_client_certificate_is_shown_to_the_server(loop, tls, version):
     """Certificates are asked for by the server's own context."""
     server_side, client_side = server_context(tls, "localhost"), client_context(tls)
     tls.authority.configure_trust(server_side)
     server_side.verify_mode = ssl.CERT_REQUIRED
     server_side.minimum_version = server_side.maximum_version = version
     tls.authority.issue_cert("me@example.org").configure_cert(client_side)
-
-    async def main():
-        server = Recorder(loop)
-        async with served(loop, server_side, server) as address:
-            transport, client = await loop.create_connection(
-                lambda: Recorder(loop), *address, ssl=client_side, server_hostname="localhost"
-            )
-            await asyncio.wait_for(server.made, 5)
-            shown = server.transport.get_extra_info("peercert")
-            assert ("email", "me@example.org") in shown["subjectAltName"]
-            session = server.transport.get_extra_info("ssl_object")
-            assert session.version() == transport.get_extra_info("ssl_object").version()
-            transport.close()
-            await client.closed()
-            await server.closed()
-
-    run(loop, main())
+    server = Recorder(loop)
+    async with served(loop, server_side, server) as address:
+        transport, client = await loop.create_connection(
+            lambda: Recorder(loop), *address, ssl=client_side, server_hostname="localhost"
+        )
+        await asyncio.wait_for(server.made, 5)
+        shown = server.transport.get_extra_info("peercert")
+        assert ("email", "me@example.org") in shown["subjectAltName"]
+        session = server.transport.get_extra_info("ssl_object")
+        assert session.version() == transport.get_extra_info("ssl_object").version()
+        transport.close()
+        await client.closed()
+        await server.closed()
 
 
-def test_client_without_a_certificate_is_refused(loop, run, tls):
+async def test_client_without_a_certificate_is_refused(loop, tls):
     """TLS 1.3: it learns so after its handshake, as an SSLError that says what was wrong."""
     server_side = server_context(tls, "localhost")
     tls.authority.configure_trust(server_side)
     server_side.verify_mode = ssl.CERT_REQUIRED
     server_side.minimum_version = ssl.TLSVersion.TLSv1_3
-
-    async def main():
-        near, far = socket_pair("tcp")
-        peer = BlockingPeer(loop, far, server_side, server_side=True)
-        shaking = asyncio.ensure_future(peer.handshake())
-        protocol = Recorder(loop)
-        await loop.create_connection(
-            lambda: protocol, sock=near, ssl=client_context(tls), server_hostname="localhost"
-        )
-        failure = await protocol.closed()
-        assert isinstance(failure, ssl.SSLError)
-        assert "CERTIFICATE_REQUIRED" in failure.reason
-        with pytest.raises(ssl.SSLError):
-            await shaking
-        far.close()
-        peer.sock.close()
-        await turns()
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    peer = BlockingPeer(loop, far, server_side, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    protocol = Recorder(loop)
+    await loop.create_connection(
+        lambda: protocol, sock=near, ssl=client_context(tls), server_hostname="localhost"
+    )
+    failure = await protocol.closed()
+    assert isinstance(failure, ssl.SSLError)
+    assert "CERTIFICATE_REQUIRED" in failure.reason
+    with pytest.raises(ssl.SSLError):
+        await shaking
+    far.close()
+    peer.sock.close()
+    await turns()
 
 
-def test_session_is_resumed_by_its_ticket(loop, run, tls):
+async def test_session_is_resumed_by_its_ticket(loop, tls):
     """A second connection with the first one's ticket makes no full handshake."""
     context = client_context(tls)
+    server_protocols = []
 
-    async def main():
-        server_protocols = []
+    def greet():
+        server_protocols.append(
+            Recorder(loop, connection_made=lambda p, transport: transport.write(b"hello"))
+        )
+        return server_protocols[-1]
 
-        def greet():
-            server_protocols.append(
-                Recorder(loop, connection_made=lambda p, transport: transport.write(b"hello"))
-            )
-            return server_protocols[-1]
+    server = await loop.create_server(greet, "127.0.0.1", 0, ssl=tls.server)
+    address = server.sockets[0].getsockname()
 
-        server = await loop.create_server(greet, "127.0.0.1", 0, ssl=tls.server)
-        address = server.sockets[0].getsockname()
+    def visit(session):
+        with socket.create_connection(address, timeout=5) as sock:
+            with context.wrap_socket(
+                sock, server_hostname="localhost", session=session
+            ) as wrapped:
+                assert wrapped.recv(5) == b"hello"  # after it the ticket has come
+                return wrapped.session, wrapped.session_reused
 
-        def visit(session):
-            with socket.create_connection(address, timeout=5) as sock:
-                with context.wrap_socket(
-                    sock, server_hostname="localhost", session=session
-                ) as wrapped:
-                    assert wrapped.recv(5) == b"hello"  # after it the ticket has come
-                    return wrapped.session, wrapped.session_reused
-
-        session, reused = await loop.run_in_executor(None, visit, None)
-        assert session is not None and not reused
-        _, reused = await loop.run_in_executor(None, visit, session)
-        assert reused
-        for protocol in server_protocols:
-            await protocol.closed()
-        server.close()
-        await server.wait_closed()
-        await turns()
-
-    run(loop, main())
+    session, reused = await loop.run_in_executor(None, visit, None)
+    assert session is not None and not reused
+    _, reused = await loop.run_in_executor(None, visit, session)
+    assert reused
+    for protocol in server_protocols:
+        await protocol.closed()
+    server.close()
+    await server.wait_closed()
+    await turns()
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is needed")
 @pytest.mark.parametrize("allowed", [True, False])
-def test_renegotiation_is_the_contexts_decision(mioloop_loop, run, tls, allowed):
+async def test_renegotiation_is_the_contexts_decision(mioloop_loop, tls, allowed):
     """TLS 1.2: it goes on in the middle of a transfer, or is refused, and data is whole."""
     loop = mioloop_loop
     context = server_context(tls, "localhost")
@@ -205,77 +189,69 @@ def test_renegotiation_is_the_contexts_decision(mioloop_loop, run, tls, allowed)
         context.options |= 0x100        # SSL_OP_ALLOW_CLIENT_RENEGOTIATION: no longer the default
     elif not allowed:
         context.options |= ssl.OP_NO_RENEGOTIATION
+    protocol = Recorder(loop, data_received=lambda p, data: p.transport.write(data.upper()))
+    async with served(loop, context, protocol) as (host, port):
+        client = subprocess.Popen(
+            ["openssl", "s_client", "-connect", f"{host}:{port}", "-legacy_renegotiation"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
 
-    async def main():
-        protocol = Recorder(loop, data_received=lambda p, data: p.transport.write(data.upper()))
-        async with served(loop, context, protocol) as (host, port):
-            client = subprocess.Popen(
-                ["openssl", "s_client", "-connect", f"{host}:{port}", "-legacy_renegotiation"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )
+        def say(line):
+            client.stdin.write(line)
+            client.stdin.flush()
 
-            def say(line):
-                client.stdin.write(line)
-                client.stdin.flush()
+        def renegotiate():
+            say(b"R\n")            # to s_client itself, which says so
+            while client.stderr.readline() != b"RENEGOTIATING\n":
+                pass
+            if allowed:
+                say(b"after\n")
 
-            def renegotiate():
-                say(b"R\n")            # to s_client itself, which says so
-                while client.stderr.readline() != b"RENEGOTIATING\n":
-                    pass
-                if allowed:
-                    say(b"after\n")
-
-            try:
-                say(b"before\n")
-                assert await protocol.received(7) == b"before\n"
-                await asyncio.wait_for(loop.run_in_executor(None, renegotiate), 5)
-                if allowed:
-                    assert await protocol.received(13) == b"before\nafter\n"
-                    client.stdin.close()
-                await protocol.closed()
-                answer = await loop.run_in_executor(None, client.stdout.read)
-                assert b"BEFORE\n" in answer
-                assert (b"AFTER\n" in answer) == allowed
-            finally:
-                client.kill()
-                client.wait()
-                with contextlib.suppress(BrokenPipeError):
-                    client.stdin.close()
-                client.stdout.close()
-                client.stderr.close()
-
-    run(loop, main())
+        try:
+            say(b"before\n")
+            assert await protocol.received(7) == b"before\n"
+            await asyncio.wait_for(loop.run_in_executor(None, renegotiate), 5)
+            if allowed:
+                assert await protocol.received(13) == b"before\nafter\n"
+                client.stdin.close()
+            await protocol.closed()
+            answer = await loop.run_in_executor(None, client.stdout.read)
+            assert b"BEFORE\n" in answer
+            assert (b"AFTER\n" in answer) == allowed
+        finally:
+            client.kill()
+            client.wait()
+            with contextlib.suppress(BrokenPipeError):
+                client.stdin.close()
+            client.stdout.close()
+            client.stderr.close()
 
 
 # -- what fails -------------------------------------------------------------------------------
 
 
-def test_peer_is_told_why_its_certificate_was_refused(mioloop_loop, run, tls):
+async def test_peer_is_told_why_its_certificate_was_refused(mioloop_loop, tls):
     """The alert leaves before the connection closes."""
     loop = mioloop_loop
+    near, far = socket_pair("tcp")
+    peer = BlockingPeer(loop, far, tls.server, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await loop.create_connection(
+            lambda: Recorder(loop), sock=near, ssl=tls.stranger, server_hostname="localhost"
+        )
 
-    async def main():
-        near, far = socket_pair("tcp")
-        peer = BlockingPeer(loop, far, tls.server, server_side=True)
-        shaking = asyncio.ensure_future(peer.handshake())
-        with pytest.raises(ssl.SSLCertVerificationError):
-            await loop.create_connection(
-                lambda: Recorder(loop), sock=near, ssl=tls.stranger, server_hostname="localhost"
-            )
+    def read_on():
+        with contextlib.suppress(ConnectionResetError):
+            while peer.sock.recv(100):
+                pass
 
-        def read_on():
-            with contextlib.suppress(ConnectionResetError):
-                while peer.sock.recv(100):
-                    pass
-
-        with pytest.raises(ssl.SSLError, match="UNKNOWN_CA|unknown ca"):
-            await shaking               # TLS 1.3: the server's part may be done before
-            await peer.call(read_on)
-        peer.sock.close()
-        far.close()
-        await turns()
-
-    run(loop, main())
+    with pytest.raises(ssl.SSLError, match="UNKNOWN_CA|unknown ca"):
+        await shaking               # TLS 1.3: the server's part may be done before
+        await peer.call(read_on)
+    peer.sock.close()
+    far.close()
+    await turns()
 
 
 @contextlib.contextmanager
@@ -309,44 +285,42 @@ def proxy(change):
             sock.close()
 
 
-def test_record_that_was_tampered_with_ends_the_connection(loop, run, tls):
+async def test_record_that_was_tampered_with_ends_the_connection(loop, tls):
     """What came before it is delivered; connection_lost() has the ssl module's own error."""
     tampering = threading.Event()
 
     def change(data):
         return data[:-1] + bytes([data[-1] ^ 1]) if tampering.is_set() else data
 
-    async def main():
-        with proxy(change) as (near, far):
-            peer = BlockingPeer(loop, far, tls.server, server_side=True)
-            shaking = asyncio.ensure_future(peer.handshake())
-            protocol = Recorder(loop)
-            await loop.create_connection(
-                lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
-            )
-            await shaking
-            await peer.call(peer.sock.sendall, b"good")
-            await protocol.received(4)
-            tampering.set()
-            await peer.call(peer.sock.sendall, b"evil")
-            failure = await protocol.closed()
-            assert isinstance(failure, ssl.SSLError)
-            assert failure.library == "SSL"
-            # By the version of OpenSSL.
-            reasons = ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
-            assert failure.reason in reasons
-            assert protocol.data == b"good"
-            peer.sock.close()
-        await turns()
-
-    run(loop, main())
+    with proxy(change) as (near, far):
+        peer = BlockingPeer(loop, far, tls.server, server_side=True)
+        shaking = asyncio.ensure_future(peer.handshake())
+        protocol = Recorder(loop)
+        await loop.create_connection(
+            lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
+        )
+        await shaking
+        await peer.call(peer.sock.sendall, b"good")
+        await protocol.received(4)
+        tampering.set()
+        await peer.call(peer.sock.sendall, b"evil")
+        failure = await protocol.closed()
+        assert isinstance(failure, ssl.SSLError)
+        assert failure.library == "SSL"
+        # By the version of OpenSSL.
+        reasons = ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
+        assert failure.reason in reasons
+        assert protocol.data == b"good"
+        peer.sock.close()
+    await turns()
 
 
 # -- order and amounts --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("notify", [True, False])
-def test_peer_that_has_finished_still_gets_what_was_written(mioloop_loop, run, tls, notify):
+@pytest.mark.time_limit(30)
+async def test_peer_that_has_finished_still_gets_what_was_written(mioloop_loop, tls, notify):
     """close_notify, or EOF alone, from a peer that reads on: all of our backlog arrives."""
     loop = mioloop_loop
     data = os.urandom(MIB)
@@ -381,29 +355,25 @@ def test_peer_that_has_finished_still_gets_what_was_written(mioloop_loop, run, t
             got += until_done(session.read, 65536)
         return bytes(got)
 
-    async def main():
-        nonlocal count
-        near, far = socket_pair("tcp")
-        far.settimeout(5)
-        reading = loop.run_in_executor(None, far_end, far)
-        protocol = Recorder(loop)
-        transport, _ = await loop.create_connection(
-            lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
-        )
-        await loop.run_in_executor(None, connected.wait, 5)
-        while transport.get_write_buffer_size() == 0:   # the system takes some megabytes
-            transport.write(data)
-            count += 1
-        written.set()
-        assert await reading == data * count
-        far.close()
-        assert await protocol.closed() is None
-        await turns()
-
-    run(loop, main(), 30)
+    near, far = socket_pair("tcp")
+    far.settimeout(5)
+    reading = loop.run_in_executor(None, far_end, far)
+    protocol = Recorder(loop)
+    transport, _ = await loop.create_connection(
+        lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
+    )
+    await loop.run_in_executor(None, connected.wait, 5)
+    while transport.get_write_buffer_size() == 0:   # the system takes some megabytes
+        transport.write(data)
+        count += 1
+    written.set()
+    assert await reading == data * count
+    far.close()
+    assert await protocol.closed() is None
+    await turns()
 
 
-def test_eof_right_behind_a_resume_loses_nothing(mioloop_loop, run, tls):
+async def test_eof_right_behind_a_resume_loses_nothing(mioloop_loop, tls):
     """R53, R66: what came while paused is delivered before eof_received().
 
     The loop is parked when another thread ends the stream and resumes: it finds both at once,
@@ -429,35 +399,28 @@ def test_eof_right_behind_a_resume_loses_nothing(mioloop_loop, run, tls):
             assert protocol.data == b"last words"
             assert protocol.calls[-3:] == ["data_received", "eof_received", "connection_lost"]
 
-    async def main():
-        for _ in range(10):
-            await once()
-
-    run(loop, main())
+    for _ in range(10):
+        await once()
 
 
-def test_buffered_protocol_over_tls(loop, run, tls):
+async def test_buffered_protocol_over_tls(loop, tls):
     """R56: get_buffer() and buffer_updated(); a small buffer is filled again and again."""
     data = os.urandom(300_000)
-
-    async def main():
-        near, far = socket_pair("tcp")
-        peer = BlockingPeer(loop, far, tls.server, server_side=True)
-        shaking = asyncio.ensure_future(peer.handshake())
-        protocol = BufferedRecorder(
-            loop, size=1000, get_buffer=lambda p, sizehint: memoryview(p.buffer)
-        )
-        await loop.create_connection(
-            lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
-        )
-        await shaking
-        await peer.call(peer.sock.sendall, data)
-        assert await protocol.received(len(data)) == data
-        peer.sock.close()
-        await protocol.closed()
-        await turns()
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    peer = BlockingPeer(loop, far, tls.server, server_side=True)
+    shaking = asyncio.ensure_future(peer.handshake())
+    protocol = BufferedRecorder(
+        loop, size=1000, get_buffer=lambda p, sizehint: memoryview(p.buffer)
+    )
+    await loop.create_connection(
+        lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
+    )
+    await shaking
+    await peer.call(peer.sock.sendall, data)
+    assert await protocol.received(len(data)) == data
+    peer.sock.close()
+    await protocol.closed()
+    await turns()
 
 
 @pytest.mark.known_difference("asyncio", "has them when the peer says more", run=False)
@@ -486,30 +449,27 @@ def test_bytes_behind_an_interrupted_read_come_in_the_next_run(loop, tls, error)
     assert loop.run_until_complete(asyncio.wait_for(task, 10)) == b"x" * 3000
 
 
-def test_reading_ahead_stops_at_the_read_mark(mioloop_loop, run, tls):
+@pytest.mark.time_limit(30)
+async def test_reading_ahead_stops_at_the_read_mark(mioloop_loop, tls):
     """A paused application makes the peer wait: no more than the mark and one read is held."""
     loop = mioloop_loop
-
-    async def main():
-        protocol = Recorder(loop)
-        async with tls_to_peer(loop, tls, protocol) as (transport, peer):
-            transport.set_read_buffer_limits(high=100_000)
-            assert transport.get_read_buffer_limits() == (25_000, 100_000)
-            transport.pause_reading()
-            sending = asyncio.ensure_future(peer.call(peer.sock.sendall, b"x" * (16 * MIB)))
-            await protocol.until(lambda: transport.get_read_buffer_size() >= 100_000)
-            await turns(50)
-            assert transport.get_read_buffer_size() < 100_000 + 300_000
-            assert not sending.done() and not protocol.data
-            transport.resume_reading()
-            await sending
-            await protocol.received(16 * MIB)
-
-    run(loop, main(), 30)
+    protocol = Recorder(loop)
+    async with tls_to_peer(loop, tls, protocol) as (transport, peer):
+        transport.set_read_buffer_limits(high=100_000)
+        assert transport.get_read_buffer_limits() == (25_000, 100_000)
+        transport.pause_reading()
+        sending = asyncio.ensure_future(peer.call(peer.sock.sendall, b"x" * (16 * MIB)))
+        await protocol.until(lambda: transport.get_read_buffer_size() >= 100_000)
+        await turns(50)
+        assert transport.get_read_buffer_size() < 100_000 + 300_000
+        assert not sending.done() and not protocol.data
+        transport.resume_reading()
+        await sending
+        await protocol.received(16 * MIB)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="StreamWriter.start_tls is new in 3.11")
-def test_start_tls_keeps_what_the_reader_has(mioloop_loop, run, tls):
+async def test_start_tls_keeps_what_the_reader_has(mioloop_loop, tls):
     """R72: a client that sends its hello right behind the last plain line is heard."""
     loop = mioloop_loop
 
@@ -520,37 +480,34 @@ def test_start_tls_keeps_what_the_reader_has(mioloop_loop, run, tls):
         writer.close()
         await writer.wait_closed()
 
-    async def main():
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
 
-        def visit():
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            session = tls.client.wrap_bio(incoming, outgoing, server_hostname="localhost")
-            with socket.create_connection(address, timeout=5) as sock:
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    session.do_handshake()
-                sock.sendall(b"header\n" + outgoing.read())     # in one segment
+    def visit():
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = tls.client.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with socket.create_connection(address, timeout=5) as sock:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                session.do_handshake()
+            sock.sendall(b"header\n" + outgoing.read())     # in one segment
 
-                def until_done(step, *args):
-                    while True:
-                        try:
-                            return step(*args)
-                        except ssl.SSLWantReadError:
-                            sock.sendall(outgoing.read())
-                            incoming.write(sock.recv(65536))
+            def until_done(step, *args):
+                while True:
+                    try:
+                        return step(*args)
+                    except ssl.SSLWantReadError:
+                        sock.sendall(outgoing.read())
+                        incoming.write(sock.recv(65536))
 
-                until_done(session.do_handshake)
-                session.write(b"secret\n")
-                sock.sendall(outgoing.read())
-                return until_done(session.read, 100)
+            until_done(session.do_handshake)
+            session.write(b"secret\n")
+            sock.sendall(outgoing.read())
+            return until_done(session.read, 100)
 
-        assert await loop.run_in_executor(None, visit) == b"SECRET\n"
-        server.close()
-        await server.wait_closed()
-        await turns(10)
-
-    run(loop, main())
+    assert await loop.run_in_executor(None, visit) == b"SECRET\n"
+    server.close()
+    await server.wait_closed()
+    await turns(10)
 
 
 def test_session_that_a_program_keeps_outlives_its_connection(mioloop_loop, run, tls):

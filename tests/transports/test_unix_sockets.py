@@ -34,35 +34,27 @@ def upper(protocol, data):
 
 
 @pytest.mark.parametrize("form", [str, os.fsencode, pathlib.Path])
-def test_path_may_have_any_form(loop, run, path, form):
+async def test_path_may_have_any_form(loop, path, form):
     """R43: str, bytes, PathLike, for server and client."""
-
-    async def main():
-        server = await loop.create_unix_server(
-            lambda: Recorder(loop, data_received=upper), form(path)
-        )
-        assert await exchange(loop, form(path)) == b"QUESTION"
-        server.close()
-        await server.wait_closed()
-        await turns()
-
-    run(loop, main())
+    server = await loop.create_unix_server(
+        lambda: Recorder(loop, data_received=upper), form(path)
+    )
+    assert await exchange(loop, form(path)) == b"QUESTION"
+    server.close()
+    await server.wait_closed()
+    await turns()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has the abstract namespace")
 @pytest.mark.known_difference("uvloop", "the client refuses it", strict=False)
-def test_abstract_address(loop, run):
+async def test_abstract_address(loop):
     """R43: a name that begins with a zero byte."""
     name = f"\0mioloop-test-{os.getpid()}"
-
-    async def main():
-        server = await loop.create_unix_server(lambda: Recorder(loop, data_received=upper), name)
-        assert await exchange(loop, name) == b"QUESTION"
-        server.close()
-        await server.wait_closed()
-        await turns()
-
-    run(loop, main())
+    server = await loop.create_unix_server(lambda: Recorder(loop, data_received=upper), name)
+    assert await exchange(loop, name) == b"QUESTION"
+    server.close()
+    await server.wait_closed()
+    await turns()
 
 
 def test_stale_socket_file_is_replaced(loop, run, path):
@@ -93,85 +85,65 @@ def test_ordinary_file_is_not_replaced(loop, run, path):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
-def test_socket_file_is_removed_at_close(loop, run, path):
+async def test_socket_file_is_removed_at_close(loop, path):
     """R43: if the inode is ours."""
-
-    async def main():
-        server = await loop.create_unix_server(asyncio.Protocol, path)
-        assert os.path.exists(path)
-        server.close()
-        await server.wait_closed()
-        assert not os.path.exists(path)
-        server = await loop.create_unix_server(asyncio.Protocol, path)
-        os.unlink(path)
-        pathlib.Path(path).write_text("somebody else's")
-        server.close()
-        await server.wait_closed()
-        assert os.path.exists(path)
-
-    run(loop, main())
+    server = await loop.create_unix_server(asyncio.Protocol, path)
+    assert os.path.exists(path)
+    server.close()
+    await server.wait_closed()
+    assert not os.path.exists(path)
+    server = await loop.create_unix_server(asyncio.Protocol, path)
+    os.unlink(path)
+    pathlib.Path(path).write_text("somebody else's")
+    server.close()
+    await server.wait_closed()
+    assert os.path.exists(path)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
-def test_socket_file_may_be_kept(loop, run, path):
+async def test_socket_file_may_be_kept(loop, path):
     """R43: cleanup_socket=False."""
-
-    async def main():
-        server = await loop.create_unix_server(asyncio.Protocol, path, cleanup_socket=False)
-        server.close()
-        await server.wait_closed()
-        assert os.path.exists(path)
-
-    run(loop, main())
+    server = await loop.create_unix_server(asyncio.Protocol, path, cleanup_socket=False)
+    server.close()
+    await server.wait_closed()
+    assert os.path.exists(path)
 
 
-def test_missing_server_is_an_os_error(loop, run, path):
+async def test_missing_server_is_an_os_error(loop, path):
     """R32: FileNotFoundError."""
-
-    async def main():
-        with pytest.raises(FileNotFoundError):
-            await loop.create_unix_connection(asyncio.Protocol, path)
-
-    run(loop, main())
+    with pytest.raises(FileNotFoundError):
+        await loop.create_unix_connection(asyncio.Protocol, path)
 
 
 @pytest.mark.parametrize("way", ["create_unix_server", "create_server"])
-def test_bound_unix_socket_can_be_served(loop, run, path, way):
+async def test_bound_unix_socket_can_be_served(loop, path, way):
     """R43: sock=, also by create_server()."""
-
-    async def main():
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        server = await getattr(loop, way)(
-            lambda: Recorder(loop, data_received=upper), sock=listener
-        )
-        with socket.socket(socket.AF_UNIX) as far:
-            far.settimeout(5)
-            far.connect(path)
-            far.sendall(b"question")
-            assert await receive(far, 8) == b"QUESTION"
-            far.shutdown(socket.SHUT_WR)
-            assert await receive_all(far) == b""
-        server.close()
-        await server.wait_closed()
-        await turns()
-
-    run(loop, main())
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    server = await getattr(loop, way)(
+        lambda: Recorder(loop, data_received=upper), sock=listener
+    )
+    with socket.socket(socket.AF_UNIX) as far:
+        far.settimeout(5)
+        far.connect(path)
+        far.sendall(b"question")
+        assert await receive(far, 8) == b"QUESTION"
+        far.shutdown(socket.SHUT_WR)
+        assert await receive_all(far) == b""
+    server.close()
+    await server.wait_closed()
+    await turns()
 
 
-def test_tcp_socket_is_refused(loop, run):
+async def test_tcp_socket_is_refused(loop):
     """R43: ValueError for a socket of another family, nothing left open."""
-
-    async def main():
-        with socket.socket() as tcp:
-            with pytest.raises(ValueError):
-                await loop.create_unix_server(asyncio.Protocol, sock=tcp)
-            with pytest.raises(ValueError):
-                await loop.create_unix_connection(asyncio.Protocol, sock=tcp)
+    with socket.socket() as tcp:
         with pytest.raises(ValueError):
-            await loop.create_unix_connection(asyncio.Protocol)
-
-    run(loop, main())
+            await loop.create_unix_server(asyncio.Protocol, sock=tcp)
+        with pytest.raises(ValueError):
+            await loop.create_unix_connection(asyncio.Protocol, sock=tcp)
+    with pytest.raises(ValueError):
+        await loop.create_unix_connection(asyncio.Protocol)
 
 
 @pytest.mark.skipif(
@@ -179,19 +151,15 @@ def test_tcp_socket_is_refused(loop, run):
     reason="new in 3.16",
 )
 @pytest.mark.known_difference("uvloop", "has no such keyword", strict=False)
-def test_mode_of_a_unix_server_is_that_of_its_socket(loop, run, path):
+async def test_mode_of_a_unix_server_is_that_of_its_socket(loop, path):
     """R43: create_unix_server(mode=)."""
-
-    async def main():
-        server = await loop.create_unix_server(asyncio.Protocol, path, mode=0o600)
-        assert os.stat(path).st_mode & 0o777 == 0o600
-        server.close()
-        await server.wait_closed()
-
-    run(loop, main())
+    server = await loop.create_unix_server(asyncio.Protocol, path, mode=0o600)
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    server.close()
+    await server.wait_closed()
 
 
-def test_unix_streams(loop, run, path):
+async def test_unix_streams(loop, path):
     """asyncio.start_unix_server and open_unix_connection."""
 
     async def serve(reader, writer):
@@ -206,11 +174,8 @@ def test_unix_streams(loop, run, path):
         writer.close()
         await writer.wait_closed()
 
-    async def main():
-        server = await asyncio.start_unix_server(serve, path)
-        await asyncio.gather(*(session() for _ in range(50)))
-        server.close()
-        await server.wait_closed()
-        await turns()
-
-    run(loop, main())
+    server = await asyncio.start_unix_server(serve, path)
+    await asyncio.gather(*(session() for _ in range(50)))
+    server.close()
+    await server.wait_closed()
+    await turns()
