@@ -533,47 +533,43 @@ def test_callback_that_forks(loop, loop_kind, run, place, tls):
         for name in PROTOCOL_CALLBACKS[:-1]
     ],
 )
-def test_callback_that_replaces_its_protocol(loop, run, name):
+async def test_callback_that_replaces_its_protocol(loop, name):
     """R56: by one of the other kind; from the next call on, all are the new one's."""
+    replacements = []
 
-    async def main():
-        replacements = []
+    def hook(protocol, *args):
+        if not replacements:
+            other = Recorder if isinstance(protocol, BufferedRecorder) else BufferedRecorder
+            replacements.append(other(loop))
+            replacements[0].transport = protocol.transport
+            protocol.transport.set_protocol(replacements[0])
+        return protocol.buffer if name == "get_buffer" else None
 
-        def hook(protocol, *args):
-            if not replacements:
-                other = Recorder if isinstance(protocol, BufferedRecorder) else BufferedRecorder
-                replacements.append(other(loop))
-                replacements[0].transport = protocol.transport
-                protocol.transport.set_protocol(replacements[0])
-            return protocol.buffer if name == "get_buffer" else None
-
-        buffered = name in ("get_buffer", "buffer_updated")
-        protocol = (BufferedRecorder if buffered else Recorder)(loop, **{name: hook})
-        near, far = socket_pair("tcp")
-        small_buffers(near, far)
-        with far:
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            await send(far, b"abc")
-            await turns()
-            transport.write(b"y" * 4 * MIB)
-            await turns()
-            reading = asyncio.ensure_future(receive_all(far))
-            await turns()
-            await send(far, b"def")
-            await turns()
-            far.shutdown(socket.SHUT_WR)
-            while not replacements:
-                await turns(1)
-            (new,) = replacements
-            await new.closed()
-            await asyncio.wait([reading])
-        assert bytes(protocol.data) + bytes(new.data) == b"abcdef"
-        assert "connection_lost" not in protocol.calls
-        calls = protocol.calls + new.calls
-        assert calls[0] == "connection_made" and calls[-1] == "connection_lost"
-        assert calls.index("pause_writing") < calls.index("resume_writing")
-        assert calls.count("eof_received") == 1
-        if name == "get_buffer":  # whose buffer it is, is told of what was read into it
-            assert protocol.data == b"abc"
-
-    run(loop, main())
+    buffered = name in ("get_buffer", "buffer_updated")
+    protocol = (BufferedRecorder if buffered else Recorder)(loop, **{name: hook})
+    near, far = socket_pair("tcp")
+    small_buffers(near, far)
+    with far:
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        await send(far, b"abc")
+        await turns()
+        transport.write(b"y" * 4 * MIB)
+        await turns()
+        reading = asyncio.ensure_future(receive_all(far))
+        await turns()
+        await send(far, b"def")
+        await turns()
+        far.shutdown(socket.SHUT_WR)
+        while not replacements:
+            await turns(1)
+        (new,) = replacements
+        await new.closed()
+        await asyncio.wait([reading])
+    assert bytes(protocol.data) + bytes(new.data) == b"abcdef"
+    assert "connection_lost" not in protocol.calls
+    calls = protocol.calls + new.calls
+    assert calls[0] == "connection_made" and calls[-1] == "connection_lost"
+    assert calls.index("pause_writing") < calls.index("resume_writing")
+    assert calls.count("eof_received") == 1
+    if name == "get_buffer":  # whose buffer it is, is told of what was read into it
+        assert protocol.data == b"abc"

@@ -43,7 +43,8 @@ def many_descriptors():
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_ten_thousand_idle_connections(mioloop_loop, run, many_descriptors):
+@pytest.mark.time_limit(240)
+async def test_ten_thousand_idle_connections(mioloop_loop, many_descriptors):
     """R73's plain twin: no turn is spent on them, their memory is bounded, all of them answer."""
     loop = mioloop_loop
     count = min(10_000, many_descriptors - SPARE_DESCRIPTORS)
@@ -60,37 +61,34 @@ def test_ten_thousand_idle_connections(mioloop_loop, run, many_descriptors):
             nonlocal lost
             lost += 1
 
-    async def main():
-        server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=1024)
-        port = server.sockets[0].getsockname()[1]
-        sources = loop.stats()["sources"]
-        rss_before = resident_bytes()
-        clients = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", CLIENTS, str(port), str(count)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert await clients.stdout.readline() == b"connected\n"
-        while loop.stats()["sources"] < sources + count:
-            await asyncio.sleep(0.01)
-        idle = loop.stats()
-        await asyncio.sleep(0.5)
-        after = loop.stats()
-        assert after["events"] - idle["events"] == 0
-        assert after["polls"] - idle["polls"] <= 3
-        per_connection = (resident_bytes() - rss_before) / count
-        assert per_connection < 4096, f"{per_connection:.0f} bytes each"
-        for line in (b"hello\n", b"again\n"):
-            clients.stdin.write(line)
-            assert await clients.stdout.readline() == b"answered\n"
-        clients.stdin.close()
-        assert await clients.wait() == 0
-        while lost < count:
-            await asyncio.sleep(0.01)
-        server.close()
-        await server.wait_closed()
-
-    run(loop, main(), 240)
+    server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=1024)
+    port = server.sockets[0].getsockname()[1]
+    sources = loop.stats()["sources"]
+    rss_before = resident_bytes()
+    clients = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CLIENTS, str(port), str(count)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert await clients.stdout.readline() == b"connected\n"
+    while loop.stats()["sources"] < sources + count:
+        await asyncio.sleep(0.01)
+    idle = loop.stats()
+    await asyncio.sleep(0.5)
+    after = loop.stats()
+    assert after["events"] - idle["events"] == 0
+    assert after["polls"] - idle["polls"] <= 3
+    per_connection = (resident_bytes() - rss_before) / count
+    assert per_connection < 4096, f"{per_connection:.0f} bytes each"
+    for line in (b"hello\n", b"again\n"):
+        clients.stdin.write(line)
+        assert await clients.stdout.readline() == b"answered\n"
+    clients.stdin.close()
+    assert await clients.wait() == 0
+    while lost < count:
+        await asyncio.sleep(0.01)
+    server.close()
+    await server.wait_closed()
 
 
 def resident_bytes():

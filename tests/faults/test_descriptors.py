@@ -134,60 +134,52 @@ class Counting(asyncio.Protocol):
 
 @pytest.mark.known_difference("uvloop", "closes the connections in silence", run=False)
 @pytest.mark.known_difference("asyncio", "reports each try of its backlog", strict=False)
-def test_backlog_is_kept_while_there_is_no_descriptor(loop, run, reports):
+async def test_backlog_is_kept_while_there_is_no_descriptor(loop, reports):
     """R35: those who waited are all served, in one go, when there are descriptors again."""
-
-    async def main():
-        protocol = type("One", (Counting,), {})
-        server = await loop.create_server(protocol, "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        clients = [socket.socket() for _ in range(20)]
-        with no_descriptor_left():
-            for client in clients:
-                client.connect(address)
-            while not reports:
-                await turns(1)
-            assert protocol.made == 0
+    protocol = type("One", (Counting,), {})
+    server = await loop.create_server(protocol, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    clients = [socket.socket() for _ in range(20)]
+    with no_descriptor_left():
         for client in clients:
-            client.settimeout(5)
-            with client:
-                assert await loop.run_in_executor(None, client.recv, 5) == b"hello"
-        assert protocol.made == 20
-        assert len(reports) == 1
-        server.close()
-        await server.wait_closed()
-
-    run(loop, main())
+            client.connect(address)
+        while not reports:
+            await turns(1)
+        assert protocol.made == 0
+    for client in clients:
+        client.settimeout(5)
+        with client:
+            assert await loop.run_in_executor(None, client.recv, 5) == b"hello"
+    assert protocol.made == 20
+    assert len(reports) == 1
+    server.close()
+    await server.wait_closed()
 
 
 @pytest.mark.known_difference("uvloop", "closes the connection in silence", run=False)
-def test_server_closed_while_it_waits_for_descriptors(loop, run, reports):
+async def test_server_closed_while_it_waits_for_descriptors(loop, reports):
     """R35, R39: nothing is resumed; a connected transport was served all the time."""
+    protocols = []
 
-    async def main():
-        protocols = []
+    def factory():
+        protocols.append(Recorder(loop))
+        return protocols[-1]
 
-        def factory():
-            protocols.append(Recorder(loop))
-            return protocols[-1]
-
-        server = await loop.create_server(factory, "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        with socket.create_connection(address) as first, socket.socket() as second:
-            while not protocols:
+    server = await loop.create_server(factory, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    with socket.create_connection(address) as first, socket.socket() as second:
+        while not protocols:
+            await turns(1)
+        with no_descriptor_left():
+            second.connect(address)
+            while not reports:
                 await turns(1)
-            with no_descriptor_left():
-                second.connect(address)
-                while not reports:
-                    await turns(1)
-                first.sendall(b"still there")
-                assert await protocols[0].received(11) == b"still there"
-                server.close()
-        await protocols[0].closed()
-        await server.wait_closed()
-        assert len(protocols) == 1
-
-    run(loop, main())
+            first.sendall(b"still there")
+            assert await protocols[0].received(11) == b"still there"
+            server.close()
+    await protocols[0].closed()
+    await server.wait_closed()
+    assert len(protocols) == 1
 
 
 async def connecting(loop, address):
@@ -220,40 +212,33 @@ async def subprocesses(loop, address):
         ),
     ],
 )
-def test_whoever_needs_a_descriptor_gets_emfile(loop, run, make, spare):
+@pytest.mark.time_limit(20)
+async def test_whoever_needs_a_descriptor_gets_emfile(loop, make, spare):
     """R32: OSError(EMFILE), nothing is left behind however far it came, and it works later."""
-
-    async def main():
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            address = listener.getsockname()
-            await loop.run_in_executor(None, int)  # its thread needs none any more
-            await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
-            if make is subprocesses:
-                process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
-                await process.wait()
-            with no_descriptor_left(spare):
-                with pytest.raises(OSError) as raised:
-                    await make(loop, address)
-            assert raised.value.errno == errno.EMFILE
-
-    run(loop, main(), 20)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        await loop.run_in_executor(None, int)  # its thread needs none any more
+        await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        if make is subprocesses:
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+            await process.wait()
+        with no_descriptor_left(spare):
+            with pytest.raises(OSError) as raised:
+                await make(loop, address)
+        assert raised.value.errno == errno.EMFILE
 
 
-def test_sock_accept_without_a_descriptor(loop, run):
+async def test_sock_accept_without_a_descriptor(loop):
     """R32, R35: OSError(EMFILE), and the connection still waits."""
-
-    async def main():
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.setblocking(False)
-            with socket.create_connection(listener.getsockname()):
-                with no_descriptor_left():
-                    with pytest.raises(OSError) as raised:
-                        await loop.sock_accept(listener)
-                assert raised.value.errno == errno.EMFILE
-                conn, _ = await loop.sock_accept(listener)
-                conn.close()
-
-    run(loop, main())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        with socket.create_connection(listener.getsockname()):
+            with no_descriptor_left():
+                with pytest.raises(OSError) as raised:
+                    await loop.sock_accept(listener)
+            assert raised.value.errno == errno.EMFILE
+            conn, _ = await loop.sock_accept(listener)
+            conn.close()
 
 
 @pytest.mark.parametrize("spare", [0, 1, 2])
@@ -267,24 +252,20 @@ def test_loop_that_cannot_be_made_leaves_nothing(mioloop_kind, no_leaked_descrip
     mioloop_kind.new().close()
 
 
-def test_transports_work_on_without_a_descriptor(loop, run):
+async def test_transports_work_on_without_a_descriptor(loop):
     """R33: reading, writing, pausing and closing need no new one."""
-
-    async def main():
-        near, far = socket_pair("tcp")
-        protocol = Recorder(loop)
-        with far:
-            transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-            with no_descriptor_left():
-                far.sendall(b"x")
-                assert await protocol.received(1) == b"x"
-                transport.pause_reading()
-                transport.resume_reading()
-                transport.write(b"y")
-                await turns()
-                assert far.recv(1) == b"y"
-                transport.get_extra_info("socket")
-                transport.close()
-                assert await protocol.closed() is None
-
-    run(loop, main())
+    near, far = socket_pair("tcp")
+    protocol = Recorder(loop)
+    with far:
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        with no_descriptor_left():
+            far.sendall(b"x")
+            assert await protocol.received(1) == b"x"
+            transport.pause_reading()
+            transport.resume_reading()
+            transport.write(b"y")
+            await turns()
+            assert far.recv(1) == b"y"
+            transport.get_extra_info("socket")
+            transport.close()
+            assert await protocol.closed() is None

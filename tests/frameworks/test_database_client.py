@@ -328,118 +328,96 @@ async def database(tls: Certificates | None) -> AsyncIterator[tuple[Server, Clie
             await client.close()
 
 
-def test_pipelined_queries_are_answered_in_order(
-    loop: asyncio.AbstractEventLoop, run: Run, tls: Certificates | None
+async def test_pipelined_queries_are_answered_in_order(
+    loop: asyncio.AbstractEventLoop, tls: Certificates | None
 ) -> None:
-    async def main() -> None:
-        async with database(tls) as (_, client):
-            queries = [b"echo %d" % number for number in range(200)]
-            assert await asyncio.gather(*map(client.query, queries)) == [[q] for q in queries]
-
-    run(loop, main())
+    async with database(tls) as (_, client):
+        queries = [b"echo %d" % number for number in range(200)]
+        assert await asyncio.gather(*map(client.query, queries)) == [[q] for q in queries]
 
 
-def test_large_result_is_held_back_until_it_is_read(
-    loop: asyncio.AbstractEventLoop, run: Run, tls: Certificates | None
+@pytest.mark.time_limit(30)
+async def test_large_result_is_held_back_until_it_is_read(
+    loop: asyncio.AbstractEventLoop, tls: Certificates | None
 ) -> None:
     """pause_writing on the server while the client has paused its reading."""
     count, size = 200, 100_000
-
-    async def main() -> None:
-        async with database(tls) as (server, client):
-            client.transport.pause_reading()
-            asking = asyncio.ensure_future(client.query(b"rows %d %d" % (count, size)))
-            (session,) = server.sessions.values()
-            while not session.writing_is_paused:
-                await asyncio.sleep(0)
-            assert server.rows_sent < count
-            client.transport.resume_reading()
-            rows = await asking
-            assert rows == [bytes([number % 256]) * size for number in range(count)]
-
-    run(loop, main(), 30)
+    async with database(tls) as (server, client):
+        client.transport.pause_reading()
+        asking = asyncio.ensure_future(client.query(b"rows %d %d" % (count, size)))
+        (session,) = server.sessions.values()
+        while not session.writing_is_paused:
+            await asyncio.sleep(0)
+        assert server.rows_sent < count
+        client.transport.resume_reading()
+        rows = await asking
+        assert rows == [bytes([number % 256]) * size for number in range(count)]
 
 
-def test_cancelled_query_is_cancelled_at_the_server_and_the_connection_stays_usable(
-    loop: asyncio.AbstractEventLoop, run: Run, tls: Certificates | None
+async def test_cancelled_query_is_cancelled_at_the_server_and_the_connection_stays_usable(
+    loop: asyncio.AbstractEventLoop, tls: Certificates | None
 ) -> None:
-    async def main() -> None:
-        async with database(tls) as (server, client):
-            for _ in range(5):
-                asking = asyncio.ensure_future(client.query(b"wait"))
-                await server.waiting.wait()
-                server.waiting.clear()
-                asking.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await asking
-                assert await client.query(b"still there") == [b"still there"]
-
-    run(loop, main())
-
-
-def test_query_that_another_connection_cancels_is_an_error(
-    loop: asyncio.AbstractEventLoop, run: Run, tls: Certificates | None
-) -> None:
-    async def main() -> None:
-        async with database(tls) as (server, client):
+    async with database(tls) as (server, client):
+        for _ in range(5):
             asking = asyncio.ensure_future(client.query(b"wait"))
             await server.waiting.wait()
-            await client.cancel()
-            with pytest.raises(RuntimeError, match="cancelled"):
+            server.waiting.clear()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
                 await asking
+            assert await client.query(b"still there") == [b"still there"]
 
-    run(loop, main())
 
-
-def test_server_that_dies_fails_every_query(
-    loop: asyncio.AbstractEventLoop, run: Run, tls: Certificates | None
+async def test_query_that_another_connection_cancels_is_an_error(
+    loop: asyncio.AbstractEventLoop, tls: Certificates | None
 ) -> None:
-    async def main() -> None:
-        async with database(tls) as (server, client):
-            asking = [asyncio.ensure_future(client.query(b"wait")) for _ in range(3)]
-            await server.waiting.wait()
-            for session in list(server.sessions.values()):
-                session.transport.abort()
-            failures = await asyncio.gather(*asking, return_exceptions=True)
-            assert all(isinstance(failure, ConnectionError) for failure in failures)
-
-    run(loop, main())
+    async with database(tls) as (server, client):
+        asking = asyncio.ensure_future(client.query(b"wait"))
+        await server.waiting.wait()
+        await client.cancel()
+        with pytest.raises(RuntimeError, match="cancelled"):
+            await asking
 
 
-def test_server_without_tls_says_so(
-    loop: asyncio.AbstractEventLoop, run: Run, certificates: Certificates
+async def test_server_that_dies_fails_every_query(
+    loop: asyncio.AbstractEventLoop, tls: Certificates | None
 ) -> None:
-    async def main() -> None:
-        async with Server(None).serving() as server:
-            with pytest.raises(ConnectionError, match="has no TLS"):
-                await Client.connect(server, certificates.client)
+    async with database(tls) as (server, client):
+        asking = [asyncio.ensure_future(client.query(b"wait")) for _ in range(3)]
+        await server.waiting.wait()
+        for session in list(server.sessions.values()):
+            session.transport.abort()
+        failures = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(failure, ConnectionError) for failure in failures)
 
-    run(loop, main())
+
+async def test_server_without_tls_says_so(
+    loop: asyncio.AbstractEventLoop, certificates: Certificates
+) -> None:
+    async with Server(None).serving() as server:
+        with pytest.raises(ConnectionError, match="has no TLS"):
+            await Client.connect(server, certificates.client)
 
 
-def test_pool_of_connections(
-    loop: asyncio.AbstractEventLoop, run: Run, tls: Certificates | None
+async def test_pool_of_connections(
+    loop: asyncio.AbstractEventLoop, tls: Certificates | None
 ) -> None:
     """More users than connections, each of which is handed on when it is free."""
+    async with Server(tls and tls.server).serving() as server:
+        pool: asyncio.Queue[Client] = asyncio.Queue()
+        for client in await asyncio.gather(
+            *(Client.connect(server, tls and tls.client) for _ in range(8))
+        ):
+            pool.put_nowait(await client.log_in())
+        assert len(server.sessions) == 8
 
-    async def main() -> None:
-        async with Server(tls and tls.server).serving() as server:
-            pool: asyncio.Queue[Client] = asyncio.Queue()
-            for client in await asyncio.gather(
-                *(Client.connect(server, tls and tls.client) for _ in range(8))
-            ):
-                pool.put_nowait(await client.log_in())
-            assert len(server.sessions) == 8
+        async def use(number: int) -> None:
+            client = await pool.get()
+            try:
+                assert await client.query(b"echo %d" % number) == [b"echo %d" % number]
+            finally:
+                pool.put_nowait(client)
 
-            async def use(number: int) -> None:
-                client = await pool.get()
-                try:
-                    assert await client.query(b"echo %d" % number) == [b"echo %d" % number]
-                finally:
-                    pool.put_nowait(client)
-
-            await asyncio.gather(*map(use, range(100)))
-            for _ in range(8):
-                await (await pool.get()).close()
-
-    run(loop, main())
+        await asyncio.gather(*map(use, range(100)))
+        for _ in range(8):
+            await (await pool.get()).close()

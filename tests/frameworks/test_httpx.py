@@ -61,96 +61,70 @@ async def serving(
         await runner.cleanup()
 
 
-def test_many_requests_at_once_are_answered(
-    loop: asyncio.AbstractEventLoop,
-    run: Run,
-    certificates: Certificates,
-    server_tls: ssl.SSLContext | None,
+async def test_many_requests_at_once_are_answered(
+    loop: asyncio.AbstractEventLoop, certificates: Certificates, server_tls: ssl.SSLContext | None
 ) -> None:
-    async def main() -> None:
-        limits = httpx.Limits(max_connections=5)
-        async with serving(certificates, server_tls, limits=limits) as client:
-            answers = await asyncio.gather(*(client.get("/json") for _ in range(15)))
-            assert {answer.status_code for answer in answers} == {200}
-            assert all(answer.json()["path"] == "/json" for answer in answers)
-
-    run(loop, main())
+    limits = httpx.Limits(max_connections=5)
+    async with serving(certificates, server_tls, limits=limits) as client:
+        answers = await asyncio.gather(*(client.get("/json") for _ in range(15)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert all(answer.json()["path"] == "/json" for answer in answers)
 
 
-def test_bodies_are_streamed_both_ways(
-    loop: asyncio.AbstractEventLoop,
-    run: Run,
-    certificates: Certificates,
-    server_tls: ssl.SSLContext | None,
+async def test_bodies_are_streamed_both_ways(
+    loop: asyncio.AbstractEventLoop, certificates: Certificates, server_tls: ssl.SSLContext | None
 ) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for number in range(100):
             yield b"%04d" % number * 2500
 
-    async def main() -> None:
-        async with serving(certificates, server_tls) as client:
-            answer = await client.post("/upload", content=pieces())
-            assert answer.json()["size"] == 1_000_000
-            async with client.stream("GET", "/stream") as response:
-                body = b"".join([piece async for piece in response.aiter_raw()])
-            assert body == b"".join(map(stream_chunk, range(STREAM_CHUNKS)))
-
-    run(loop, main())
+    async with serving(certificates, server_tls) as client:
+        answer = await client.post("/upload", content=pieces())
+        assert answer.json()["size"] == 1_000_000
+        async with client.stream("GET", "/stream") as response:
+            body = b"".join([piece async for piece in response.aiter_raw()])
+        assert body == b"".join(map(stream_chunk, range(STREAM_CHUNKS)))
 
 
-def test_read_timeout_in_the_middle_of_a_body(
-    loop: asyncio.AbstractEventLoop,
-    run: Run,
-    certificates: Certificates,
-    server_tls: ssl.SSLContext | None,
+async def test_read_timeout_in_the_middle_of_a_body(
+    loop: asyncio.AbstractEventLoop, certificates: Certificates, server_tls: ssl.SSLContext | None
 ) -> None:
-    async def main() -> None:
-        timeout = httpx.Timeout(10, read=0.05)
-        async with serving(certificates, server_tls, timeout=timeout) as client:
-            with pytest.raises(httpx.ReadTimeout):
-                await client.get("/hang")
-            assert (await client.get("/json", timeout=10)).status_code == 200
-
-    run(loop, main())
+    timeout = httpx.Timeout(10, read=0.05)
+    async with serving(certificates, server_tls, timeout=timeout) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.get("/hang")
+        assert (await client.get("/json", timeout=10)).status_code == 200
 
 
-def test_cancelled_in_the_middle_of_a_body(
-    loop: asyncio.AbstractEventLoop,
-    run: Run,
-    certificates: Certificates,
-    server_tls: ssl.SSLContext | None,
+async def test_cancelled_in_the_middle_of_a_body(
+    loop: asyncio.AbstractEventLoop, certificates: Certificates, server_tls: ssl.SSLContext | None
 ) -> None:
-    async def main() -> None:
-        async with serving(certificates, server_tls) as client:
-            began = asyncio.Event()
+    async with serving(certificates, server_tls) as client:
+        began = asyncio.Event()
 
-            async def read_on() -> None:
-                async with client.stream("GET", "/hang") as response:
-                    async for _ in response.aiter_raw():
-                        began.set()
+        async def read_on() -> None:
+            async with client.stream("GET", "/hang") as response:
+                async for _ in response.aiter_raw():
+                    began.set()
 
-            task = asyncio.ensure_future(read_on())
-            await began.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert (await client.get("/json")).status_code == 200
-
-    run(loop, main())
+        task = asyncio.ensure_future(read_on())
+        await began.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await client.get("/json")).status_code == 200
 
 
-def test_refused_connection_and_unknown_authority_are_connect_errors(
-    loop: asyncio.AbstractEventLoop, run: Run, certificates: Certificates
+async def test_refused_connection_and_unknown_authority_are_connect_errors(
+    loop: asyncio.AbstractEventLoop, certificates: Certificates
 ) -> None:
-    async def main() -> None:
-        async with serving(certificates, certificates.server) as client:
-            async with httpx.AsyncClient(timeout=10) as stranger:
-                with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-                    await stranger.get(client.base_url)
-            url = client.base_url
-        async with httpx.AsyncClient(verify=certificates.client, timeout=10) as late:
-            with pytest.raises(httpx.ConnectError):
-                await late.get(url)
+    async with serving(certificates, certificates.server) as client:
+        async with httpx.AsyncClient(timeout=10) as stranger:
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                await stranger.get(client.base_url)
+        url = client.base_url
+    async with httpx.AsyncClient(verify=certificates.client, timeout=10) as late:
+        with pytest.raises(httpx.ConnectError):
+            await late.get(url)
 
-    # A handshake that the client gave up is nothing to report.
-    run(loop, main())
+# A handshake that the client gave up is nothing to report.

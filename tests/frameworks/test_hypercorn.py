@@ -144,39 +144,31 @@ async def serving(**settings: Any) -> AsyncIterator[str]:
         await task
 
 
-def test_http2_streams_of_one_tls_connection_do_not_mix(
-    loop: asyncio.AbstractEventLoop, run: Run, certificates: Certificates
+async def test_http2_streams_of_one_tls_connection_do_not_mix(
+    loop: asyncio.AbstractEventLoop, certificates: Certificates
 ) -> None:
     """Twenty requests at once over one HTTP/2 connection, which ALPN chose."""
     httpx = pytest.importorskip("httpx")
     pytest.importorskip("h2")
     pem = certificates.server_pem
+    async with (
+        serving(certfile=pem, keyfile=pem) as url,
+        httpx.AsyncClient(http2=True, verify=certificates.client, timeout=WAIT_S) as client,
+    ):
+        async def echo(number: int) -> None:
+            body = b"%05d" % number * 5000
+            answer = await client.post(f"{url}/echo", content=body)
+            assert answer.http_version == "HTTP/2"
+            assert answer.content == body
 
-    async def main() -> None:
-        async with (
-            serving(certfile=pem, keyfile=pem) as url,
-            httpx.AsyncClient(http2=True, verify=certificates.client, timeout=WAIT_S) as client,
-        ):
-            async def echo(number: int) -> None:
-                body = b"%05d" % number * 5000
-                answer = await client.post(f"{url}/echo", content=body)
-                assert answer.http_version == "HTTP/2"
-                assert answer.content == body
-
-            await asyncio.gather(*map(echo, range(20)))
-
-    run(loop, main())
+        await asyncio.gather(*map(echo, range(20)))
 
 
-def test_websocket_messages_come_back(loop: asyncio.AbstractEventLoop, run: Run) -> None:
+async def test_websocket_messages_come_back(loop: asyncio.AbstractEventLoop) -> None:
     client_module = pytest.importorskip("websockets.asyncio.client")
-
-    async def main() -> None:
-        async with serving() as url:
-            address = url.replace("http", "ws") + "/ws"
-            async with client_module.connect(address) as websocket:
-                for message in ("text", b"\x00\xff", "x" * 70_000, b"y" * 500_000):
-                    await websocket.send(message)
-                    assert await websocket.recv() == message
-
-    run(loop, main())
+    async with serving() as url:
+        address = url.replace("http", "ws") + "/ws"
+        async with client_module.connect(address) as websocket:
+            for message in ("text", b"\x00\xff", "x" * 70_000, b"y" * 500_000):
+                await websocket.send(message)
+                assert await websocket.recv() == message
