@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS / "stdlib")]
+sys.path.insert(0, str(TESTS.parent))
 
-from exclusions import EXCLUSIONS  # noqa: E402
-from rules import RULES  # noqa: E402
+from tests.rules import RULES  # noqa: E402
+from tests.stdlib.exclusions import EXCLUSIONS  # noqa: E402
 
 LOOPS = ("asyncio", "uvloop", "mioloop")
 RULE = re.compile(r"\bR\d+\b")
@@ -115,9 +115,10 @@ def loop_of(item: pytest.Function) -> str:
 
 def collect() -> Collector:
     collector = Collector()
-    options = ["--collect-only", "-p", "no:terminal", "-p", "no:cacheprovider"]
+    options = ["--collect-only", "--import-mode=importlib", "-o", "addopts="]
+    plugins = ["-p", "no:terminal", "-p", "no:cacheprovider"]
     os.chdir(TESTS.parent)
-    status = pytest.main([*options, "-o", "addopts=", str(TESTS)], plugins=[collector])
+    status = pytest.main([*options, *plugins, str(TESTS)], plugins=[collector])
     if status != pytest.ExitCode.OK and not collector.missing:
         collector.missing.append(f"pytest --collect-only ended with {status!r}")
     return collector

@@ -9,7 +9,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from rules import RULES
+
+from tests.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "mioloop"

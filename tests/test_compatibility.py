@@ -31,7 +31,7 @@ def printed() -> str:
 
 
 def test_every_rule_is_named_by_a_test(printed: str) -> None:
-    from rules import RULES
+    from tests.rules import RULES
 
     numbers = sorted(int(rule[1:]) for rule in RULES)
     assert numbers == list(range(1, len(RULES) + 1))

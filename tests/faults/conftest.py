@@ -1,7 +1,7 @@
-"""Faults are injected for real: what tests/transports has to watch a transport with serves here."""
+"""Faults are injected for real. The fixtures of TLS are those of tests/transports."""
 
 from __future__ import annotations
 
-from tests.transports.conftest import TLSContexts, certificates, tls
+from tests.support.tls import certificates, tls
 
-__all__ = ["TLSContexts", "certificates", "tls"]
+__all__ = ["certificates", "tls"]

@@ -1,6 +1,6 @@
 """Run by test_descriptors.py in a child with fail.c preloaded: epoll_ctl() takes no more.
 
-    python refusing.py trigger
+    python -m tests.faults.refusing trigger
 
 Prints what happened as JSON.
 """
@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 
-from tests.conftest import LoopKind
+from tests.support.loops import LoopKind
 
 shim = ctypes.CDLL(None)
 

@@ -1,6 +1,6 @@
 """Run by test_descriptors.py in a child with fail.c preloaded: a machine that has no more of it.
 
-    python starving.py backend trigger selector
+    python -m tests.faults.starving backend trigger selector
 
 Prints what happened as JSON.
 """
@@ -16,7 +16,7 @@ import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.conftest import LoopKind
+from tests.support.loops import LoopKind
 
 CLIENTS = 5
 OUT_OF_RESOURCES = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]

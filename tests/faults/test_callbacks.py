@@ -17,15 +17,9 @@ import threading
 
 import pytest
 
-from tests.transports.recording import (
-    BufferedRecorder,
-    Recorder,
-    receive_all,
-    send,
-    small_buffers,
-    socket_pair,
-    turns,
-)
+from tests.support.connections import receive_all, send, small_buffers, socket_pair
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 

@@ -21,7 +21,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.starving import CLIENTS, OF_THE_CONNECTION, OUT_OF_RESOURCES
-from tests.transports.recording import Recorder, socket_pair, turns
+from tests.support.connections import socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 HERE = Path(__file__).parent
 

@@ -16,17 +16,16 @@ import tempfile
 
 import pytest
 
-from tests.transports.recording import (
-    BufferedRecorder,
-    Recorder,
+from tests.support.connections import (
     connection,
     receive,
     receive_all,
     reset,
     small_buffers,
     socket_pair,
-    turns,
 )
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 GONE = (ConnectionResetError, BrokenPipeError)

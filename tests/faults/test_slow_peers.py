@@ -17,16 +17,9 @@ import tracemalloc
 
 import pytest
 
-from tests.transports.recording import (
-    BufferedRecorder,
-    Recorder,
-    connection,
-    receive,
-    receive_all,
-    small_buffers,
-    socket_pair,
-    turns,
-)
+from tests.support.connections import connection, receive, receive_all, small_buffers, socket_pair
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 WRITE_BYTES = 50_000

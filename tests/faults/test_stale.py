@@ -15,7 +15,9 @@ import socket
 
 import pytest
 
-from tests.transports.recording import Recorder, connection, socket_pair, turns
+from tests.support.connections import connection, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 def at_number(fd, sock):

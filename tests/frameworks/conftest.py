@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from certificates import Certificates, make_certificates
-from server_process import SERVED_LOOPS, ServedLoop
+
+from tests.frameworks.certificates import Certificates, make_certificates
+from tests.frameworks.server_process import SERVED_LOOPS, ServedLoop
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from certificates import Certificates
 
 from examples.aiohttp_server import make_app
 from examples.compare_loops import checks
+from tests.frameworks.certificates import Certificates
 
 Run = Callable[..., Any]
 

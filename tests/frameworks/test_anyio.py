@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Certificates
+
+from tests.frameworks.certificates import Certificates
 
 anyio = pytest.importorskip("anyio")
 tls_module = pytest.importorskip("anyio.streams.tls")

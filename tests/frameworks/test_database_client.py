@@ -19,7 +19,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from certificates import Certificates
+
+from tests.frameworks.certificates import Certificates
 
 Run = Callable[..., Any]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from certificates import Certificates
 
 from examples.aiohttp_server import STREAM_CHUNKS, make_app, stream_chunk
+from tests.frameworks.certificates import Certificates
 
 httpx = pytest.importorskip("httpx")
 

@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import asgi_app
 import pytest
-from certificates import Certificates
-from server_process import WAIT_S, ServedLoop, ServerProcess, server_process
+
+from tests.frameworks import asgi_app
+from tests.frameworks.certificates import Certificates
+from tests.frameworks.server_process import WAIT_S, ServedLoop, ServerProcess, server_process
 
 hypercorn_asyncio = pytest.importorskip("hypercorn.asyncio")
 hypercorn_config = pytest.importorskip("hypercorn.config")

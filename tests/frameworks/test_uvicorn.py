@@ -11,8 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from certificates import Certificates
-from server_process import WAIT_S, ServedLoop, ServerProcess, server_process
+
+from tests.frameworks.certificates import Certificates
+from tests.frameworks.server_process import WAIT_S, ServedLoop, ServerProcess, server_process
 
 
 @contextmanager

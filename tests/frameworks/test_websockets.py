@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from certificates import Certificates
+
+from tests.frameworks.certificates import Certificates
 
 websockets = pytest.importorskip("websockets")
 client_module = pytest.importorskip("websockets.asyncio.client")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import random
 import sys
 import time
@@ -19,10 +18,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-from fuzz_program import Program, random_program, shrunk
-from fuzz_runner import LIMIT_S, failure, kind_of
+from tests.fuzz.fuzz_program import Program, random_program, shrunk
+from tests.fuzz.fuzz_runner import LIMIT_S, failure, kind_of
 
 TRIGGERS = ("edge", "level", "oneshot")
 SELECTORS = ("epoll", "poll")

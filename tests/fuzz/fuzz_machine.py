@@ -24,7 +24,7 @@ import threading
 import traceback
 import warnings
 
-import fuzz_program
+from tests.fuzz import fuzz_program
 
 PERIOD = 251
 PATTERN = bytes(range(PERIOD)) * 2000

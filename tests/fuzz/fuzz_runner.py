@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
-from fuzz_program import Program
+from tests.fuzz.fuzz_program import Program
 
-MACHINE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fuzz_machine.py")
+ROOT = Path(__file__).parents[2]
 LIMIT_S = 60.0
 
 
 def failure(program: Program, limit_s: float = LIMIT_S) -> str:
     """What goes wrong when *program* runs; empty if nothing does."""
-    command = [sys.executable, "-X", "faulthandler", MACHINE, str(limit_s)]
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.fuzz_machine", str(limit_s)]
     try:
         done = subprocess.run(
             command, input=program.to_json(), capture_output=True, text=True,
-            errors="replace", timeout=limit_s + 30,
+            errors="replace", timeout=limit_s + 30, cwd=ROOT,
         )
     except subprocess.TimeoutExpired:
         return "hangs, and does not even print where"

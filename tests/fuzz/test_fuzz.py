@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from fuzz_program import STEPS, Program, random_program, shrunk
-from fuzz_runner import failure
+
+from tests.fuzz.fuzz_program import STEPS, Program, random_program, shrunk
+from tests.fuzz.fuzz_runner import failure
 
 SEEDS = int(os.environ.get("MIOLOOP_FUZZ_SEEDS", "6"))
 LONG_SEEDS = int(os.environ.get("MIOLOOP_FUZZ_SEEDS", "60"))

@@ -6,12 +6,12 @@ import socket
 
 import pytest
 
+from tests.support.connections import nonblocking_pair
+
 
 @pytest.fixture
 def pair():
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
+    left, right = nonblocking_pair()
     with left, right:
         yield left, right
 

@@ -25,7 +25,7 @@ import warnings
 
 import pytest
 
-from tests.conftest import MIOLOOP_KINDS
+from tests.support.loops import MIOLOOP_KINDS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

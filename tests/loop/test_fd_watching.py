@@ -10,17 +10,8 @@ import tempfile
 import weakref
 
 import pytest
-from waiting import run_until
 
-
-def turns(loop, count=3, delay_s=0.002):
-    """A few turns, each of which polls."""
-
-    async def main():
-        for _ in range(count):
-            await asyncio.sleep(delay_s)
-
-    loop.run_until_complete(main())
+from tests.support.waiting import run_turns, run_until
 
 
 def drain(sock, into):
@@ -74,7 +65,7 @@ def test_closed_descriptor_is_refused(loop):
         loop.add_writer(fd, print)
     with pytest.raises(OSError, match="Bad file descriptor"):
         loop.add_reader(1_000_000, print)
-    turns(loop)
+    run_turns(loop)
 
 
 @pytest.mark.known_difference("uvloop", "remove_* give None")
@@ -161,7 +152,7 @@ def test_undrained_descriptor_fires_every_turn(loop, pair):
     run_until(loop, lambda: len(fired) >= 20)
     loop.remove_reader(left)
     count = len(fired)
-    turns(loop)
+    run_turns(loop)
     assert len(fired) == count
 
 
@@ -202,7 +193,7 @@ def test_hang_up_wakes_reader_and_writer(loop):
             except BlockingIOError:
                 break
         loop.add_writer(write_end, wake, "writer", loop.remove_writer, write_end)
-        turns(loop)
+        run_turns(loop)
         assert woken == []
         os.close(read_end)
         run_until(loop, lambda: woken)
@@ -239,7 +230,7 @@ def test_watch_removed_earlier_in_the_turn_does_not_fire(loop):
         right1.send(b"x")
         right2.send(b"x")
         run_until(loop, lambda: fired)
-        turns(loop)
+        run_turns(loop)
     assert len(fired) == 1
 
 
@@ -260,7 +251,7 @@ def test_writer_removed_by_the_reader_of_the_same_descriptor_does_not_fire(loop,
     loop.add_reader(left, readable)
     loop.add_writer(left, writable)
     run_until(loop, lambda: "reader" in fired)
-    turns(loop)
+    run_turns(loop)
     assert fired in (["reader"], ["writer", "reader"])
 
 
@@ -299,7 +290,7 @@ def test_number_used_again_after_a_close_without_removal_works(loop):
             run_until(loop, lambda count=count: len(seen) > count)
             left.close()  # and the watch is forgotten
     assert seen == [b"x"] * 3
-    turns(loop)
+    run_turns(loop)
     loop.remove_reader(fd)
 
 
@@ -404,7 +395,7 @@ def test_closed_object_is_found_by_its_identity(loop, pair, direction):
     getattr(loop, f"add_{direction}")(left, print)
     left.close()
     assert getattr(loop, f"remove_{direction}")(left) is True
-    turns(loop)
+    run_turns(loop)
 
 
 @pytest.mark.known_difference("uvloop", "looks for the number only", strict=False)
@@ -429,7 +420,7 @@ def test_closed_object_gives_true_once_for_each_direction(loop, pair):
     left.close()
     assert (loop.remove_reader(left), loop.remove_reader(left)) == (True, False)
     assert (loop.remove_writer(left), loop.remove_writer(left)) == (True, False)
-    turns(loop)
+    run_turns(loop)
 
 
 @pytest.mark.known_difference("asyncio", "takes the watch of the new owner away")

@@ -11,7 +11,8 @@ import threading
 import weakref
 
 import pytest
-from waiting import run_until
+
+from tests.support.waiting import run_until
 
 LONG = 100_000
 SMALL_STACK = 256 * 1024

@@ -14,7 +14,8 @@ import threading
 import time
 
 import pytest
-from waiting import run_until
+
+from tests.support.waiting import run_until
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,9 @@ import ssl
 import tempfile
 
 import pytest
-from waiting import receive_exactly, until_waiting
+
+from tests.support.connections import receive_exactly
+from tests.support.waiting import until_waiting
 
 BIG = 4 * 1024 * 1024
 

@@ -10,7 +10,9 @@ import socket
 import tempfile
 
 import pytest
-from waiting import future_is_set, receive_exactly, until, until_waiting
+
+from tests.support.connections import receive_exactly
+from tests.support.waiting import future_is_set, until, until_waiting
 
 BIG = 4 * 1024 * 1024
 

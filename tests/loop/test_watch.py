@@ -10,7 +10,8 @@ import threading
 import weakref
 
 import pytest
-from waiting import run_until
+
+from tests.support.waiting import run_turns, run_until
 
 
 @pytest.fixture
@@ -18,14 +19,6 @@ def mio():
     from mioloop import mio
 
     return mio
-
-
-def turns(loop):
-    async def main():
-        for _ in range(3):
-            await asyncio.sleep(0.002)
-
-    loop.run_until_complete(main())
 
 
 def test_registration_set_from_another_thread_calls_back(mioloop_loop, mio):
@@ -60,7 +53,7 @@ def test_readiness_set_before_the_watch_is_delivered(mioloop_loop, mio):
     seen = []
     token = loop.watch(registration, mio.Ready.READABLE, mio.PollOpt.EDGE, seen.append)
     run_until(loop, lambda: seen)
-    turns(loop)
+    run_turns(loop)
     assert len(seen) == 1
     loop.unwatch(token)
 
@@ -79,7 +72,7 @@ def test_level_registration_fires_until_it_is_cleared(mioloop_loop, mio):
     token = loop.watch(registration, mio.Ready.READABLE, mio.PollOpt.LEVEL, ready)
     set_readiness.set_readiness(mio.Ready.READABLE)
     run_until(loop, lambda: len(seen) >= 5)
-    turns(loop)
+    run_turns(loop)
     assert len(seen) == 5
     loop.unwatch(token)
 
@@ -95,9 +88,9 @@ def test_evented_fd_is_watched(mioloop_loop, mio, pair):
     run_until(loop, lambda: len(seen) >= 3)
     assert all(event.token == token and event.readiness.is_readable() for event in seen)
     left.recv(10)
-    turns(loop)
+    run_turns(loop)
     count = len(seen)
-    turns(loop)
+    run_turns(loop)
     assert len(seen) == count
     loop.unwatch(token)
 
@@ -165,12 +158,12 @@ def test_oneshot_is_rearmed_with_its_token(mioloop_loop, mio, pair, base):
     right.send(b"x")
     run_until(loop, lambda: seen)
     right.send(b"y")
-    turns(loop)
+    run_turns(loop)
     assert len(seen) == 1
     for count in (2, 3):
         loop.poll.reregister(evented, token, mio.Ready.READABLE, opts)
         run_until(loop, lambda count=count: len(seen) == count)
-    turns(loop)
+    run_turns(loop)
     assert len(seen) == 3
     loop.unwatch(token)
 
@@ -190,7 +183,7 @@ def test_oneshot_registration_is_rearmed_from_its_callback(mioloop_loop, mio):
     token = loop.watch(registration, mio.Ready.READABLE, opts, ready)
     set_readiness.set_readiness(mio.Ready.READABLE)
     run_until(loop, lambda: len(seen) == 4)
-    turns(loop)
+    run_turns(loop)
     assert len(seen) == 4
     loop.unwatch(token)
 
@@ -203,7 +196,7 @@ def test_unwatch_ends_the_callbacks(mioloop_loop, mio):
     token = loop.watch(registration, mio.Ready.READABLE, mio.PollOpt.EDGE, seen.append)
     loop.unwatch(token)
     set_readiness.set_readiness(mio.Ready.READABLE)
-    turns(loop)
+    run_turns(loop)
     assert seen == []
     with pytest.raises(ValueError):
         loop.unwatch(token)
@@ -230,7 +223,7 @@ def test_unwatched_earlier_in_the_turn_does_not_fire(mioloop_loop, mio):
     for _, set_readiness in setters:
         set_readiness.set_readiness(mio.Ready.READABLE)
     run_until(loop, lambda: seen)
-    turns(loop)
+    run_turns(loop)
     assert len(seen) == 1
 
 
@@ -248,7 +241,7 @@ def test_unwatch_from_inside_the_callback(mioloop_loop, mio, pair):
     loop.watch(evented, mio.Ready.READABLE, mio.PollOpt.LEVEL, ready)
     right.send(b"x")
     run_until(loop, lambda: seen)
-    turns(loop)
+    run_turns(loop)
     assert len(seen) == 1
 
 
@@ -258,7 +251,7 @@ def test_evented_closed_before_unwatch(mioloop_loop, mio):
     listener = mio.net.TcpListener.bind("127.0.0.1:0")
     token = loop.watch(listener, mio.Ready.READABLE, mio.PollOpt.EDGE, print)
     listener.close()
-    turns(loop)
+    run_turns(loop)
     loop.unwatch(token)
 
 
@@ -324,7 +317,7 @@ def test_token_that_the_loop_did_not_give_out_is_refused(mioloop_loop, mio, pair
         for token in (mio.Token(0), mio.Token(123456789), mio.Token.MAX):
             with pytest.raises(ValueError):
                 poll.register(handle, token, mio.Ready.READABLE, mio.PollOpt.EDGE)
-    turns(mioloop_loop)
+    run_turns(mioloop_loop)
 
 
 def test_watching_one_descriptor_twice_is_refused(mioloop_loop, mio, pair):

@@ -10,7 +10,10 @@ import weakref
 from unittest import mock
 
 import pytest
-from recording import Recorder, receive_all, send, socket_pair, turns
+
+from tests.support.connections import receive_all, send, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 @contextlib.asynccontextmanager

@@ -14,11 +14,13 @@ import signal
 import socket
 
 import pytest
-from crowds import COUNT, crowd, once
-from recording import BufferedRecorder, Recorder, reset, turns
 
 import mioloop
 from mioloop.reactor.reactor import io_uring_problem
+from tests.support.connections import reset
+from tests.support.crowds import COUNT, crowd, once
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.waiting import turns
 
 AHEAD = 4032            # bytes that are read before their turn
 

@@ -20,7 +20,8 @@ import threading
 import warnings
 
 import pytest
-from recording import turns
+
+from tests.support.waiting import turns
 
 PIPE = asyncio.subprocess.PIPE
 

@@ -7,7 +7,8 @@ import os
 import socket
 
 import pytest
-from accounting import account, at_rest, growth, resident_bytes
+
+from tests.support.accounting import account, at_rest, growth, resident_bytes
 
 AT_A_TIME = 50
 MIB = 1 << 20

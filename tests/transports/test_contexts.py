@@ -8,7 +8,10 @@ import os
 import socket
 
 import pytest
-from recording import BufferedRecorder, Recorder, receive, send, small_buffers, socket_pair, turns
+
+from tests.support.connections import receive, send, small_buffers, socket_pair
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.waiting import turns
 
 BEFORE_3_15 = "runs some of them in the context of the caller"
 variable = contextvars.ContextVar("variable", default="unset")

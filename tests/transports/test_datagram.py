@@ -11,8 +11,16 @@ import socket
 import sys
 
 import pytest
-from datagrams import Recorder, close, endpoint, far_socket, opened, recvfrom
-from recording import turns
+
+from tests.support.datagrams import (
+    DatagramRecorder,
+    close,
+    endpoint,
+    far_socket,
+    opened,
+    recvfrom,
+)
+from tests.support.waiting import turns
 
 PEER_TIMEOUT_S = 10.0
 SINCE_3_13 = sys.version_info >= (3, 13)
@@ -172,10 +180,10 @@ async def test_unix_datagrams(loop, tmp_path):
     """R64: AF_UNIX needs no DNS."""
     server_path, client_path = str(tmp_path / "server"), str(tmp_path / "client")
     _, server = await loop.create_datagram_endpoint(
-        lambda: Recorder(loop), local_addr=server_path, family=socket.AF_UNIX
+        lambda: DatagramRecorder(loop), local_addr=server_path, family=socket.AF_UNIX
     )
     _, client = await loop.create_datagram_endpoint(
-        lambda: Recorder(loop),
+        lambda: DatagramRecorder(loop),
         local_addr=client_path,
         remote_addr=server_path,
         family=socket.AF_UNIX,
@@ -192,7 +200,9 @@ async def test_given_socket_is_used(loop):
     """create_datagram_endpoint(sock=)."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
-    transport, protocol = await loop.create_datagram_endpoint(lambda: Recorder(loop), sock=sock)
+    transport, protocol = await loop.create_datagram_endpoint(
+        lambda: DatagramRecorder(loop), sock=sock
+    )
     assert transport.get_extra_info("sockname") == sock.getsockname()
     await close(protocol)
     assert sock.fileno() == -1
@@ -258,7 +268,7 @@ def test_failing_datagram_received_is_reported(loop, run, reports):
 async def test_broadcast_and_reuse_port(loop):
     """create_datagram_endpoint(allow_broadcast=, reuse_port=)."""
     _, protocol = await loop.create_datagram_endpoint(
-        lambda: Recorder(loop),
+        lambda: DatagramRecorder(loop),
         local_addr=("127.0.0.1", 0),
         allow_broadcast=True,
         reuse_port=True,
@@ -309,7 +319,7 @@ async def test_each_datagram_comes_with_its_own_sender(loop, ip):
     def answer(protocol, data, addr):
         protocol.transport.sendto(data.upper(), addr)
 
-    protocol = Recorder(loop, datagram_received=answer)
+    protocol = DatagramRecorder(loop, datagram_received=answer)
     async with opened(loop, protocol, local_addr=(host, 0)) as (transport, _):
         here = transport.get_extra_info("sockname")
         with contextlib.ExitStack() as stack:
@@ -412,7 +422,7 @@ async def test_exception_of_the_protocol_is_reported_and_the_transport_goes_on(l
             raise ZeroDivisionError
 
     nobody = refused_address()
-    protocol = Recorder(loop, **{name: fail})
+    protocol = DatagramRecorder(loop, **{name: fail})
     with far_socket() as far:
         options = {"remote_addr": nobody} if name == "error_received" else LOCAL
         async with opened(loop, protocol, **options) as (transport, _):
@@ -452,7 +462,7 @@ def test_address_that_is_not_numeric_fares_as_with_asyncio(mioloop_loop, run, re
     loop = mioloop_loop
 
     async def outcome(loop, seen):
-        protocol = Recorder(loop)
+        protocol = DatagramRecorder(loop)
         try:
             async with opened(loop, protocol, **LOCAL) as (transport, _):
                 transport.sendto(b"x", address)
@@ -527,7 +537,7 @@ async def test_unix_datagrams_with_abstract_names(loop):
 async def test_unix_datagrams_may_be_large(mioloop_loop, size):
     """R64: larger than any of IP."""
     loop = mioloop_loop
-    protocol = Recorder(loop)
+    protocol = DatagramRecorder(loop)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400000)
     with far:
@@ -559,7 +569,7 @@ def test_unclosed_transport_warns_and_closes(mioloop_kind, no_leaked_descriptor)
     loop = mioloop_kind.new()
 
     async def main():
-        transport, _ = await loop.create_datagram_endpoint(lambda: Recorder(loop), **LOCAL)
+        transport, _ = await loop.create_datagram_endpoint(lambda: DatagramRecorder(loop), **LOCAL)
         return transport
 
     transport = loop.run_until_complete(main())

@@ -10,8 +10,17 @@ import socket
 import sys
 
 import pytest
-from datagrams import Recorder, far_socket, fill, number_of, opened, recvfrom, unix_pair
-from recording import turns
+
+from tests.support.datagrams import (
+    DatagramRecorder,
+    far_socket,
+    fill,
+    number_of,
+    opened,
+    recvfrom,
+    unix_pair,
+)
+from tests.support.waiting import turns
 
 PEER_TIMEOUT_S = 10.0
 SINCE_3_13 = sys.version_info >= (3, 13)
@@ -24,7 +33,7 @@ LOCAL = {"local_addr": ("127.0.0.1", 0)}
 async def test_what_does_not_fit_waits_and_is_sent_in_order(mioloop_loop):
     """R65: buffered datagrams leave when the peer reads, whole and in order."""
     loop = mioloop_loop
-    async with unix_pair(loop, Recorder(loop)) as (transport, far):
+    async with unix_pair(loop, DatagramRecorder(loop)) as (transport, far):
         count = fill(transport)
         for i in range(count + 1, count + 200):
             transport.sendto(b"%d" % i + bytes(1000))
@@ -38,7 +47,7 @@ async def test_what_does_not_fit_waits_and_is_sent_in_order(mioloop_loop):
 async def test_buffered_datagrams_count_as_in_this_python(mioloop_loop):
     """R65: 8 bytes each from 3.13, which are taken off again when it has left."""
     loop = mioloop_loop
-    async with unix_pair(loop, Recorder(loop)) as (transport, far):
+    async with unix_pair(loop, DatagramRecorder(loop)) as (transport, far):
         fill(transport)
         before = transport.get_write_buffer_size()
         transport.sendto(bytes(1000))
@@ -51,7 +60,7 @@ async def test_marks_pause_and_resume_the_protocol(mioloop_loop):
     """R52: pause_writing inside sendto() above the high mark, resume_writing at the low one."""
     loop = mioloop_loop
     at_resume = []
-    protocol = Recorder(
+    protocol = DatagramRecorder(
         loop, resume_writing=lambda p: at_resume.append(p.transport.get_write_buffer_size())
     )
     async with unix_pair(loop, protocol) as (transport, far):
@@ -71,7 +80,7 @@ async def test_marks_pause_and_resume_the_protocol(mioloop_loop):
 async def test_close_sends_what_waits_first(mioloop_loop):
     """R48: close() with datagrams buffered; more may follow until they have left."""
     loop = mioloop_loop
-    protocol = Recorder(loop)
+    protocol = DatagramRecorder(loop)
     async with unix_pair(loop, protocol) as (transport, far):
         count = fill(transport)
         transport.close()
@@ -86,7 +95,7 @@ async def test_close_sends_what_waits_first(mioloop_loop):
 async def test_abort_drops_what_waits(mioloop_loop):
     """R45: abort() with datagrams buffered."""
     loop = mioloop_loop
-    protocol = Recorder(loop)
+    protocol = DatagramRecorder(loop)
     async with unix_pair(loop, protocol) as (transport, far):
         count = fill(transport)
         transport.abort()
@@ -136,7 +145,7 @@ async def test_read_callbacks_share_one_context(loop):
         seen.append(variable.get())
         variable.set(variable.get() + 1)
 
-    protocol = Recorder(loop, datagram_received=count)
+    protocol = DatagramRecorder(loop, datagram_received=count)
     async with opened(loop, protocol, **LOCAL) as (transport, _):
         with far_socket() as far:
             for i in range(6):
@@ -151,7 +160,7 @@ async def test_read_callbacks_share_one_context(loop):
 async def test_pause_in_a_callback_holds_the_rest_of_the_batch(mioloop_loop):
     """R53: no further call until resume_reading(), and then nothing is missing."""
     loop = mioloop_loop
-    protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.pause_reading())
+    protocol = DatagramRecorder(loop, datagram_received=lambda p, *_: p.transport.pause_reading())
     async with opened(loop, protocol, **LOCAL) as (transport, _):
         with far_socket() as far:
             sent = [b"%d" % i for i in range(11)]
@@ -169,7 +178,7 @@ async def test_pause_in_a_callback_holds_the_rest_of_the_batch(mioloop_loop):
 
 async def test_close_in_a_callback_is_the_last_one(loop):
     """R45: datagrams that came with it are not delivered."""
-    protocol = Recorder(loop, datagram_received=lambda p, *_: p.transport.close())
+    protocol = DatagramRecorder(loop, datagram_received=lambda p, *_: p.transport.close())
     async with opened(loop, protocol, **LOCAL) as (transport, _):
         with far_socket() as far:
             for _ in range(5):
@@ -187,7 +196,7 @@ def test_keyboard_interrupt_loses_no_datagram(mioloop_loop, run):
             raise KeyboardInterrupt
 
     async def make():
-        protocol = Recorder(loop, datagram_received=interrupt)
+        protocol = DatagramRecorder(loop, datagram_received=interrupt)
         await loop.create_datagram_endpoint(lambda: protocol, **LOCAL)
         return protocol
 
@@ -213,7 +222,7 @@ async def test_busy_peer_does_not_starve_the_loop(loop):
     def echo_to_itself(protocol, data, addr):
         protocol.transport.sendto(data, addr)
 
-    protocol = Recorder(loop, datagram_received=echo_to_itself)
+    protocol = DatagramRecorder(loop, datagram_received=echo_to_itself)
     async with opened(loop, protocol, **LOCAL) as (transport, _):
         for _ in range(8):
             transport.sendto(b"x", transport.get_extra_info("sockname"))
@@ -250,7 +259,7 @@ async def test_answers_go_to_whom_they_belong_in_their_order(loop):
         for i in range(3):
             protocol.transport.sendto(b"%d: " % i + data, address)
 
-    protocol = Recorder(loop, datagram_received=answer)
+    protocol = DatagramRecorder(loop, datagram_received=answer)
     with contextlib.ExitStack() as stack:
         fars = [stack.enter_context(far_socket()) for _ in range(5)]
         async with opened(loop, protocol, **LOCAL) as (transport, _):
@@ -273,7 +282,7 @@ async def test_answers_before_the_end_leave(loop, end):
         if data == b"2 from 0":
             getattr(protocol.transport, end)()
 
-    protocol = Recorder(loop, datagram_received=answer)
+    protocol = DatagramRecorder(loop, datagram_received=answer)
     with far_socket() as far:
         async with opened(loop, protocol, **LOCAL) as (transport, _):
             ask([far], transport.get_extra_info("sockname"), 4)
@@ -287,7 +296,7 @@ async def test_answer_that_cannot_be_sent_is_reported_and_stops_no_other(loop):
     def answer(protocol, data, address):
         protocol.transport.sendto(bytes(100_000) if b"1 from" in data else data, address)
 
-    protocol = Recorder(loop, datagram_received=answer)
+    protocol = DatagramRecorder(loop, datagram_received=answer)
     with far_socket() as far:
         async with opened(loop, protocol, **LOCAL) as (transport, _):
             ask([far], transport.get_extra_info("sockname"), 4)
@@ -306,7 +315,7 @@ async def test_size_of_the_buffer_is_zero_once_the_system_has_all(loop):
         protocol.transport.sendto(data, address)
         sizes.append(protocol.transport.get_write_buffer_size())
 
-    protocol = Recorder(loop, datagram_received=answer)
+    protocol = DatagramRecorder(loop, datagram_received=answer)
     with far_socket() as far:
         async with opened(loop, protocol, **LOCAL) as (transport, _):
             transport.set_write_buffer_limits(high=0)
@@ -332,7 +341,7 @@ def test_garbage_that_sends_when_it_is_collected(loop, run):
             Garbage(protocol.transport, other.getsockname())
             protocol.transport.sendto(data, address)
 
-        protocol = Recorder(loop, datagram_received=answer)
+        protocol = DatagramRecorder(loop, datagram_received=answer)
         with far_socket() as far, far_socket() as other:
             async with opened(loop, protocol, **LOCAL) as (transport, _):
                 gc.set_threshold(1)
@@ -360,7 +369,7 @@ def test_interrupt_leaves_no_answer_behind(loop, run):
             raise KeyboardInterrupt
 
     stack = contextlib.AsyncExitStack()
-    protocol = Recorder(loop, datagram_received=answer)
+    protocol = DatagramRecorder(loop, datagram_received=answer)
     transport, _ = run(loop, stack.enter_async_context(opened(loop, protocol, **LOCAL)))
     with far_socket() as far:
         loop.call_soon(ask, [far], transport.get_extra_info("sockname"), 4)

@@ -20,9 +20,12 @@ import threading
 import time
 
 import pytest
-from crowds import crowd
-from datagrams import Recorder as DatagramRecorder
-from recording import Recorder, connection, socket_pair, turns
+
+from tests.support.connections import connection, socket_pair
+from tests.support.crowds import crowd
+from tests.support.datagrams import DatagramRecorder
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 CROWD = 8
 SLOW_S = 0.005

@@ -11,7 +11,10 @@ import warnings
 from unittest import mock
 
 import pytest
-from recording import Recorder, socket_pair, turns
+
+from tests.support.connections import socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 def paused_stream(loop):

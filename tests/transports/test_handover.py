@@ -14,7 +14,10 @@ import threading
 import time
 
 import pytest
-from recording import Recorder, send, socket_pair, turns
+
+from tests.support.connections import send, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 async def detached(loop):

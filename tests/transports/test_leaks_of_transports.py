@@ -11,10 +11,11 @@ import os
 import socket
 
 import pytest
-from accounting import account, at_rest, lasting_growth
-from recording import Recorder, socket_pair
 
 from mioloop import mio
+from tests.support.accounting import account, at_rest, lasting_growth
+from tests.support.connections import socket_pair
+from tests.support.protocols import Recorder
 
 WARM_UP = 20
 MOST_TRIES = 6          # what grew by chance does not grow again

@@ -7,7 +7,10 @@ import math
 import os
 
 import pytest
-from recording import Recorder, small_buffers, socket_pair, turns
+
+from tests.support.connections import small_buffers, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 @pytest.mark.known_difference("uvloop", "marks are C integers", strict=False)

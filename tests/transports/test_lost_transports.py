@@ -11,10 +11,13 @@ import os
 import socket
 import sys
 
-import datagrams
 import pytest
-from recording import Recorder, small_buffers, socket_pair, turns
-from tls_peers import tls_pair
+
+from tests.support import datagrams
+from tests.support.connections import small_buffers, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.tls import tls_pair
+from tests.support.waiting import turns
 
 # Every public method, with arguments that are valid. Those that a kind does not have are left out.
 METHODS = {
@@ -77,7 +80,7 @@ async def datagram(loop, tls, tmp_path, connected=True):
     if connected:
         near.connect(path)
     with far:
-        protocol = datagrams.Recorder(loop)
+        protocol = datagrams.DatagramRecorder(loop)
         transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=near)
         transport.set_write_buffer_limits(0)
         for _ in range(1000):

@@ -12,7 +12,10 @@ import os
 import socket
 
 import pytest
-from recording import BufferedRecorder, Recorder, receive_all, send, socket_pair, turns
+
+from tests.support.connections import receive_all, send, socket_pair
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.waiting import turns
 
 CALLBACKS = [
     "connection_made",

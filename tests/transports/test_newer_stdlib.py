@@ -7,11 +7,11 @@ import inspect
 import os
 
 import pytest
-from datagrams import Recorder as DatagramRecorder
-from datagrams import far_socket
-from recording import Recorder, turns
 
 import mioloop
+from tests.support.datagrams import DatagramRecorder, far_socket
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 @pytest.fixture

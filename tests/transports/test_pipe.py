@@ -11,7 +11,9 @@ import socket
 import tty
 
 import pytest
-from recording import Recorder, turns
+
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 

@@ -7,7 +7,9 @@ import os
 import socket
 
 import pytest
-from recording import Recorder, turns
+
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 PACKETS = getattr(os, "O_DIRECT", None)
 

@@ -9,16 +9,11 @@ import asyncio
 import socket
 
 import pytest
-from recording import (
-    BufferedRecorder,
-    Recorder,
-    connection,
-    receive_all,
-    send,
-    socket_pair,
-    turns,
-)
-from tls_peers import BlockingPeer
+
+from tests.support.connections import connection, receive_all, send, socket_pair
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.tls import BlockingPeer
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 CALLBACKS = [

@@ -12,16 +12,11 @@ import socket
 import tempfile
 
 import pytest
-from recording import (
-    Recorder,
-    connection,
-    receive,
-    receive_all,
-    small_buffers,
-    socket_pair,
-    turns,
-)
-from tls_peers import tls_pair
+
+from tests.support.connections import connection, receive, receive_all, small_buffers, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.tls import tls_pair
+from tests.support.waiting import turns
 
 DATA = os.urandom(1_500_000)
 

@@ -12,8 +12,8 @@ import sys
 from asyncio import transports
 
 import pytest
-from recording import (
-    Recorder,
+
+from tests.support.connections import (
     connection,
     receive,
     receive_all,
@@ -21,8 +21,9 @@ from recording import (
     send,
     small_buffers,
     socket_pair,
-    turns,
 )
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 

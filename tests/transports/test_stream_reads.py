@@ -7,16 +7,10 @@ import os
 import socket
 
 import pytest
-from recording import (
-    BufferedRecorder,
-    Recorder,
-    connection,
-    receive,
-    receive_all,
-    send,
-    socket_pair,
-    turns,
-)
+
+from tests.support.connections import connection, receive, receive_all, send, socket_pair
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 

@@ -7,13 +7,10 @@ import contextlib
 import os
 
 import pytest
-from recording import (
-    Recorder,
-    connection,
-    receive,
-    receive_all,
-    turns,
-)
+
+from tests.support.connections import connection, receive, receive_all
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 

@@ -12,7 +12,8 @@ import sys
 from asyncio.base_subprocess import BaseSubprocessTransport
 
 import pytest
-from recording import turns
+
+from tests.support.waiting import turns
 
 PIPE = asyncio.subprocess.PIPE
 

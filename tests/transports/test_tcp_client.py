@@ -11,7 +11,10 @@ import sys
 from unittest import mock
 
 import pytest
-from recording import Recorder, receive, receive_all, socket_pair, turns
+
+from tests.support.connections import receive, receive_all, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 @pytest.fixture

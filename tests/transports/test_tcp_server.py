@@ -14,7 +14,10 @@ import socket
 import sys
 
 import pytest
-from recording import Recorder, receive, receive_all, socket_pair, turns
+
+from tests.support.connections import receive, receive_all, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 class Server:

@@ -19,8 +19,11 @@ import time
 import weakref
 
 import pytest
-from recording import Recorder, receive_all, reset, socket_pair, turns
-from tls_peers import BlockingPeer, tls_pair, tls_to_peer
+
+from tests.support.connections import receive_all, reset, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.tls import BlockingPeer, tls_pair, tls_to_peer
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 

@@ -12,8 +12,11 @@ import socket
 import sys
 
 import pytest
-from recording import Recorder, connection, reset, small_buffers, socket_pair, turns
-from tls_peers import BlockingPeer, tls_pair, tls_to_peer
+
+from tests.support.connections import connection, reset, small_buffers, socket_pair
+from tests.support.protocols import Recorder
+from tests.support.tls import BlockingPeer, tls_pair, tls_to_peer
+from tests.support.waiting import turns
 
 old_tls = pytest.mark.known_difference(
     "asyncio", "hangs: is_closing() hides the loss", until=(3, 14), run=False

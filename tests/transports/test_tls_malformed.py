@@ -13,8 +13,10 @@ import ssl
 import struct
 
 import pytest
-from accounting import account, at_rest, lasting_growth, resident_bytes
-from recording import Recorder
+
+from tests.support.accounting import account, at_rest, lasting_growth, resident_bytes
+from tests.support.connections import nonblocking_pair
+from tests.support.protocols import Recorder
 
 WAIT_S = 20.0
 MIB = 1 << 20
@@ -110,16 +112,9 @@ async def opened(loop, tls, side, protocol, sock):
     return transport
 
 
-def socket_pair():
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    far.setblocking(False)
-    return near, far
-
-
 async def refuse(loop, tls, side, data, pieces=1):
     """Our *side* is sent *data*, and then the end: its handshake fails."""
-    near, far = socket_pair()
+    near, far = nonblocking_pair()
     protocol = Recorder(loop)
     with far:
         size = -(-len(data) // pieces) or 1
@@ -139,7 +134,7 @@ async def refuse(loop, tls, side, data, pieces=1):
 
 async def break_off(loop, tls, side, rng):
     """A connection that works, and then a peer that does not: connection_lost() is called."""
-    near, far = socket_pair()
+    near, far = nonblocking_pair()
     protocol = Recorder(loop)
     with far:
         peer = Peer(tls, side == "client")

@@ -14,10 +14,12 @@ import sys
 import threading
 
 import pytest
-from recording import BufferedRecorder, Recorder, socket_pair, turns
-from tls_peers import BlockingPeer, tls_pair, tls_to_peer
 
 from mioloop.transports import tls_engine
+from tests.support.connections import socket_pair
+from tests.support.protocols import BufferedRecorder, Recorder
+from tests.support.tls import BlockingPeer, tls_pair, tls_to_peer
+from tests.support.waiting import turns
 
 MIB = 1 << 20
 

@@ -21,7 +21,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from paired import HUGE, Op, Pair
+
+from tests.support.paired import HUGE, Op, Pair
 
 SAFE = 12_000               # outstanding bytes, in at most SAFE_WRITES, that any socket takes
 SAFE_WRITES = 24

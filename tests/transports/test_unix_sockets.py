@@ -10,7 +10,10 @@ import socket
 import sys
 
 import pytest
-from recording import Recorder, receive, receive_all, turns
+
+from tests.support.connections import receive, receive_all
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from recording import small_buffers, socket_pair
+from tests.support.connections import small_buffers, socket_pair
 
 PERIOD = 65521                          # a prime: no power of two repeats the stream
 HUGE = 1 << 20                          # more than the system holds of one connection

@@ -1,11 +1,56 @@
-"""TLS connections to the loop under test: both ends on it, or a blocking ssl socket far away."""
+"""Certificates for the tests, and TLS connections to the loop under test.
+
+Either both ends are on the loop, or the far end is a blocking ssl socket.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from recording import Recorder, socket_pair, turns
+import pytest
+from mioloop.transports.tls_engine import select_engine
+
+from tests.support.connections import socket_pair
+from tests.support.protocols import Recorder
+from tests.support.waiting import turns
+
+
+@dataclass(frozen=True)
+class TLSContexts:
+    """The two sides of a TLS connection to `localhost`."""
+
+    authority: Any  # trustme.CA
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    stranger: ssl.SSLContext  # a client that does not know who signed the server
+
+
+@pytest.fixture(scope="session")
+def certificates() -> TLSContexts:
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client)
+    return TLSContexts(authority, server, client, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+
+@pytest.fixture
+def tls(request: pytest.FixtureRequest, certificates: TLSContexts) -> Iterator[TLSContexts]:
+    """Loops on poll(2) use the engine of ssl.MemoryBIO, so that each is tested by everything."""
+    callspec = getattr(request.node, "callspec", None)
+    kinds = callspec.params.values() if callspec else ()
+    if any(getattr(kind, "selector", None) == "poll" for kind in kinds):
+        select_engine("memory")
+    yield certificates
+    select_engine()
 
 
 @contextlib.asynccontextmanager

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import socket
 
-from recording import turns
+from tests.support.waiting import PAUSE_S, turns, until
 
 PEER_TIMEOUT_S = 10.0
 
 
-class Recorder(asyncio.DatagramProtocol):
+class DatagramRecorder(asyncio.DatagramProtocol):
+    """Records its calls, and the datagrams and errors that it received."""
+
     def __init__(self, loop, **hooks):
         self.loop, self.hooks = loop, hooks
         self.calls, self.received, self.errors = [], [], []
@@ -45,10 +47,8 @@ class Recorder(asyncio.DatagramProtocol):
         self._note("connection_lost", error)
 
     async def until(self, condition):
-        give_up = self.loop.time() + 5
-        while not condition():
-            assert self.loop.time() < give_up, f"waited too long; calls: {self.calls}"
-            await asyncio.sleep(0.001)
+        """Return when *condition* is true."""
+        await until(condition, pause_s=PAUSE_S, describe=lambda: f"; calls: {self.calls}")
 
     async def count(self, count):
         """The data of all datagrams so far, once there are `count`."""
@@ -64,7 +64,7 @@ async def endpoint(loop, remote=None, family=socket.AF_INET, **hooks):
     """A datagram transport's protocol, bound to a port of its own or connected."""
     local = ("127.0.0.1", 0) if remote is None else None
     _, protocol = await loop.create_datagram_endpoint(
-        lambda: Recorder(loop, **hooks), local_addr=local, remote_addr=remote, family=family
+        lambda: DatagramRecorder(loop, **hooks), local_addr=local, remote_addr=remote, family=family
     )
     protocol.address = protocol.transport.get_extra_info("sockname")
     return protocol
@@ -80,7 +80,7 @@ async def close(*protocols):
 @contextlib.asynccontextmanager
 async def opened(loop, protocol=None, **options):
     """A transport and its protocol; closed at the end."""
-    protocol = protocol or Recorder(loop)
+    protocol = protocol or DatagramRecorder(loop)
     transport, returned = await loop.create_datagram_endpoint(lambda: protocol, **options)
     assert returned is protocol
     try:

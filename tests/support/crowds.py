@@ -7,7 +7,8 @@ import contextlib
 import socket
 import tempfile
 
-from recording import Recorder, socket_pair
+from tests.support.connections import socket_pair
+from tests.support.protocols import Recorder
 
 COUNT = 70              # more than are served together
 
