@@ -1,6 +1,6 @@
 """What mio 0.6.21 does and we do not: D1 to D16 of docs/mio.md.
 
-D6 is tested in test_mio_flags.py, D7 in test_mio_event.py, where they belong.
+D6 is tested in test_flags.py, D7 in test_event.py, where they belong.
 """
 
 from __future__ import annotations
