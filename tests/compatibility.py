@@ -1,11 +1,11 @@
-"""Print docs/compatibility.md: what the tests say of asyncio, uvloop and mioloop.
+"""Print docs/compatibility.md: the results of the tests for asyncio, uvloop and mioloop.
 
     python tests/compatibility.py
 
-Nothing is written by hand: the rules are those of `rules.py`, their tests are those that name them,
-a loop keeps a rule if no test of the rule has a `known_difference` for it, and the tests of CPython
-that are left out are those of `stdlib/exclusions.py`. `make compatibility` writes the file, and
-`test_compatibility.py` fails if it is not what this prints.
+The page is derived from the tests: the rules are in `rules.py`, a test names its rules, a loop
+keeps a rule if no test of the rule has a `known_difference` for it, and the tests of CPython that
+are left out are in `stdlib/exclusions.py`. `make compatibility` writes the file, and
+`test_compatibility.py` fails if it differs from the output of this program.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Test:
 
 
 class Collector:
-    """A pytest plugin that keeps what was collected."""
+    """A pytest plugin that keeps the collected tests."""
 
     def __init__(self) -> None:
         self.tests: dict[str, Test] = {}
@@ -219,7 +219,7 @@ def page(collected: Iterable[Test]) -> str:
 
 
 def mistakes(tests: Iterable[Test], unknown_loops: Iterable[str]) -> Iterator[str]:
-    """Rules that no test names, and names of what is no rule, or no loop."""
+    """Rules that no test names, and unknown rules and loops that tests name."""
     for loop in unknown_loops:
         yield f"known_difference({loop!r}, ...): the loops are {', '.join(LOOPS)}"
     named = {rule for test in tests for rule in test.rules}

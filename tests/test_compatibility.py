@@ -1,4 +1,4 @@
-"""docs/compatibility.md is what the tests say, and every rule has a test."""
+"""docs/compatibility.md is up to date, and every rule has a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INCOMPLETE = 3
 
 @pytest.fixture(scope="module")
 def printed() -> str:
-    """What compatibility.py prints; it fails if a rule is named by no test."""
+    """The output of compatibility.py; it fails if a rule is named by no test."""
     done = subprocess.run(
         [sys.executable, "tests/compatibility.py"],
         cwd=ROOT,
@@ -39,7 +39,7 @@ def test_every_rule_is_named_by_a_test(printed: str) -> None:
         assert f"| {rule} |" in printed
 
 
-def test_page_is_what_the_tests_say(printed: str) -> None:
+def test_page_is_the_one_that_the_tests_print(printed: str) -> None:
     there = (ROOT / "docs" / "compatibility.md").read_text()
     difference = difflib.unified_diff(
         there.splitlines(), printed.splitlines(), "docs/compatibility.md", "the tests", n=0

@@ -110,7 +110,7 @@ def test_an_object_that_was_not_initialized_raises_and_never_crashes(name, tmp_p
     ids=["copy", "deepcopy", *(f"pickle{i}" for i in range(6))],
 )
 def test_handles_transports_and_loops_are_not_copied(mioloop_loop, pair_of_transports, clone):
-    """A copy would share what belongs to one: TypeError, and the original works on."""
+    """A copy would share the parts of one object: TypeError, and the original works on."""
     loop = mioloop_loop
     ran = []
     soon, later = loop.call_soon(ran.append, 1), loop.call_later(0, ran.append, 2)

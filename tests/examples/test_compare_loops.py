@@ -103,11 +103,11 @@ def test_job_refuses_a_bad_option(arguments: list[str], message: str) -> None:
     assert message in completed.stdout
 
 
-# -- what the job does when an answer is wrong --------------------------------------------
+# -- a wrong answer in the comparison -----------------------------------------------------
 
 
 async def checked(app: web.Application, file: Path, requests: int = 50) -> checks.CheckResult:
-    """What the checks say of *app*."""
+    """The messages of the checks of *app*."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -198,7 +198,7 @@ def test_unknown_wrk_output_is_an_error_that_shows_it() -> None:
 
 
 async def measured(answer: bytes) -> dict[str, float]:
-    """What the load generator says of a server that answers each request with *answer*."""
+    """The load generator's messages about a server that answers each request with *answer*."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -244,7 +244,7 @@ def test_oneshot_reports_once_for_each_arming_and_loses_nothing(selector: str) -
         assert "Edge-Triggered: events after each chunk: [1, 1, 1]" in lines
 
 
-def test_false_events_meet_would_block_and_everybody_goes_on(selector: str) -> None:
+def test_false_events_meet_would_block_and_all_clients_go_on(selector: str) -> None:
     lines = run("17_false_events.py", selector)
     for client in (1, 2):
         mine = [line for line in lines if line.startswith(f"client {client}:")]
@@ -304,7 +304,7 @@ def test_budget_and_oneshot_bound_the_wait_of_quiet_clients(selector: str) -> No
     delays_ms = [number(r"the slowest after ([\d.]+) ms", line) for line in lines]
     floods = {number(r"flood of (\d+) bytes", line) for line in lines}
     assert len(floods) == 1
-    # What bounds the wait: how much one event may take. The delays themselves are the machine's.
+    # The bound is on the cost of one event. The delays themselves depend on the machine.
     assert reads[0] > 8
     assert reads[1] <= 4 and reads[2] <= 4
     assert all(delays_ms)
@@ -372,7 +372,7 @@ def http_server(
 
 
 def totals(process: subprocess.Popen[str]) -> str:
-    """What the server printed at its end, which it comes to without complaint."""
+    """The lines that the server prints at its end, which it reaches without complaint."""
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     return out
@@ -415,7 +415,7 @@ def test_http_server_keeps_128_connections_of_ab_and_wrk_alive(selector: str) ->
         assert re.search(r"\d+ requests/s, \d+ failed", totals(process))
 
 
-def test_http_load_counts_what_a_missing_server_does_not_answer(selector: str) -> None:
+def test_http_load_counts_requests_that_a_missing_server_does_not_answer(selector: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     done = subprocess.run(
@@ -556,7 +556,7 @@ def test_http_full_send_buffer_keeps_the_rest_for_later(
     count = 2000
     served.client.sendall(REQUEST * count)
 
-    # Nobody reads the answers, so some leave and the rest stays, across further turns.
+    # The client does not read, so some answers leave and the rest stays, across further turns.
     total = len(http_module.HELLO) * count
     served.turn_until(lambda: 0 < len(connection.unsent) < total)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Faults are injected for real. The fixtures of TLS are those of tests/transports."""
+"""The tests of faults use the TLS fixtures of tests/transports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/* fail.c -- preloaded into a child: chosen system calls fail, as those of a machine in need do.
+/* fail.c -- preloaded into a child: chosen system calls fail, as if the machine lacked resources.
  *
  * fail_next(name, fd, error, times): the next `times` calls of accept4() on `fd`, or of
  * socket() (`fd` is its family) or epoll_ctl() for `fd`, fail with `error`.

@@ -2,7 +2,7 @@
 
     python -m tests.faults.refusing trigger
 
-Prints what happened as JSON.
+Prints the results as JSON.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ async def served(loop):
     else:
         while not protocol.data:
             await asyncio.sleep(0.001)
-        protocol.transport.pause_reading()      # level deregisters: its error is nobody's
+        protocol.transport.pause_reading()  # level deregisters; its error is not reported
         protocol.transport.close()
         result = [await asyncio.wait_for(protocol.lost, 5), protocol.data.decode()]
     right.close()
@@ -113,7 +113,7 @@ async def resumed(loop):
 
 
 async def listening(loop, reports):
-    """A listener that cannot be armed again tries later, and loses nobody."""
+    """A listener that cannot be armed again tries later, and loses no client."""
     shim.fail_no_more()
     server = await loop.create_server(Protocol, "127.0.0.1", 0)
     listener = server.sockets[0]

@@ -2,7 +2,7 @@
 
     python -m tests.faults.starving backend trigger selector
 
-Prints what happened as JSON.
+Prints the results as JSON.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ async def connect_in_need(loop, error):
 
 
 async def main(loop, reports):
-    loop.set_default_executor(ThreadPoolExecutor(100))  # nobody waits for another's answer
+    loop.set_default_executor(ThreadPoolExecutor(100))  # so that no client waits for another
     accepting = OUT_OF_RESOURCES + OF_THE_CONNECTION
     results = await asyncio.gather(*(serve_in_need(loop, error, reports) for error in accepting))
     connecting = {error: await connect_in_need(loop, error) for error in OUT_OF_RESOURCES}

@@ -1,7 +1,7 @@
-"""Whatever a callback does to the loop, the loop is as it was afterwards: R13, R19, R20, R21, R88.
+"""A callback may do anything to the loop, and the loop works afterwards: R13, R19, R20, R21, R88.
 
-Each place where the loop calls user code, by each thing that the code may do to the loop. What it
-may do to its transport is in tests/transports/test_reentrancy.py.
+The tests combine each place where the loop calls user code with each action on the loop. Actions on
+the transport are in tests/transports/test_reentrancy.py.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def tls_peer(far, context, may_read):
 
 
 async def in_tls(loop, name, act, tls):
-    """As in_protocol(), over TLS; the peer ends it by a close_notify and waits for ours."""
+    """As in_protocol(), over TLS; the peer sends a close_notify and waits for the answer."""
     acted = []
 
     def hook(protocol, *args):
@@ -132,7 +132,7 @@ async def in_tls(loop, name, act, tls):
 
 
 async def in_datagrams(loop, name, act, tls):
-    """An endpoint that sends to itself, or to nobody."""
+    """An endpoint that sends to itself, or to a port without a receiver."""
     acted, lost = [], loop.create_future()
 
     def callback(called):
@@ -382,12 +382,12 @@ def check_loop_works(loop):
     loop.run_until_complete(asyncio.wait_for(main(), 5))
 
 
-# -- what ----------------------------------------------------------------------------------------
+# -- actions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.known_difference("uvloop", "differs in which ends the connection", run=False)
 def test_callback_that_raises_is_reported_once(loop, run, place, reports, tls):
-    """R13, R37, R55: with the exception; whatever else was going on goes on."""
+    """R13, R37, R55: an exception is raised; all other activity of the loop continues."""
 
     def act():
         raise Oops
@@ -483,7 +483,7 @@ def test_callback_that_re_enters_the_loop_gets_an_error(loop, run, place, tls):
 
 @pytest.mark.known_difference("uvloop", "its child takes the parent's part", run=False)
 def test_callback_that_forks(loop, loop_kind, run, place, tls):
-    """R88, R89: the child may run a loop of its own and clear ours; the parent notices nothing."""
+    """R88, R89: the child may run a new loop and clear the parent's; the parent is not affected."""
     statuses = []
 
     def child():
@@ -565,5 +565,5 @@ async def test_callback_that_replaces_its_protocol(loop, name):
     assert calls[0] == "connection_made" and calls[-1] == "connection_lost"
     assert calls.index("pause_writing") < calls.index("resume_writing")
     assert calls.count("eof_received") == 1
-    if name == "get_buffer":  # whose buffer it is, is told of what was read into it
+    if name == "get_buffer":  # the protocol that gave the buffer is told how much was read
         assert protocol.data == b"abc"

@@ -1,7 +1,7 @@
 """No descriptor, no memory for a socket: on accept, on connect, and wherever else one is made.
 
-EMFILE is real: the process's limit is lowered. The others are a whole machine's, so they are made
-in a child in which fail.c stands before the C library's accept4() and socket().
+EMFILE is real: the process's limit is lowered. The other errors concern a whole machine, so
+they are made in a child in which fail.c stands before the C library's accept4() and socket().
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def shim(tmp_path_factory):
 @pytest.mark.known_difference("uvloop", "accepts by calls that cannot be made to fail", run=False)
 @pytest.mark.known_difference("asyncio", "raises what it does not know", strict=False)
 def test_lack_of_anything_is_reported_once_and_passes(loop_kind, shim):
-    """R35: EMFILE, ENFILE, ENOBUFS, ENOMEM: one report, a second's wait, nobody is lost.
+    """R35: EMFILE, ENFILE, ENOBUFS, ENOMEM: one report, a second's wait, and no client is lost.
 
-    What accept(2) says of one connection only concerns that one: no report, no wait. And
-    create_connection() raises what socket() said, and leaves nothing behind.
+    An error of accept(2) that concerns one connection causes no report and no wait.
+    create_connection() raises the error of socket(), and leaves nothing behind.
     """
     preload = ":".join(filter(None, (os.environ.get("LD_PRELOAD"), str(shim))))
     child = subprocess.run(
@@ -137,7 +137,7 @@ class Counting(asyncio.Protocol):
 @pytest.mark.known_difference("uvloop", "closes the connections in silence", run=False)
 @pytest.mark.known_difference("asyncio", "reports each try of its backlog", strict=False)
 async def test_backlog_is_kept_while_there_is_no_descriptor(loop, reports):
-    """R35: those who waited are all served, in one go, when there are descriptors again."""
+    """R35: all waiting clients are served in one go when there are descriptors again."""
     protocol = type("One", (Counting,), {})
     server = await loop.create_server(protocol, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
@@ -215,7 +215,7 @@ async def subprocesses(loop, address):
     ],
 )
 @pytest.mark.time_limit(20)
-async def test_whoever_needs_a_descriptor_gets_emfile(loop, make, spare):
+async def test_every_call_that_needs_a_descriptor_gets_emfile(loop, make, spare):
     """R32: OSError(EMFILE), nothing is left behind however far it came, and it works later."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()

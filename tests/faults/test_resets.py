@@ -1,7 +1,7 @@
 """A peer that resets the connection, or is simply gone, in every state of a stream: R45, R46.
 
-Whatever the state: connection_lost comes once and last, with an OSError or None, the handler is
-told nothing, and whoever waits for something is told.
+In every state connection_lost() comes once and last, with an OSError or None. The exception handler
+is not called, and every waiting caller is woken.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def assert_paused_and_resumed(protocol):
 
 
 async def test_gone_before_connection_made(loop, protocol_class, go):
-    """R45, R46: connection_made is called all the same, connection_lost after it."""
+    """R45, R46: connection_made() is still called, and connection_lost() after it."""
     near, far = socket_pair("tcp")
     go(far)
     protocol = protocol_class(loop)
@@ -75,7 +75,7 @@ async def test_gone_before_connection_made(loop, protocol_class, go):
 
 
 async def test_gone_while_connection_made_writes(loop, protocol_class, go):
-    """R46, R52: a write of much more than the socket takes, to nobody."""
+    """R46, R52: a write of much more than the socket takes, to a peer that is gone."""
     near, far = socket_pair("tcp")
     small_buffers(near, far)
     go(far)
@@ -100,7 +100,7 @@ async def test_gone_while_connection_made_writes(loop, protocol_class, go):
     ],
 )
 async def test_gone_while_paused(loop, protocol_class, go, then):
-    """R46, R53: it shows when someone asks, by whatever method."""
+    """R46, R53: the loss is noticed at the next call, by each method."""
     protocol = protocol_class(loop)
     async with connection(loop, protocol) as (transport, far):
         transport.pause_reading()
@@ -151,7 +151,7 @@ async def test_gone_while_closing(loop, protocol_class, go):
 
 
 async def test_gone_after_our_half_close(loop, protocol_class, go):
-    """R46, R54: write_eof() was called; what comes is a reset, or the end."""
+    """R46, R54: after write_eof() the peer sends a reset, or its end of file."""
     protocol = protocol_class(loop)
     async with connection(loop, protocol) as (transport, far):
         transport.write(b"x")

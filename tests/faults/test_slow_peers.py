@@ -1,6 +1,6 @@
 """Peers that stop reading, or send and take a byte at a time: R47, R52, R90.
 
-What a peer does not take stays with whoever produces it: a protocol that heeds pause_writing()
+Bytes that a peer does not take stay with their producer: a protocol that heeds pause_writing()
 never has more than the high mark and one write in memory.
 """
 
@@ -23,7 +23,7 @@ from tests.support.waiting import turns
 
 MIB = 1 << 20
 WRITE_BYTES = 50_000
-MOST_BYTES = 20_000_000  # what a loop that never pauses is let write at once
+MOST_BYTES = 20_000_000  # a loop that never pauses accepts as much at once
 
 
 class Producer(Recorder):
@@ -124,7 +124,7 @@ async def test_peer_that_stops_reading_holds_up_a_stream_writer(loop):
 
 
 async def test_peer_that_stops_reading_holds_up_tls(loop, tls):
-    """R52: the plain text that is kept, and what was made of it, have their marks each."""
+    """R52: the plain text that is kept and the records made from it each have their marks."""
     near, far = socket_pair("tcp")
     small_buffers(near, far)
     with far:
@@ -185,7 +185,7 @@ async def over_pipe(loop, tls, protocol):
     return transport, lambda: os.close(read_end)
 
 
-BELOW_TLS_BYTES = 2 * 65536 + 20_000  # the socket's own mark, a piece, and what makes records of it
+BELOW_TLS_BYTES = 2 * 65536 + 20_000  # the socket's own mark, a piece, and its record
 
 
 @pytest.mark.parametrize("data_type", [bytes, bytearray, memoryview])
@@ -201,7 +201,7 @@ BELOW_TLS_BYTES = 2 * 65536 + 20_000  # the socket's own mark, a piece, and what
 async def test_peer_that_stops_reading_costs_no_more_memory_than_the_mark_and_a_write(
     loop, loop_kind, tls, connect, data_type
 ):
-    """R52: not what the transport says of itself: what the allocator was asked for."""
+    """R52: measured by the memory allocator, not by the transport's own report."""
     protocol = Producer(loop, lambda t: t.write(data_type(bytes(WRITE_BYTES))))
     protocol.paused = True  # until all is ready
     transport, close_far = await connect(loop, tls, protocol)
@@ -250,7 +250,7 @@ async def test_sock_sendall_to_a_peer_that_stops_reading_keeps_no_copy(loop, dat
 
 @pytest.mark.parametrize("receiver", [Recorder, BufferedRecorder])
 async def test_paused_protocol_holds_up_its_peer(loop, receiver):
-    """R53: nothing is read ahead; what the system keeps is all there is."""
+    """R53: the transport reads nothing ahead; the system's buffer is the only one."""
     protocol = receiver(loop)
     async with connection(loop, protocol, small=True) as (transport, far):
         transport.pause_reading()
@@ -339,7 +339,7 @@ def dribble(source, sink):
 
 
 @pytest.mark.time_limit(20)
-async def test_tls_whose_records_arrive_a_byte_at_a_time(loop, tls):
+async def test_tls_records_that_arrive_a_byte_at_a_time(loop, tls):
     """R66, R69: handshake, data and the end, in both directions."""
     near, middle_near = socket_pair("tcp")
     middle_far, far = socket_pair("tcp")

@@ -61,7 +61,7 @@ async def test_event_of_a_closed_transport_s_duplicate_finds_nothing(loop, kind)
 
 
 async def test_stale_events_do_not_keep_the_loop_busy(mioloop_loop):
-    """R29: a duplicate's readiness, that nobody takes, does not end every poll."""
+    """R29: readiness of a duplicate that no source takes does not end every poll."""
     loop = mioloop_loop
     protocol = Recorder(loop)
     near, far = socket_pair("tcp")
@@ -106,7 +106,7 @@ async def test_watched_number_that_a_transport_uses_now(loop, direction):
 
 @pytest.mark.known_difference("uvloop", "aborts the process", run=False)
 async def test_transport_whose_descriptor_was_closed_behind_its_back_can_be_dropped(loop):
-    """R33: somebody closed the number; abort() and close() report nothing, nobody hangs."""
+    """R33: the number was closed; abort() and close() report nothing, and no caller hangs."""
     protocol = Recorder(loop)
     near, far = socket_pair("tcp")
     with far:
@@ -114,7 +114,7 @@ async def test_transport_whose_descriptor_was_closed_behind_its_back_can_be_drop
         number = transport.get_extra_info("socket").fileno()
         await turns()
         placeholder = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(placeholder, number)  # closed, and used again by a file that is nobody's socket
+        os.dup2(placeholder, number)  # closed, and used again by another file
         os.close(placeholder)
         far.close()
         await turns()
@@ -139,10 +139,12 @@ def lowest_free(number):
 
 @pytest.mark.known_difference("uvloop", "aborts the process", run=False)
 @pytest.mark.known_difference("asyncio", "never reads from the new one", run=False)
-def test_number_taken_from_a_live_transport_serves_who_is_accepted_with_it(loop, run, reports):
+def test_number_taken_from_a_live_transport_serves_a_connection_accepted_with_it(
+    loop, run, reports
+):
     """R29, R33: closed behind its back, the number is a new connection's; the old one has nothing.
 
-    That it can no longer be closed is reported; nobody closes the number of another.
+    The loop reports that it cannot close the number; it never closes another owner's number.
     """
 
     async def main():
@@ -227,7 +229,7 @@ async def test_many_numbers_used_again_in_one_turn(loop):
     for far in fars:
         far.sendall(b"x")
     await turns()
-    for _ in range(50):  # the lowest free numbers: those of the aborted
+    for _ in range(50):  # the lowest free numbers are the aborted transports'
         near, far = socket_pair("unix")
         protocol = Recorder(loop)
         await loop.create_connection(lambda protocol=protocol: protocol, sock=near)

@@ -13,7 +13,7 @@ def post_all(loop, count):
     """*count* posts from 8 threads, while the loop parks again and again; how many arrived.
 
     Each thread posts in bursts of all sizes and waits for the answer to the last one of a burst:
-    then everybody may be waiting, the loop is parked, and a lost wake-up is seen at once.
+    then all threads may be waiting, the loop is parked, and a lost wake-up is seen at once.
     """
     arrived = 0
     lost = []

@@ -1,4 +1,4 @@
-"""What the scenarios share: certificates, and the loops of servers in their own processes."""
+"""Fixtures of the scenarios: certificates, and the loops of servers in their own processes."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class ServedLoop:
 
     @property
     def policy_options(self) -> list[str]:
-        """As `python -m mioloop run` wants them: whatever the loop, chosen by the policy."""
+        """Options of `python -m mioloop run`: the policy chooses each of the loops."""
         backend = "mio" if self.name == "mioloop" else self.name
         return ["--backend", backend, *(["--trigger", self.trigger] if self.trigger else [])]
 

@@ -258,7 +258,7 @@ def test_file_response_is_sent_by_the_loop_s_sendfile(
     assert sent == [size, size - size // 2]
 
 
-def test_client_that_leaves_in_the_middle_of_a_file_harms_nobody(
+def test_client_that_leaves_in_the_middle_of_a_file_does_no_harm(
     loop: asyncio.AbstractEventLoop, run: Run, served_file: Path
 ) -> None:
     check_file, _ = checks.file_checks(served_file)
@@ -516,7 +516,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What an HTTP proxy does when it is asked to CONNECT."""
+    """The steps of an HTTP proxy that is asked to CONNECT."""
     head = await reader.readuntil(b"\r\n\r\n")
     host, _, port = head.split(b" ")[1].decode().partition(":")
     far_reader, far_writer = await asyncio.open_connection(host, int(port))

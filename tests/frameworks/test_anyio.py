@@ -67,7 +67,7 @@ def test_task_group_cancels_the_rest_when_one_fails(run_anyio: RunAnyio) -> None
     assert sorted(ended) == ["first", "second"]
 
 
-def test_timeouts_end_what_they_enclose(run_anyio: RunAnyio) -> None:
+def test_timeouts_end_the_block_that_they_enclose(run_anyio: RunAnyio) -> None:
     async def main() -> None:
         with anyio.move_on_after(0.01) as scope:
             await anyio.sleep_forever()
@@ -102,7 +102,7 @@ async def exchange_a_megabyte(stream: Any) -> None:
     assert received == sent
 
 
-def test_tcp_streams_carry_what_is_sent(run_anyio: RunAnyio) -> None:
+def test_tcp_streams_carry_all_data(run_anyio: RunAnyio) -> None:
     async def main() -> None:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
@@ -118,7 +118,7 @@ def test_tcp_streams_carry_what_is_sent(run_anyio: RunAnyio) -> None:
     run_anyio(main)
 
 
-def test_tls_streams_carry_what_is_sent(run_anyio: RunAnyio, certificates: Certificates) -> None:
+def test_tls_streams_carry_all_data(run_anyio: RunAnyio, certificates: Certificates) -> None:
     async def main() -> None:
         tcp_listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         port = tcp_listener.extra(anyio.abc.SocketAttribute.local_port)

@@ -30,7 +30,7 @@ HEADER = struct.Struct("!Ic")
 
 
 class Peer(asyncio.Protocol):
-    """Frames, and flow control by a future: what both sides share."""
+    """Framing, and flow control by a future, for both sides."""
 
     def __init__(self) -> None:
         self.transport: Any = None
@@ -104,7 +104,7 @@ class Negotiation(asyncio.Protocol):
         elif self.server.tls is None:
             self.transport.write(b"N")
         else:
-            # Whatever follows belongs to TLS, also if it comes before start_tls() has begun.
+            # The bytes that follow belong to TLS, also if they arrive before start_tls() has begun.
             self.transport.pause_reading()
             self.transport.write(b"Y")
             self.server.spawn(self.upgrade())

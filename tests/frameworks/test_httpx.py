@@ -1,4 +1,4 @@
-"""An unmodified httpx, whose transports are anyio's, against an aiohttp server on the same loop."""
+"""An unmodified httpx on transports of anyio, against an aiohttp server on the same loop."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ mioloop.install()
 
 
 def run_suite(directory: Path, conftest: str) -> str:
-    """What pytest printed when it ran the suite in *directory*, and nothing else of this one."""
+    """Return the output of pytest for the suite in *directory*, without this suite's options."""
     (directory / "conftest.py").write_text(conftest)
     (directory / "test_suite.py").write_text(SUITE)
     (directory / "test_which_loop.py").write_text(WHICH_LOOP)

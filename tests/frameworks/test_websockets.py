@@ -24,7 +24,7 @@ Handler = Callable[[Any], Awaitable[None]]
 def sides(
     request: pytest.FixtureRequest, certificates: Certificates
 ) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """What server and client are given as ssl=."""
+    """The ssl= arguments of server and client."""
     if request.param == "plain":
         return None, None
     return certificates.server, certificates.client

@@ -48,7 +48,7 @@ def programs(options: argparse.Namespace) -> Iterator[Program]:
 
 
 def smallest(program: Program, wrong: str, limit_s: float) -> tuple[Program, str]:
-    """A shorter program that fails in the same way, and what it says."""
+    """Return a shorter program that fails in the same way, and its faults."""
     said = [wrong]
 
     def fails(shorter: Program) -> bool:

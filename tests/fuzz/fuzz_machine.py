@@ -1,9 +1,9 @@
-"""Runs one program (from standard input) on a loop, and checks what must always hold.
+"""Runs one program (from standard input) on a loop, and checks the promises of every program.
 
-Each byte of a stream is a function of its place, so that what arrives is compared as it comes: it
-is always the beginning of what was written, and all of it, where neither end gave up.
+Each byte of a stream is a function of its place, so received bytes can be checked as they come:
+they are always the beginning of the written bytes, and all of them if neither end gave up.
 connection_lost() comes once. No descriptor, source or timer is left. No exception is reported,
-raised or printed, but those that the program itself raises.
+raised or printed, except the exceptions that the program itself raises.
 
 The exit status is 0, or 1 with the faults on standard error; a hang ends with a traceback.
 """
@@ -30,7 +30,7 @@ PERIOD = 251
 PATTERN = bytes(range(PERIOD)) * 2000
 QUIET_S = 5.0          # within this time all that was written has arrived, and all ends are lost
 FORKED_CHILD_S = 10
-TRACE = bool(os.environ.get("MIOLOOP_FUZZ_TRACE"))  # print each step that is done, and to what
+TRACE = bool(os.environ.get("MIOLOOP_FUZZ_TRACE"))  # print each step that is done, and its object
 
 
 class FuzzError(Exception):
@@ -50,7 +50,7 @@ def pattern(offset, count):
 
 
 class End:
-    """One end of a connection, whatever protocol object it has just now."""
+    """One end of a connection, with any protocol object that it currently has."""
 
     def __init__(self, machine, kind, name):
         self.machine = machine
@@ -59,7 +59,7 @@ class End:
         self.peer = None
         self.transport = None
         self.sent = 0               # bytes written, or datagrams
-        self.required = 0           # of them, those that must arrive
+        self.required = 0  # the part of them that must arrive
         self.received = 0
         self.lost = 0
         self.made = 0
@@ -97,7 +97,7 @@ class End:
     # -- called by steps
 
     def write(self, write, counted):
-        """Count what is written. After close() it may or may not be sent."""
+        """Count the written bytes. After close() they may or may not be sent."""
         transport = self.transport
         open_before = not transport.is_closing() and not self.eof_sent
         self.sent += counted
@@ -541,7 +541,7 @@ class Machine:
         end = self.chosen(number, "can_write_eof")
         if end.transport.can_write_eof():
             end.eof_sent = True
-            # eof_received() returns false, and so the peer closes: what it was sent may be lost.
+            # eof_received() returns false, and so the peer closes: data sent to it may be lost.
             end.peer and setattr(end.peer, "closed", True)
             end.closed = end.closed or end.kind == "pipe"
             end.transport.write_eof()
@@ -773,7 +773,7 @@ def main():
     program = fuzz_program.Program.from_json(sys.stdin.read())
     import mioloop
 
-    mioloop.new_event_loop().close()    # what the process keeps is there now
+    mioloop.new_event_loop().close()  # so that the process has its lasting descriptors
     gc.collect()
     before = descriptors()
     machine = Machine(program)

@@ -1,7 +1,7 @@
 """Random programs: a seed gives a list of steps, which can be printed, read, and made shorter.
 
-A step is a name and numbers. The numbers choose among what is there when the step is done (the
-machine takes them modulo the count), so that any part of a program is a program, too.
+A step is a name and numbers. The numbers choose among the objects that exist when the step is done
+(the machine takes them modulo the count), so that each part of a program is a program, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 KINDS = ("tcp", "unix", "tls", "pipe", "datagram", "raw")
 
-# What a protocol's callback may do when it is called: the step, done inside of it.
+# The step that a protocol's callback may do when it is called.
 EVENTS = ("connection_made", "data_received", "eof_received", "pause_writing", "connection_lost")
 
 # name -> (weight, the range of each number)
@@ -57,7 +57,7 @@ STEPS = {
     "debug": (1, (2,)),
     "many": (1, (40,)),
 }
-# What is done inside of another step's callback is chosen by one number; these are not.
+# One number chooses the step inside of another step's callback; these steps are never chosen.
 NOT_INSIDE = {"open", "many"}
 INSIDE = [name for name in STEPS if name not in NOT_INSIDE]
 INSIDE_WEIGHTS = [STEPS[name][0] for name in INSIDE]
@@ -106,7 +106,7 @@ class Program:
 
 def random_program(seed: int, count: int, trigger: str, selector: str) -> Program:
     rng = random.Random(seed)
-    # Each program leaves out about half of the names: a rare step then meets others more often.
+    # Each program leaves out about half of the names: rare steps then meet each other more often.
     left_out = {name for name in STEPS if rng.random() < 0.4} - {"open", "write", "write_small"}
     names = [name for name in STEPS if name not in left_out]
     weights = [STEPS[name][0] for name in names]

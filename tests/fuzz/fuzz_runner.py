@@ -14,7 +14,7 @@ LIMIT_S = 60.0
 
 
 def failure(program: Program, limit_s: float = LIMIT_S) -> str:
-    """What goes wrong when *program* runs; empty if nothing does."""
+    """Return the faults of a run of *program*; empty if there are none."""
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.fuzz_machine", str(limit_s)]
     try:
         done = subprocess.run(
@@ -29,7 +29,7 @@ def failure(program: Program, limit_s: float = LIMIT_S) -> str:
 
 
 def kind_of(wrong: str) -> str:
-    """The same for failures that are probably one: the status and the first fault, no numbers."""
+    """Return the status and the first fault, without numbers: equal for failures of one cause."""
     lines = wrong.splitlines()
     told = [line for line in lines if line.startswith(("FAULT", "Timeout", "Fatal", "=="))]
     last = [line for line in lines if line.strip()][-1:]

@@ -1,4 +1,4 @@
-"""Some programs of the fuzzer, always the same ones: `python -m tests.fuzz` runs others.
+"""A fixed set of the fuzzer's programs; `python -m tests.fuzz` runs new ones.
 
 MIOLOOP_FUZZ_SEEDS=100 runs so many on each trigger and selector, in the place of a few.
 """
@@ -34,7 +34,7 @@ def run_seeds(kind, first, count):
 @pytest.mark.timeout(120 + 60 * SEEDS)
 @pytest.mark.parametrize("part", range(3))
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_random_programs_keep_what_must_always_hold(kind, part):
+def test_random_programs_keep_the_promises_of_every_program(kind, part):
     """R13, R22, R29, R45, R48, R60, R61, R89: see fuzz_machine.py."""
     count = (SEEDS + 2) // 3
     run_seeds(kind, 1000 * KINDS.index(kind) + part * count, count)
@@ -67,7 +67,7 @@ def test_every_step_is_tried():
 
 
 def test_failing_program_is_made_shorter():
-    """What is left is what fails."""
+    """The remaining steps are those steps that fail."""
     program = random_program(3, 100, "edge", "epoll")
     program.steps[50] = ["raise"]
 

@@ -1,4 +1,4 @@
-"""What asyncio builds on a loop: runners, task groups, timeouts, eager tasks, generators."""
+"""Parts of asyncio above the loop: runners, task groups, timeouts, eager tasks, generators."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_runner_keeps_one_loop_and_one_context(loop_kind, no_leaked_descriptor):
 
 
 @since_3_11
-def test_runner_cancels_what_is_left_and_finishes_generators(loop_kind, no_leaked_descriptor):
+def test_runner_cancels_remaining_tasks_and_finishes_generators(loop_kind, no_leaked_descriptor):
     """R21: stragglers are cancelled, generators closed, the executor shut down."""
     ended = []
 
@@ -113,7 +113,7 @@ def test_asyncio_run_takes_a_loop_factory(loop_kind, no_leaked_descriptor):
 
 @since_3_11
 def test_task_group_ends_its_tasks_together(loop, run):
-    """R15: the failure of one cancels the others; all failures are in the group."""
+    """R15: one failure cancels the other tasks; all failures are in the group."""
     cancelled = []
 
     async def waits():
@@ -144,7 +144,7 @@ def test_task_group_ends_its_tasks_together(loop, run):
 
 
 @since_3_11
-async def test_timeout_cancels_what_it_encloses(loop):
+async def test_timeout_cancels_the_block_that_it_encloses(loop):
     """R3: asyncio.timeout(), timeout_at() and reschedule()."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -179,7 +179,7 @@ async def test_timeout_lets_a_cancellation_from_outside_through(loop):
 @since_3_12
 @pytest.mark.known_difference("uvloop", "adds eager_start=None", strict=False)
 async def test_eager_tasks_are_current_and_have_a_context_of_their_own(loop):
-    """R16: the first step runs inside create_task(), as the task; what waits goes on later."""
+    """R16: the first step runs inside create_task(), as the task; a waiting task goes on later."""
     variable = contextvars.ContextVar("variable", default="outer")
     seen = []
 
@@ -256,7 +256,7 @@ def test_context_follows_tasks_callbacks_and_threads(loop, run):
 
 
 def test_shutdown_asyncgens_closes_every_generator(loop, reports):
-    """R21: what fails is reported; one that starts afterwards is warned about."""
+    """R21: a failing generator is reported; one that starts afterwards causes a warning."""
     closed = []
 
     async def generate(name):
@@ -322,7 +322,7 @@ def test_exception_handler_may_end_the_run(loop, error):
 
 @since_3_12
 def test_exception_handler_runs_in_the_context_of_the_failure(loop):
-    """R13: the handler sees what the callback that failed saw."""
+    """R13: the handler runs in the context of the callback that failed."""
     variable = contextvars.ContextVar("variable", default="unset")
     seen = []
     loop.set_exception_handler(lambda loop, context: seen.append(variable.get()))

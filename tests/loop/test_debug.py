@@ -155,7 +155,7 @@ def test_coroutine_that_was_never_awaited_says_where_it_was_made_in_debug(loop):
 
 
 def test_destroyed_pending_task_is_reported(loop, reports):
-    """Section 4: the handler of the loop gets what tasks report."""
+    """Section 4: the handler of the loop gets the reports of tasks."""
 
     async def forever():
         await loop.create_future()

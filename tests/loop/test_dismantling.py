@@ -1,7 +1,7 @@
-"""A loop that is closed or collected lets go of what it has, whatever that does: R90.
+"""A loop that is closed or collected releases everything that it holds: R90.
 
-What a loop holds may own objects whose __del__ uses the loop again: each finds a loop that refuses,
-or one that still works, and never half of one.
+Objects that the loop holds may own other objects whose __del__ uses the loop again. Such a __del__
+finds a loop that refuses every call or one that still works, and never a loop in between.
 
 A __del__ here may make another owner, which the loop refuses, so that it dies at once and makes yet
 another one. Such a chain has no end on any loop, nor with a plain `[].index(Owner())`, so the tests
@@ -36,7 +36,7 @@ MOST_GENERATIONS = 3
 
 
 class Scene:
-    """A loop with a connection, and what its owners will do to it."""
+    """A loop with a connection, and the actions that its owners will do to it."""
 
     def __init__(self, kind, act):
         self.loop = kind.new()
@@ -62,7 +62,7 @@ class Protocol(asyncio.Protocol):
 
 
 class Owner:
-    """Its __del__ does what the test says."""
+    """Its __del__ does the action that the test chose."""
 
     def __init__(self, scene):
         self.scene = scene
@@ -83,7 +83,7 @@ class Owner:
             scene.generation = before
 
 
-# -- what may own it ---------------------------------------------------------------------------
+# -- owners of the loop -----------------------------------------------------------------------
 
 
 def own_by_callback(scene):
@@ -173,7 +173,7 @@ def own_by_exception_handler(scene):
 OWNERS = [own for name, own in list(globals().items()) if name.startswith("own_by_")]
 
 
-# -- what it may do ----------------------------------------------------------------------------
+# -- actions of a finalizer --------------------------------------------------------------------
 
 
 def act_nothing(scene):
@@ -275,7 +275,7 @@ ACTS = [act for name, act in list(globals().items()) if name.startswith("act_")]
 
 @pytest.fixture
 def unraisable(monkeypatch):
-    """What __del__ raised, without the frames: these may keep an owner alive."""
+    """The exceptions of __del__, without their frames, which may keep an owner alive."""
     found = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda info: found.append(info.exc_value.with_traceback(None))
@@ -415,7 +415,7 @@ LATE = [act for name, act in list(globals().items()) if name.startswith("late_")
 
 @pytest.mark.parametrize("how", ["close", "collect", "clear"])
 @pytest.mark.parametrize("act", LATE, ids=lambda act: act.__name__[5:])
-def test_loop_that_is_being_dismantled_refuses_what_would_go_on_for_ever(
+def test_loop_that_is_being_dismantled_refuses_a_call_that_would_never_end(
     act, how, mioloop_kind, unraisable, monkeypatch
 ):
     holder = [mioloop_kind.new()]

@@ -32,8 +32,8 @@ def test_descriptor_may_be_a_number_or_an_object(loop, pair, form):
 
 
 @pytest.mark.parametrize("bad", [None, "1", 1.5, object(), -1], ids=lambda bad: type(bad).__name__)
-def test_what_is_no_descriptor_is_refused(loop, bad):
-    """R23: ValueError for what has no fileno(), and for negative numbers."""
+def test_object_that_is_no_descriptor_is_refused(loop, bad):
+    """R23: ValueError for an object without fileno(), and for negative numbers."""
     for method in (loop.add_reader, loop.add_writer):
         with pytest.raises(ValueError):
             method(bad, print)
@@ -144,7 +144,7 @@ def test_reader_and_writer_of_one_descriptor(loop, pair):
 
 
 def test_undrained_descriptor_fires_every_turn(loop, pair):
-    """R25: level-triggered, whatever the loop's own streams are."""
+    """R25: level-triggered, with each trigger of the loop's own streams."""
     left, right = pair
     fired = []
     loop.add_reader(left, fired.append, True)
@@ -447,7 +447,7 @@ def test_closed_object_does_not_take_the_watch_of_its_numbers_next_owner(loop, p
 
 @pytest.mark.known_difference("uvloop", "has no selector", run=False)
 def test_selector_finds_a_closed_object_by_its_identity(loop, pair):
-    """R96: get_key() and get_map(), and what cannot be found there."""
+    """R96: get_key() and get_map(), and descriptors that they do not find."""
     left, right = pair
     loop.add_reader(left, print)
     keys = loop._selector.get_map()

@@ -115,7 +115,7 @@ def test_child_that_ends_the_inherited_loop_leaves_the_parent_s_alone(loop_kind,
 
 
 def test_child_of_a_running_loop_with_connections_can_exit(loop):
-    """R89: transports collected in the child do not disturb those of the parent."""
+    """R89: transports collected in the child do not disturb the parent's transports."""
 
     async def main():
         async def echo(reader, writer):
@@ -141,7 +141,7 @@ def test_child_of_a_running_loop_with_connections_can_exit(loop):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio does so since 3.12")
 def test_child_has_no_current_loop_of_its_parent(loop_kind):
-    """R91: what the policy holds for the thread is reset by a fork."""
+    """R91: a fork resets the policy's loop of the thread."""
     import mioloop
 
     before = asyncio.get_event_loop_policy()
@@ -206,7 +206,7 @@ def test_loop_made_before_a_fork_runs_in_the_child(loop):
     assert loop.run_until_complete(asyncio.sleep(0.001, "parent")) == "parent"
 
 
-def test_child_is_told_of_what_was_registered_before_the_fork(mioloop_kind):
+def test_child_is_told_of_sources_registered_before_the_fork(mioloop_kind):
     """R88: readers, writers, transports, sock_*(), watch(), for parent and child."""
     from mioloop import mio
     from mioloop.mio.unix import EventedFd
@@ -276,7 +276,7 @@ def test_child_is_told_of_what_was_registered_before_the_fork(mioloop_kind):
 @pytest.mark.known_difference("asyncio", "the child has the parent's epoll", run=False)
 @pytest.mark.known_difference("uvloop", "the child has the parent's epoll", run=False)
 def test_child_that_goes_on_in_a_callback_does_not_disturb_the_parent(loop_kind):
-    """R88, R89: what it watches no more, and closes, is still the parent's."""
+    """R88, R89: descriptors that the child unwatches and closes are still watched in the parent."""
     loop = loop_kind.new()
     left, right = socket.socketpair()
     left.setblocking(False)
@@ -416,7 +416,7 @@ def test_poll_of_the_parent_raises_in_a_child_and_can_be_closed():
 
 @pytest.mark.parametrize("way", ["close", "collect", "run"])
 def test_child_waits_for_no_thread_of_its_parent(mioloop_kind, way):
-    """R88: whatever locks the parent's threads held when it forked."""
+    """R88: the parent's threads may hold any lock when the process forks."""
     from mioloop import mio
 
     holder = [mioloop_kind.new()]

@@ -105,8 +105,8 @@ def test_a_chain_that_is_garbage_is_collected(loop):
     "field, value",
     [("_callback", None), ("_args", None), ("_context", None), ("_context", 3), ("_callback", 3)],
 )
-def test_a_handle_whose_field_was_set_to_nonsense_is_reported(loop, reports, field, value):
-    """R13: what cannot be called is an exception in a callback."""
+def test_handle_with_a_field_set_to_nonsense_is_reported(loop, reports, field, value):
+    """R13: a callback that is not callable is an exception in a callback."""
     ran = []
     handle = loop.call_soon(ran.append, "first")
     setattr(handle, field, value)

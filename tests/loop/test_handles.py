@@ -22,7 +22,7 @@ class Argument:
 
 
 @pytest.mark.known_difference("uvloop", "has handle types of its own")
-def test_handles_are_those_of_asyncio(loop):
+def test_handles_have_the_classes_of_asyncio(loop):
     """R11: isinstance of asyncio.Handle and asyncio.TimerHandle."""
     soon = loop.call_soon(print)
     later = loop.call_later(10, print)
@@ -74,7 +74,7 @@ def test_timer_handles_are_ordered_by_time(loop):
 
 @pytest.mark.known_difference("uvloop", "its own repr", strict=False)
 def test_handle_repr_names_the_callback(loop):
-    """R11: the repr says what will run, when, and whether it was cancelled."""
+    """R11: the repr shows the callback, the time, and whether the handle was cancelled."""
     soon = loop.call_soon(print, 1, 2)
     later = loop.call_later(10, print)
     assert repr(soon).startswith("<Handle ")
@@ -175,13 +175,13 @@ def test_exception_of_a_callback_goes_to_the_handler(loop, reports):
 @pytest.mark.known_difference("uvloop", "its handles are of classes of its own")
 @pytest.mark.parametrize("arguments", [(), (1, 2), (1, 2, 3, 4, 5)], ids=len)
 @pytest.mark.parametrize("how", ["call_soon", "call_later", "call_soon_threadsafe"])
-def test_failure_of_a_callback_whose_handle_nobody_kept_names_it(loop, how, arguments):
-    """R13: the report has a handle, with what was called and how."""
+def test_failure_of_a_callback_whose_handle_was_dropped_names_it(loop, how, arguments):
+    """R13: the report has a handle, with the callback and how it was scheduled."""
     reports = []
     context = contextvars.copy_context()
 
     def fails(*args):
-        loop.call_soon(int)                 # its handle must not be taken for ours
+        loop.call_soon(int)  # the report must not name this handle
         raise ZeroDivisionError(args)
 
     loop.set_exception_handler(lambda loop, report: reports.append(report))
@@ -259,7 +259,7 @@ def test_default_exception_handler_logs(loop, caplog):
     assert record.exc_info[0] is ZeroDivisionError
 
 
-def test_tasks_and_futures_are_those_of_asyncio(loop):
+def test_tasks_and_futures_have_the_classes_of_asyncio(loop):
     """R15: asyncio's own types, looked up when they are made."""
     assert type(loop.create_future()) is asyncio.Future
 
@@ -289,7 +289,7 @@ def test_replaced_task_class_is_used(loop, monkeypatch):
 
 
 @pytest.mark.known_difference("uvloop", "keeps the class that it was compiled with")
-def test_futures_are_made_by_whatever_stands_at_asyncio_futures_future(loop, monkeypatch):
+def test_futures_are_made_by_the_current_class_at_asyncio_futures_future(loop, monkeypatch):
     """R15: tools replace asyncio.futures.Future."""
 
     class Future(asyncio.Future):
@@ -363,14 +363,14 @@ CREATE_TASK_KEYWORDS = [
 @pytest.mark.parametrize(
     "keywords", CREATE_TASK_KEYWORDS, ids=lambda keywords: "-".join(keywords) or "none"
 )
-def test_task_factory_gets_what_asyncio_of_this_python_passes(loop, keywords):
-    """R16: the keywords, and who sets the name, differ even between micro releases."""
+def test_task_factory_gets_the_keywords_of_this_python_s_asyncio(loop, keywords):
+    """R16: the keywords, and the side that sets the name, differ even between micro releases."""
 
     async def main():
         return asyncio.current_task().get_name() == "mine"
 
     def outcome(loop):
-        """What the factory was given, and whether the task has the name; or the refusal."""
+        """The factory's arguments and whether the task has the name; or the refusal."""
         given = []
 
         def factory(loop, coroutine, **kwargs):

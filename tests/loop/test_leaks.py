@@ -1,4 +1,4 @@
-"""What loops leave behind: nothing. R22."""
+"""A closed loop leaves nothing behind. R22."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def use_everything():
 
 
 def test_a_thousand_loops_leave_nothing(mioloop_kind, no_leaked_descriptor):
-    """R22: no descriptor, no object of any type of ours or of asyncio's, no reference to a type."""
+    """R22: no descriptor, no object of mioloop's or asyncio's types, no reference to a type."""
 
     def one():
         loop = mioloop_kind.new()
@@ -98,7 +98,7 @@ def test_loops_that_did_real_work_leave_nothing(loop_kind, no_leaked_descriptor)
 
 
 def test_unclosed_loops_are_collected(mioloop_kind, no_leaked_descriptor):
-    """R22: dropping the last reference is enough; nothing of ours keeps a cycle alive."""
+    """R22: dropping the last reference is enough; no object of mioloop keeps a cycle alive."""
     for _ in range(3):
         with pytest.warns(ResourceWarning):
             loop = mioloop_kind.new()
@@ -112,7 +112,7 @@ def test_unclosed_loops_are_collected(mioloop_kind, no_leaked_descriptor):
 
 
 def test_connections_of_one_loop_leave_nothing(loop):
-    """R39: five hundred connections come and go; the loop holds what it held."""
+    """R39: after five hundred connections the loop holds as many objects as before."""
 
     async def main():
         async def echo(reader, writer):
@@ -154,7 +154,7 @@ def test_connections_of_one_loop_leave_nothing(loop):
 
 
 def test_stats_are_counts(mioloop_loop):
-    """loop.stats(): ints, always on; what is going on now and what went on so far."""
+    """loop.stats(): ints, always on; current numbers and totals."""
     loop = mioloop_loop
     first = loop.stats()
     assert {"turns", "callbacks", "events", "timers", "sources", "ready"} <= set(first)
@@ -174,7 +174,7 @@ def test_stats_are_counts(mioloop_loop):
 
 @pytest.mark.unsanitized("freed memory is kept, to find who still uses it")
 def test_memory_does_not_grow_with_callbacks(mioloop_loop):
-    """A million callbacks and timers later, memory is what it was."""
+    """After a million callbacks and timers the memory in use has not grown."""
     loop = mioloop_loop
 
     def round_of_callbacks():

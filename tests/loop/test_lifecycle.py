@@ -24,7 +24,7 @@ RESETS_THE_OUTER_LOOP = pytest.mark.known_difference(
 
 
 def test_stop_before_run_makes_one_turn_without_blocking(loop):
-    """R18: what is queued runs, a distant timer does not hold it up."""
+    """R18: queued callbacks run; a distant timer does not delay the end."""
     ran = []
     loop.call_soon(ran.append, "queued")
     timer = loop.call_later(60, ran.append, "timer")
@@ -99,7 +99,7 @@ def test_running_loop_cannot_be_closed(loop):
     assert loop.run_until_complete(main()) == "still running"
 
 
-def test_closed_loop_refuses_what_it_cannot_do(loop):
+def test_closed_loop_refuses_calls_that_need_an_open_one(loop):
     """R20: call_*, run_*, add_*, run_in_executor raise 'Event loop is closed'."""
     left, right = socket.socketpair()
     with left, right:
@@ -127,7 +127,7 @@ def test_closed_loop_refuses_what_it_cannot_do(loop):
 
 
 @pytest.mark.known_difference("uvloop", "remove_reader raises", strict=False)
-def test_closed_loop_still_does_what_is_harmless(loop):
+def test_closed_loop_still_does_harmless_calls(loop):
     """R20: stop, close, time, create_future do not raise; remove_* give False."""
     left, right = socket.socketpair()
     with left, right:
@@ -310,7 +310,7 @@ def test_everything_the_stdlib_assigns_has_a_slot(mioloop_loop, run):
 
 @pytest.mark.known_difference("uvloop", "is no subclass of asyncio's loops")
 def test_loop_is_a_selector_event_loop(loop):
-    """Section 1.1: isinstance of what programs test for."""
+    """Section 1.1: isinstance() of the classes that programs test for."""
     assert isinstance(loop, asyncio.AbstractEventLoop)
     assert isinstance(loop, asyncio.BaseEventLoop)
     assert isinstance(loop, asyncio.SelectorEventLoop)

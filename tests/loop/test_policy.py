@@ -35,7 +35,7 @@ def selectors_of_this_build():
 
 
 def test_public_names_are_there():
-    """The face of the package is what the README shows."""
+    """The public names of the package are those names that the README shows."""
     import mioloop
 
     for name in mioloop.__all__:
@@ -71,7 +71,7 @@ def test_default_is_the_loop_of_mio():
         loop.close()
 
 
-def test_loop_says_what_it_runs_on(mioloop_kind):
+def test_loop_says_its_backend(mioloop_kind):
     """The repr names trigger and selector."""
     loop = mioloop_kind.new()
     try:
@@ -137,7 +137,7 @@ def test_option_that_the_backend_does_not_have_is_refused(backend, option):
         )
 
 
-def test_uvloop_that_is_missing_says_what_to_install(monkeypatch):
+def test_missing_uvloop_is_an_error_with_advice(monkeypatch):
     """ImportError names the package."""
     import mioloop
 
@@ -265,7 +265,7 @@ def test_install_sets_the_policy():
     assert "level" in repr(asyncio.run(running_loop()))
 
 
-def test_run_uses_the_chosen_loop_whatever_the_policy(loop_kind):
+def test_run_uses_the_chosen_loop_with_any_policy(loop_kind):
     """mioloop.run(main, **options), and the policy is as before."""
     import mioloop
 
@@ -287,7 +287,7 @@ def test_run_sets_debug(debug):
     assert mioloop.run(main(), debug=debug) is debug
 
 
-def test_run_cancels_what_is_left_and_raises_what_main_raises():
+def test_run_cancels_remaining_tasks_and_raises_the_exception_of_main():
     """mioloop.run() ends as asyncio.run() does."""
     import mioloop
 
@@ -310,7 +310,7 @@ def test_run_cancels_what_is_left_and_raises_what_main_raises():
     assert ended == ["straggler"]
 
 
-def test_run_refuses_what_is_no_coroutine_and_a_running_loop():
+def test_run_refuses_other_objects_than_coroutines_and_a_running_loop():
     """mioloop.run(3) and mioloop.run() inside a loop."""
     import mioloop
 
@@ -371,7 +371,7 @@ def test_poll_api_alone_imports_neither_asyncio_nor_the_loop():
 
 
 def test_source_that_was_never_compiled_says_so():
-    """Whoever starts Python in the repository, and without the modules that a build makes."""
+    """For Python started in the repository without the modules that a build makes."""
     done = subprocess.run(
         [sys.executable, "-S", "-c", "import mioloop; mioloop.new_event_loop()"],
         cwd=Path(__file__).parents[2],
@@ -384,7 +384,7 @@ def test_source_that_was_never_compiled_says_so():
     assert "is source that has not been compiled: start Python in another dir" in done.stderr
 
 
-# What Python 3.16 has in the place of policies: a loop for each thread, and asyncio.EventLoop.
+# Python 3.16 has no policies: it has a loop for each thread, and asyncio.EventLoop.
 WITHOUT_POLICIES = '''
 import asyncio, sys, threading
 from asyncio import events, unix_events
@@ -414,7 +414,7 @@ for module in (asyncio, events):
 
 
 def run_without_policies(code, *arguments):
-    """What *code* prints, in a process whose asyncio has no policies."""
+    """Return the output of *code* in a process whose asyncio has no policies."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", WITHOUT_POLICIES + code, *arguments],
         capture_output=True,
@@ -446,7 +446,7 @@ print("mioloop.policy" in sys.modules)
 ''') == "('EventLoop', 0)\n" * 3 + "False\n"
 
 
-def test_absent_policy_says_what_to_use_instead():
+def test_absent_policy_is_an_error_with_advice():
     """AttributeError, also for `from mioloop import install`: ImportError says it is not there."""
     shown = run_without_policies('''
 import mioloop

@@ -29,7 +29,7 @@ def run_one_turn(loop):
 
 
 def outcome(operation, queue):
-    """What it returns, or the type of what it raises."""
+    """The result of the call, or the type of its exception."""
     try:
         return operation(queue)
     except Exception as exc:
@@ -85,7 +85,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_ready_queue_does_what_a_deque_does(loop, queued, ran, name):
+def test_ready_queue_behaves_like_a_deque(loop, queued, ran, name):
     """R100: the same result, the same exception, the same order afterwards."""
     operation = OPERATIONS[name]
     more = [loop.call_soon(ran.append, i) for i in (5, 6)]
@@ -117,7 +117,7 @@ def test_ready_queue_takes_handles_that_are_not_the_loops(loop, ran):
 
 
 @pytest.mark.known_difference("asyncio", "raises in the next turn")
-def test_ready_queue_refuses_what_is_no_handle(loop, queued):
+def test_ready_queue_refuses_objects_that_are_no_handles(loop, queued):
     """R100: TypeError, and the queue stays as it was."""
     for put in (
         loop._ready.append,
@@ -169,7 +169,7 @@ def test_scheduled_shows_the_timers(loop, timers):
     assert all(timer._scheduled for timer in timers)
 
 
-def test_scheduled_shows_what_has_changed_since_it_was_looked_up(loop, timers):
+def test_scheduled_shows_changes_since_it_was_looked_up(loop, timers):
     """R100: nest_asyncio looks it up once a turn."""
     scheduled = loop._scheduled
     assert len(scheduled) == 3
@@ -230,7 +230,7 @@ def test_timer_that_a_tool_moves_to_the_ready_queue_fires_once(loop, ran):
 
 
 @pytest.mark.known_difference("asyncio", "raises out of the run, each time")
-def test_what_is_no_timer_is_refused(loop):
+def test_objects_that_are_no_timers_are_refused(loop):
     """R100: at the latest when the next turn begins, and once."""
     with pytest.raises(TypeError):
         loop._scheduled.append(3)

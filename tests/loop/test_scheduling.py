@@ -32,7 +32,7 @@ def test_callbacks_run_in_the_order_they_were_queued(loop):
 
 
 def test_callback_queued_by_a_callback_waits_for_the_next_turn(loop):
-    """R1: a turn runs what was queued when its run phase began, no more."""
+    """R1: a turn runs the callbacks that were queued when its run phase began, no more."""
     order = []
 
     def first():
@@ -51,7 +51,7 @@ def test_callback_queued_by_a_callback_waits_for_the_next_turn(loop):
 
 
 @pytest.mark.known_difference("uvloop", "clamps the delay to 0, which is a call_soon")
-def test_overdue_timer_runs_after_what_was_queued(loop):
+def test_overdue_timer_runs_after_queued_callbacks(loop):
     """R2: already queued callbacks run before due timers."""
     order = []
     loop.call_later(-5, order.append, "timer")
@@ -110,7 +110,7 @@ def test_timer_never_fires_before_its_time(loop):
 
 @pytest.mark.known_difference("uvloop", "rounds to milliseconds", strict=False)
 def test_timers_a_tenth_of_a_millisecond_apart_keep_their_order(loop):
-    """R3: 0.1 ms apart keeps order, whatever the order in which they were made."""
+    """R3: timers 0.1 ms apart keep their order, in any order of creation."""
     order = []
     base = loop.time() + 0.02
     for i in reversed(range(20)):
@@ -254,7 +254,7 @@ def test_given_context_is_used_as_it_is(loop):
 
 
 def test_default_context_is_a_copy_made_when_scheduling(loop):
-    """R9: what is set after scheduling is not seen; what the callback sets does not leak."""
+    """R9: a value set after scheduling is not seen; a value set by the callback does not leak."""
     variable = contextvars.ContextVar("variable", default="unset")
     seen = []
 
@@ -341,7 +341,7 @@ def test_loop_that_waits_uses_no_processor_time(loop):
 
 @pytest.mark.known_difference("uvloop", "OverflowError, or another order", strict=False)
 def test_delays_at_both_ends_of_the_range_freeze_nothing(loop):
-    """R4: -inf, -1e300 and large integers are due at once; inf and 1e300 never; others go on."""
+    """R4: -inf, -1e300 and large integers are due at once; inf and 1e300 never; the rest runs."""
     ran = []
     past = [-float("inf"), -1e300, -1e10, -(2**80), Fraction(-1, 3), False]
     future = [float("inf"), 1e300, 1e10, 2**80, Fraction(10**9)]

@@ -76,7 +76,7 @@ def test_uncatchable_signal_is_refused(loop, number):
 @pytest.mark.parametrize(
     ("number", "error"), [(0, ValueError), (1000, ValueError), ("1", TypeError)]
 )
-def test_what_is_no_signal_is_refused(loop, number, error):
+def test_number_that_is_no_signal_is_refused(loop, number, error):
     """R81: ValueError or TypeError."""
     with pytest.raises(error):
         loop.add_signal_handler(number, print)
@@ -189,7 +189,7 @@ def test_storm_of_signals_is_survived(loop, capfd, when):
 
 
 @pytest.mark.known_difference("asyncio", "loses it, and writes each failure to stderr", run=False)
-def test_signal_behind_a_storm_of_others_is_not_lost(loop):
+def test_signal_behind_a_storm_of_other_signals_is_not_lost(loop):
     """R87: the wakeup pipe is full when the one SIGUSR2 comes."""
     calls = []
     loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
@@ -262,7 +262,7 @@ def room_of_a_self_pipe():
 
 
 def test_signal_that_was_served_is_not_served_again(mioloop_loop):
-    """R87: a storm of others, later, must not make a second Ctrl-C out of one."""
+    """R87: a later storm of other signals must not make a second Ctrl-C out of one."""
     loop = mioloop_loop
     calls = []
     loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
@@ -333,7 +333,7 @@ def test_storm_while_the_loop_serves_connections(loop, sender):
 
 @pytest.mark.known_difference("uvloop", "has SIGCHLD for itself", run=False)
 def test_storm_of_sigchld(loop):
-    """R81, R87: a handler that reaps whoever has ended leaves none of 200 children behind."""
+    """R81, R87: a handler that reaps every ended child leaves none of 200 behind."""
     living = set()
 
     def reap():
@@ -344,7 +344,7 @@ def test_storm_of_sigchld(loop):
     loop.add_signal_handler(signal.SIGCHLD, reap)
     children = [subprocess.Popen(["/bin/true"]) for _ in range(200)]
     living.update(child.pid for child in children)
-    loop.call_soon(reap)  # who ended before we knew
+    loop.call_soon(reap)  # children that ended before the set was complete
     run_until(loop, lambda: not living, 60)
     loop.remove_signal_handler(signal.SIGCHLD)
     for child in children:

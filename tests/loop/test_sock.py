@@ -69,7 +69,7 @@ def test_refused_connection_names_the_address(loop, run):
     """R32, section 4: ConnectionRefusedError(111, "Connect call failed (...)")."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = free.getsockname()  # bound, not listening: refused, and nobody takes it
+        address = free.getsockname()  # bound but not listening: connections are refused
 
         async def main():
             with socket.socket() as client:
@@ -208,7 +208,7 @@ def test_blocking_socket_is_refused_in_debug(loop, run):
 
 
 def test_errors_of_the_socket_are_raised(loop, run):
-    """R32: a reset is ConnectionResetError, a closed peer BrokenPipeError or the like."""
+    """R32: a reset is ConnectionResetError; a closed peer may also be BrokenPipeError."""
     left, right = socket.socketpair()
     left.setblocking(False)
 
@@ -291,7 +291,7 @@ async def test_closed_and_reused_socket_numbers_do_not_mix(loop):
 
 @pytest.mark.known_difference("uvloop", "not implemented")
 def test_sendfile_over_a_plain_socket(loop, run):
-    """R74: sock_sendfile; the file's position ends after what was sent."""
+    """R74: after sock_sendfile() the file's position is behind the last byte that was sent."""
     data = os.urandom(1_000_000)
 
     async def main(file):
@@ -316,7 +316,7 @@ def test_sendfile_over_a_plain_socket(loop, run):
 
 @pytest.mark.parametrize("size", [1, 4096, 65536, 262144, 300_000, BIG])
 async def test_receive_of_any_size(loop, pair, size):
-    """R30: at most what was asked for, and in the end all of it."""
+    """R30: each call returns at most as many bytes as asked for, and all calls together all."""
     left, right = pair
     data = os.urandom(min(size * 3, BIG))
     sending = asyncio.ensure_future(loop.sock_sendall(left, data))

@@ -52,7 +52,7 @@ async def test_receivers_of_one_socket_are_served_in_order(loop, pair):
 
 
 async def test_cancelled_receiver_passes_its_event_on(mioloop_loop, pair):
-    """R30: whoever waits behind it gets the bytes that it was woken for."""
+    """R30: the next waiting call gets the bytes that the cancelled one was woken for."""
     loop, (left, right) = mioloop_loop, pair
     first, second, third = [asyncio.ensure_future(loop.sock_recv(left, 10)) for _ in range(3)]
     await until_waiting(first, second, third)
@@ -240,7 +240,7 @@ async def test_writer_callback_beside_a_waiting_receive(loop, pair):
 
 
 async def test_reader_callback_outlives_a_receive(mioloop_loop, pair):
-    """R24: only remove_reader() removes it; it fires again for what is left."""
+    """R24: only remove_reader() removes the callback; it fires again for the remaining bytes."""
     loop, (left, right) = mioloop_loop, pair
     seen = []
     loop.add_reader(left, seen.append, True)
@@ -260,7 +260,7 @@ async def test_reader_callback_outlives_a_receive(mioloop_loop, pair):
 
 
 async def test_idle_watch_does_not_turn_the_loop(mioloop_loop, pair):
-    """R25: level-triggered for add_writer() alone; what sock_*() left over is not reported."""
+    """R25: level-triggered for add_writer() alone; bytes that sock_*() left are not reported."""
     loop, (left, right) = mioloop_loop, pair
     receiving = asyncio.ensure_future(loop.sock_recv(left, 1))
     await until_waiting(receiving)
@@ -271,7 +271,7 @@ async def test_idle_watch_does_not_turn_the_loop(mioloop_loop, pair):
     left_over = BIG - right_count
     polls = loop.stats()["polls"]
     await asyncio.sleep(0.05)
-    assert loop.stats()["polls"] - polls < 10  # left is readable, and nobody wants to know
+    assert loop.stats()["polls"] - polls < 10  # left is readable, and no call waits for it
     await receive_exactly(loop, left, left_over)
     await sending
     loop.remove_reader(right)
@@ -380,7 +380,7 @@ async def test_cancelled_connect_unwatches(loop):
     """R30: the socket can be closed, and its number used, at once."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         waiting = []
-        for _ in range(4):  # a listener whose queue is full does not answer
+        for _ in range(4):  # a listener with a full queue does not answer
             client = socket.socket()
             client.setblocking(False)
             waiting.append(

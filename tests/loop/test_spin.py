@@ -72,7 +72,7 @@ def test_echo_works_and_is_found_by_spinning(spinning):
 
 
 def test_idle_loop_stops_spending(spinning):
-    """Waits that bring nothing halve what is spent, until nothing is."""
+    """Each wait without an event halves the time that is spent, down to nothing."""
 
     async def idle():
         for _ in range(12):
@@ -81,7 +81,7 @@ def test_idle_loop_stops_spending(spinning):
     spinning.run_until_complete(idle())
     spent = spinning.stats()["spins"]
     spinning.run_until_complete(idle())
-    # What little there is comes from the end of each run, which is an event at once.
+    # The small remainder is due to the end of each run, which is an event at once.
     assert spinning.stats()["spins"] - spent < max(spent, 1)
 
 

@@ -101,7 +101,7 @@ def test_every_private_name_that_the_stdlib_has_too_is_in_the_table():
 
 
 def test_objects_are_looked_up_in_the_table_alone():
-    """No other module reaches for `base_events._name` and its like."""
+    """No other module uses a name such as `base_events._name`."""
     objects = {row.name for row in stdlib.TABLE if row.kind == "object"}
     reach = re.compile(rf"(?:\.|import |\")({'|'.join(sorted(objects))})\b")
     found = [
@@ -116,7 +116,7 @@ def test_objects_are_looked_up_in_the_table_alone():
     assert [name for name in found if name[1] != "_is_coroutine"] == []   # it is set there, too
 
 
-def test_hooks_take_what_the_stdlib_passes():
+def test_hooks_take_the_arguments_that_the_stdlib_passes():
     """Each parameter of a hook of this Python's asyncio is one of mioloop's, by name."""
     unknown = stdlib.unknown_parameters(mioloop.EventLoop, asyncio.SelectorEventLoop)
     unknown.pop("_make_subprocess_transport")       # all of them go to the stdlib's transport
@@ -124,7 +124,7 @@ def test_hooks_take_what_the_stdlib_passes():
     assert unknown == {}
 
 
-def test_python_whose_hooks_want_more_is_refused_in_one_sentence(monkeypatch):
+def test_python_with_hooks_of_more_arguments_is_refused_in_one_sentence(monkeypatch):
     """When a loop is made, and not by each connection."""
 
     class NewerLoop(asyncio.SelectorEventLoop):

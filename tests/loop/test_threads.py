@@ -282,7 +282,7 @@ def test_other_threads_wait_for_a_running_callback(loop, method):
 
 
 def test_callback_may_cancel_its_own_handle(loop, reports):
-    """R86: nobody waits for itself; and what the callback raises is reported as ever."""
+    """R86: no thread waits for itself; an exception of the callback is reported as usual."""
 
     def callback():
         handle.cancel()
@@ -297,8 +297,8 @@ def test_callback_may_cancel_its_own_handle(loop, reports):
     reports.clear()
 
 
-def test_who_waits_for_a_callback_is_let_go_when_it_fails(loop):
-    """R86: also if what it raises leaves the loop."""
+def test_thread_that_waits_for_a_callback_is_released_when_it_fails(loop):
+    """R86: also if the exception leaves the loop."""
     asking = threading.Barrier(2)
     ended = []
 
@@ -367,7 +367,7 @@ def test_loop_made_here_runs_there(loop):
 
 
 def test_a_loop_in_each_of_several_threads(loop_kind, no_leaked_descriptor):
-    """R88: loops do not share anything that is not theirs to share."""
+    """R88: loops share only process-wide objects."""
     failures = []
 
     async def main():
@@ -449,7 +449,7 @@ def test_threads_of_the_default_executor_are_named(loop):
 @pytest.mark.known_difference("uvloop", "takes any executor", strict=False)
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
 def test_default_executor_is_type_checked(loop):
-    """R84: TypeError for what is no ThreadPoolExecutor."""
+    """R84: TypeError for an object that is no ThreadPoolExecutor."""
     with pytest.raises(TypeError):
         loop.set_default_executor(object())
 
@@ -530,7 +530,7 @@ def outcome_of(call, *args, **keywords):
 )
 @pytest.mark.parametrize("port", [80, "80", None])
 def test_odd_literals_resolve_as_libc_does(loop, host, port):
-    """R83: a short cut for literals must be one that nobody can tell; '%' goes to libc."""
+    """R83: a short cut for literal addresses must have no visible effect; '%' goes to libc."""
     keywords = {"type": socket.SOCK_STREAM, "flags": socket.AI_NUMERICHOST}
     expected = outcome_of(socket.getaddrinfo, host, port, **keywords)
     coroutine = loop.getaddrinfo(host, port, **keywords)

@@ -1,4 +1,4 @@
-"""What tools and subclasses replace on a loop works, or raises: R100, with R6 and R14."""
+"""Attributes of a loop that tools and subclasses replace take effect, or raise: R100, R6, R14."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_run_replaced_on_one_of_the_classes_sees_its_handles(loop, monkeypatch, 
     assert {str, loop.stop} <= called
 
 
-def test_handle_run_called_by_hand_is_what_was_replaced(loop, monkeypatch):
+def test_handle_run_called_by_hand_is_the_replacement(loop, monkeypatch):
     """R14: a tool that makes its own turns calls handle._run()."""
     seen, ran = [], []
     handle = loop.call_soon(ran.append, 1)
@@ -133,7 +133,7 @@ def test_handle_run_replaced_before_mioloop_is_imported_is_seen():
     assert int(done.stdout) >= 11
 
 
-# -- call_soon() and its kin ---------------------------------------------------------------------
+# -- call_soon() and related methods -------------------------------------------------------------
 
 
 def names(calls):
@@ -152,7 +152,7 @@ def use_transports(loop):
     loop.run_until_complete(main())
 
 
-def test_overridden_call_soon_gets_what_transports_schedule(derived):
+def test_overridden_call_soon_gets_the_callbacks_of_transports(derived):
     """R100: in a subclass, keywords or not."""
     calls = []
 
@@ -167,7 +167,7 @@ def test_overridden_call_soon_gets_what_transports_schedule(derived):
     use_transports(loop)
 
 
-def test_call_soon_set_on_the_loop_gets_what_transports_schedule(loop):
+def test_call_soon_set_on_the_loop_gets_the_callbacks_of_transports(loop):
     """R100: on the instance, and until it is deleted."""
     calls = []
     original = loop.call_soon
@@ -184,7 +184,7 @@ def test_call_soon_set_on_the_loop_gets_what_transports_schedule(loop):
     assert calls == []
 
 
-def test_call_soon_replaced_on_the_class_gets_what_transports_schedule(loop):
+def test_call_soon_replaced_on_the_class_gets_the_callbacks_of_transports(loop):
     """R100: as mock.patch.object() does it, while a loop exists."""
     cls = type(loop)
     calls = []
@@ -290,7 +290,7 @@ ADDS_AN_ULP = pytest.mark.known_difference(
     [-1e300, 1e300, pytest.param(-float("inf"), marks=ADDS_AN_ULP), 2**80, -(2**80), 0, -1],
 )
 def test_a_clock_at_an_end_of_the_range_freezes_nothing(loop, now):
-    """R4: what is due runs, and what is not does not."""
+    """R4: timers that are due run, and timers that are not due do not."""
     ran = []
     loop.time = lambda: now
     loop.call_at(now, ran.append, "due") if now != -float("inf") else None

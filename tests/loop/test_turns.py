@@ -1,4 +1,4 @@
-"""What a turn sees: whatever was ready when it began, as many turns later as on asyncio (R92).
+"""A turn sees each event that was ready when it began, as many turns later as on asyncio (R92).
 
 Every cause is counted on asyncio first, and then on the loop under test. Each is counted in a
 loop that has just begun to be busy, in one that has been busy for so long that mioloop asks an
@@ -239,14 +239,14 @@ def on_asyncio(*args, **kwargs):
 @pytest.mark.known_difference("uvloop", "has turns of another order", strict=False)
 @pytest.mark.parametrize("turns_before", [5, TURNS_UNTIL_A_PEEK_IS_ARMED])
 @pytest.mark.parametrize("cause", CAUSES)
-def test_what_is_ready_is_seen_in_the_turn_that_asyncio_sees_it_in(loop, cause, turns_before):
+def test_ready_event_is_seen_in_the_turn_that_asyncio_sees_it_in(loop, cause, turns_before):
     """R92: a look at the selector in every turn."""
     assert turns_until_seen(loop, cause, turns_before) == on_asyncio(cause, turns_before)
 
 
 @pytest.mark.known_difference("uvloop", "has turns of another order", strict=False)
 @pytest.mark.parametrize("cause", CAUSES)
-def test_busy_tasks_and_idle_connections_do_not_delay_what_is_ready(loop, cause):
+def test_busy_tasks_and_idle_connections_do_not_delay_a_ready_event(loop, cause):
     """R92: however full the ready queue is."""
     crowd = {"busy_tasks": 3, "idle_connections": 20}
     expected = on_asyncio(cause, TURNS_UNTIL_A_PEEK_IS_ARMED, **crowd)
@@ -325,7 +325,7 @@ def test_a_busy_loop_with_idle_connections_stops_asking_the_selector(mioloop_loo
     assert loop.run_until_complete(main()) < 50
 
 
-def test_a_loop_that_moves_to_another_thread_sees_what_is_ready(mioloop_loop):
+def test_loop_that_moves_to_another_thread_sees_a_ready_event(mioloop_loop):
     """The kernel tells of completions in the thread that asked; the next one asks anew."""
     import threading
 
@@ -343,7 +343,7 @@ def test_a_loop_that_moves_to_another_thread_sees_what_is_ready(mioloop_loop):
     assert results == [results[0]] * 3
 
 
-def test_level_triggered_descriptor_that_nobody_reads_is_reported_in_every_turn(loop):
+def test_level_triggered_descriptor_that_is_not_read_is_reported_in_every_turn(loop):
     """R25 in a busy loop: as many calls as turns."""
     left, right = socket.socketpair()
     calls = []

@@ -295,7 +295,7 @@ def test_callback_runs_in_the_context_of_its_watch(mioloop_loop, mio):
 
 
 def test_poll_of_the_loop_cannot_be_polled(mioloop_loop, mio):
-    """RuntimeError that says what to use; the same object each time."""
+    """RuntimeError with advice; the object is the same each time."""
     poll = mioloop_loop.poll
     assert isinstance(poll, mio.Poll)
     assert mioloop_loop.poll is poll
@@ -336,7 +336,7 @@ def test_watching_one_descriptor_twice_is_refused(mioloop_loop, mio, pair):
     loop.unwatch(token)
 
 
-def test_what_cannot_be_watched_is_refused(mioloop_loop, mio, tmp_path):
+def test_object_that_cannot_be_watched_is_refused(mioloop_loop, mio, tmp_path):
     """A regular file, edge and level together, no callable, no Evented."""
     loop = mioloop_loop
     registration, _ = mio.Registration.new2()

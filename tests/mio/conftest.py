@@ -1,4 +1,4 @@
-"""A Poll on each selector, and what every test of mioloop.mio does with it."""
+"""A Poll on each selector, and the steps that every test of mioloop.mio uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAIT_S = 10.0
 
 @pytest.fixture(autouse=True)
 def accounts(no_leaked_descriptor: None) -> None:
-    """Every test of this directory closes what it opened."""
+    """Every test of this directory closes the descriptors that it opened."""
 
 
 @pytest.fixture(params=selectors())
@@ -44,14 +44,14 @@ def events() -> Events:
 
 
 class Expect:
-    """Polls until events have come; what the program under test would do in its loop."""
+    """Polls until the expected events have been reported, as a program does in its loop."""
 
     def __init__(self, poll: Poll) -> None:
         self.poll = poll
         self.events = Events(1024)
 
     def __call__(self, *expected: tuple[int, Ready]) -> list[Event]:
-        """All events up to and with those that make *expected*, a (token, readiness) each, true.
+        """Return all events up to the last that was expected; *expected* are (token, readiness).
 
         Readable and writable may come in one event or in two, and more may be reported.
         """
@@ -69,14 +69,14 @@ class Expect:
         return seen
 
     def nothing(self) -> None:
-        """Nothing is ready. Whatever the kernel still has to deliver gets a moment."""
+        """No event is ready. The kernel gets a moment to deliver late ones."""
         deadline_s = time.monotonic() + 0.02
         while (left_s := deadline_s - time.monotonic()) > 0:
             self.poll.poll(self.events, left_s)
             assert list(self.events) == []
 
     def now(self) -> list[Event]:
-        """What one poll reports without waiting."""
+        """Return the events that one poll reports without waiting."""
         self.poll.poll(self.events, 0)
         return list(self.events)
 

@@ -1,4 +1,4 @@
-"""A Poll around a core pointer that somebody else owns, as an event loop does."""
+"""A Poll around a core pointer that has another owner, such as an event loop."""
 
 from __future__ import annotations
 

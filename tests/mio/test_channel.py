@@ -1,4 +1,4 @@
-"""A queue whose receiving end is Evented: what mio's channel module was tested for.
+"""A queue with an Evented receiving end: the promises that mio's channel module was tested for.
 
 The channel itself is deprecated in mio 0.6; this one shows that Registration and
 SetReadiness are enough to build it.

@@ -1,4 +1,4 @@
-"""What mio 0.6.21 does and we do not: D1 to D16 of docs/mio.md.
+"""Behaviour of mio 0.6.21 that mioloop does not have: D1 to D16 of docs/mio.md.
 
 D6 is tested in test_flags.py, D7 in test_event.py, where they belong.
 """
@@ -241,7 +241,7 @@ def test_every_net_type_and_its_clone_is_refused_by_a_second_poll(poll, other_po
                 other_poll.register(handle, 0, READ, EDGE)
 
 
-def test_a_handle_whose_poll_is_gone_is_refused_by_every_other(selector, other_poll, pair):
+def test_handle_of_a_closed_poll_is_refused_by_every_other(selector, other_poll, pair):
     poll = Poll(selector)
     poll.register(pair[0], 0, READ, EDGE)
     poll.close()

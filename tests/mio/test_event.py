@@ -155,7 +155,7 @@ def test_events_in_two_polls_at_once_are_a_runtime_error(poll: Poll, events: Eve
     assert sorted(outcomes, key=str) == [1, "these Events are in use by another poll"]
 
 
-def test_whatever_has_the_three_methods_is_evented() -> None:
+def test_object_with_the_three_methods_is_evented() -> None:
     class Duck:
         def register(self, poll, token, interest, opts): ...
         def reregister(self, poll, token, interest, opts): ...

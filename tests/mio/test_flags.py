@@ -162,7 +162,7 @@ def test_interest_is_never_empty() -> None:
         Interest(0)
 
 
-def test_interest_answers_what_it_holds() -> None:
+def test_interest_answers_with_its_readiness() -> None:
     for name, other in product(("readable", "writable"), repeat=2):
         interest = getattr(Interest, name.upper())
         assert getattr(interest, f"is_{other}")() is (name == other)

@@ -1,9 +1,9 @@
-"""A Poll does what a simple model of mio 0.6 does, whatever the order of the steps.
+"""A Poll behaves like a simple model of mio 0.6, in any order of the steps.
 
-The model knows no selector's ways. What it predicts of a level or oneshot source is exact. Of
-an edge source it says what must be reported (what became true since the source last said that
-it would block), and that nothing is reported of a source that nothing happened to; between the
-two, epoll may report again. The portable selector is held to the stricter half.
+The model is independent of the selector. Its prediction for a level or oneshot source is exact.
+For an edge source it gives two bounds: readiness that began since the source last would have
+blocked must be reported, and a source without any change must not be reported. Between these
+bounds epoll may report readiness again. The portable selector is held to the stricter bound.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ node_numbers = st.integers(0, NODES - 1)
 
 @dataclass
 class Source:
-    """What was asked for; *token* is None while it is not registered."""
+    """The registration that was asked for; *token* is None while there is none."""
 
     token: int | None = None
     interest: Ready = Ready.EMPTY
@@ -52,7 +52,7 @@ class Stream(Source):
 
     @property
     def condition(self) -> Ready:
-        """What is true of the left end."""
+        """The readiness of the left end."""
         ready = Ready.EMPTY
         if self.unread or self.ended or self.gone:
             ready |= READ
@@ -276,7 +276,7 @@ class PollMachine(RuleBasedStateMachine):
 
     @rule(n=pair_numbers)
     def serve(self, n: int) -> None:
-        """What programs do all day, and random steps seldom in this order."""
+        """An order of steps that is common in programs and rare among random steps."""
         self.peer_writes(n, 10)
         self.poll_once()
         self.drain(n)
@@ -328,7 +328,7 @@ class PollMachine(RuleBasedStateMachine):
     ids=str,
 )
 @pytest.mark.parametrize("selector_name", selectors())
-def test_any_order_of_steps_does_what_the_model_does(selector_name: str, opts: PollOpt) -> None:
+def test_any_order_of_steps_agrees_with_the_model(selector_name: str, opts: PollOpt) -> None:
     machine = type("Machine", (PollMachine,), {"selector": selector_name, "opts": opts})
     case = machine.TestCase
     case.settings = settings(

@@ -1,4 +1,4 @@
-"""The package: what it exports, and what it does not need."""
+"""The package exports its public names, and imports no module that it does not need."""
 
 from __future__ import annotations
 

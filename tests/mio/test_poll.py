@@ -174,7 +174,7 @@ cycle.append(cycle)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-# -- what can be registered ------------------------------------------------------------------
+# -- sources that can be registered ----------------------------------------------------------
 
 
 def test_double_register(poll, listener):
@@ -215,7 +215,7 @@ def test_no_descriptor_is_ebadf(poll, pair):
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "/dev/null"])
-def test_what_is_always_ready_is_refused(poll, tmp_path, kind):
+def test_file_that_is_always_ready_is_refused(poll, tmp_path, kind):
     (tmp_path / "file").touch()
     path = {"file": tmp_path / "file", "directory": tmp_path}.get(kind, kind)
     fd = os.open(path, os.O_RDONLY)
@@ -383,7 +383,7 @@ def test_edge_reports_once_until_drained(poll, expect, pair):
     assert expect.now() == [Event(Ready.READABLE, 0)]
 
 
-def test_edge_merges_what_happens_before_one_poll(poll, expect, pair):
+def test_edge_merges_changes_before_one_poll(poll, expect, pair):
     left, right = pair
     poll.register(left, 0, Ready.READABLE, PollOpt.EDGE)
     for byte in (b"1", b"2", b"3"):
@@ -708,7 +708,7 @@ def test_edge_on_a_bare_descriptor_works_when_the_program_says_drained(poll, exp
         os.close(write_fd)
 
 
-def test_drained_on_what_is_not_registered_does_nothing(poll, pair):
+def test_drained_on_an_unregistered_source_does_nothing(poll, pair):
     poll.drained(pair[0], Ready.READABLE)
     poll.drained(pair[0].fileno(), Ready.WRITABLE)
 

@@ -434,7 +434,7 @@ def test_multi_threaded_poll(poll):
 
 
 def test_with_small_events_collection(poll):
-    """Eight hot setters and room for four events: nobody waits for ever."""
+    """Eight busy setters and room for four events: no setter waits for ever."""
     pairs = [Registration.new2() for _ in range(8)]
     events = Events(4)
     stop = threading.Event()

@@ -248,7 +248,7 @@ def test_from_fd_ignores_the_stdlibs_default_timeout(listener):
         socket.setdefaulttimeout(None)
 
 
-def test_from_fd_of_what_is_no_socket_is_an_os_error():
+def test_from_fd_of_a_file_that_is_no_socket_is_an_os_error():
     read_fd, write_fd = os.pipe()
     try:
         with pytest.raises(OSError) as caught:

@@ -58,7 +58,7 @@ def test_the_end_of_a_stream_is_a_hup(poll, expect, pair):
         left.write(b"x")
 
 
-def test_nobody_listens(tmp_path):
+def test_connecting_without_a_listener_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         unix.UnixStream.connect(tmp_path / "missing")
     unix.UnixListener.bind(tmp_path / "left").close()

@@ -73,7 +73,7 @@ def test_a_signal_runs_its_handler_and_the_wait_goes_on(poll, events):
     assert runs
 
 
-def test_what_a_handler_raises_leaves_the_poll(poll, events):
+def test_exception_of_a_handler_leaves_the_poll(poll, events):
     class Stop(Exception):
         pass
 
@@ -86,7 +86,7 @@ def test_what_a_handler_raises_leaves_the_poll(poll, events):
     assert poll.poll(events, 0) == 0
 
 
-def test_what_a_handler_raises_is_not_taken_for_the_interruption(poll, events):
+def test_exception_of_a_handler_is_not_taken_for_the_interruption(poll, events):
     def stop(*_):
         raise InterruptedError("from the handler")
 

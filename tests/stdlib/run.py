@@ -46,7 +46,7 @@ OTHER_SYSTEMS = ("test_proactor_events", "test_windows_events", "test_windows_ut
 
 
 class Reporter(unittest.TestResult):
-    """Writes one JSON object a line: what starts, how it ended, and why."""
+    """Writes one JSON object a line: the tests that start, how they end, and why."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ loops_made = 0
 
 
 def put_loop_in_place(loop_name: str, loop_options: dict[str, str]) -> None:
-    """Replace what the tests construct by the loop under test."""
+    """Replace the loop classes that the tests construct by the loop under test."""
     import asyncio
 
     if loop_name == "asyncio":
@@ -172,7 +172,7 @@ def run_module(options: argparse.Namespace) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # run in the background, by a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)
     put_loop_in_place(options.loop, options.loop_options)
-    # What is reachable only through a network that is not there is skipped by the tests' own rule.
+    # Tests of a missing network are skipped by the tests' own rule.
     support.use_resources = ["cpu", "decimal", "largefile", "subprocess", "walltime"]
 
     suite = unittest.defaultTestLoader.loadTestsFromName(f"{PACKAGE}.{options.module}")
@@ -191,7 +191,7 @@ def run_module(options: argparse.Namespace) -> None:
 
 
 class ModuleProcess:
-    """One test module in a process of its own, and what it reports."""
+    """One test module in a process of its own, and its reports."""
 
     def __init__(self, options: argparse.Namespace, module: str, wanted: list[str] | None) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="test_asyncio_")
@@ -234,7 +234,7 @@ class ModuleProcess:
         self._directory.cleanup()
 
     def events(self, silence_s: float) -> Iterator[dict[str, Any]]:
-        """What is reported, until the process ends; TimeoutError after too long a silence."""
+        """Yield the reports until the process ends; TimeoutError after too long a silence."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._report, selectors.EVENT_READ)
             while True:

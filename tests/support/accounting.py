@@ -1,4 +1,4 @@
-"""What a process holds: objects of each type, memory blocks, descriptors, what the loop counts."""
+"""Counts of a process's objects by type, memory blocks and descriptors, and of loop.stats()."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def account(loop: Any) -> Account:
 
 
 def growth(before: Account, after: Account, rounds: int) -> dict[str, Any]:
-    """What may have been left behind by each of *rounds*: empty if nothing was.
+    """Return the counts that each of *rounds* may have increased; empty if there are none.
 
     A count that grows by less than half of *rounds* is noise: caches, free lists, tables that
     were enlarged. Exact are the loop's own counts and the descriptors.
@@ -80,7 +80,7 @@ def growth(before: Account, after: Account, rounds: int) -> dict[str, Any]:
 
 
 def lasting_growth(accounts: list[Account], rounds: int) -> dict[str, Any]:
-    """What grew between all of them, each taken *rounds* after the one before: no noise does."""
+    """Return the counts that grew in every step; noise does not. *rounds* passed in each step."""
     steps = [growth(before, after, rounds) for before, after in itertools.pairwise(accounts)]
     return steps[-1] if all(steps) else {}
 

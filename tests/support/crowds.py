@@ -28,7 +28,7 @@ class Crowd:
         return [other for other in self.protocols if other is not protocol]
 
     async def answers(self, size):
-        """What each far end has, once that is *size* bytes of each."""
+        """Return the bytes that each far end received, when each has at least *size* of them."""
         found = [b""] * len(self.fars)
         for _ in range(2000):
             for i, far in enumerate(self.fars):
@@ -82,7 +82,7 @@ async def crowd(loop, kind="tcp", make=Recorder, count=COUNT, accepted=True, **h
 
 
 def once(action):
-    """A hook that acts at its first call, whoever's that is."""
+    """Return a hook that acts at its first call only, and the list of protocols that called it."""
     called = []
 
     def hook(protocol, *args):

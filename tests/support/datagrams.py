@@ -1,4 +1,4 @@
-"""What the tests of datagram transports share: a protocol that records, and far ends."""
+"""A datagram protocol that records its calls, and far ends."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DatagramRecorder(asyncio.DatagramProtocol):
         return [data for data, _ in self.received]
 
     async def closed(self):
-        """What connection_lost was given."""
+        """Return the argument of connection_lost()."""
         return await asyncio.wait_for(asyncio.shield(self.lost), PEER_TIMEOUT_S)
 
 

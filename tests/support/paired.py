@@ -1,7 +1,7 @@
 """Two connected transports on one loop, driven step by step until nothing more happens.
 
-What each end is told is written down in a way that does not depend on how the system cuts the
-bytes: the kinds of calls in their order, and how many of the expected bytes have come.
+The calls of each end are recorded in a way that does not depend on how the system cuts the bytes:
+the kinds of calls in their order, and how many of the expected bytes have arrived.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PERIOD = 65521                          # a prime: no power of two repeats the s
 HUGE = 1 << 20                          # more than the system holds of one connection
 STREAM = random.Random(1).randbytes(PERIOD) * (HUGE // PERIOD + 2)
 GIVE_UP_S = 5.0
-WINDOW_S = 0.2                          # what a closed window holds back does not come by waiting
+WINDOW_S = 0.2  # a closed window opens within this time, or stays closed
 QUIET_TURNS = 3
 
 
@@ -41,7 +41,7 @@ class Mischief(Exception):
 
 
 class End:
-    """One transport, its protocols, and what they were told."""
+    """One transport, its protocols, and the calls that they received."""
 
     def __init__(self, pair: Pair, side: int, keep_open: bool) -> None:
         self.pair, self.side, self.keep_open = pair, side, keep_open
@@ -70,7 +70,7 @@ class End:
             return False
         return bool(self.transport.is_reading())
 
-    # -- what the protocols tell ------------------------------------------------------------
+    # -- calls of the protocols ---------------------------------------------------------------
 
     def told(self, name: str, *details: str) -> None:
         self.log.append((name, *details))
@@ -87,7 +87,7 @@ class End:
         for op in self.hooks.pop("data_received", ()):
             self.pair.apply(op)
 
-    # -- what is asked of the transport -------------------------------------------------------
+    # -- calls of the transport -----------------------------------------------------------------
 
     def to_write(self, size: int) -> bytes:
         at = self.written % PERIOD
@@ -113,7 +113,7 @@ class End:
         with self.counted(size):
             self.transport.write(data)
         if not (self.pair.is_reference or self.pair.tls):   # asyncio may hold on to it
-            data.append(0)              # ours again (R50)
+            data.append(0)  # the caller may change its buffer again (R50)
 
     def writelines(self, sizes: list[int]) -> None:
         whole = memoryview(self.to_write(sum(sizes)))
@@ -236,7 +236,7 @@ class Pair:
 
     def _report(self, _: Any, context: dict[str, Any]) -> None:
         message = context["message"]
-        if message.startswith("Exception in callback"):     # of what, has a loop's own names
+        if message.startswith("Exception in callback"):  # its name depends on the loop
             message = "Exception in callback"
             if self.is_reference and isinstance(context.get("exception"), OSError):
                 return                  # shutdown() after a reset, as in write_eof()
@@ -258,7 +258,7 @@ class Pair:
                 end.log.append((f"{op.name} raised", type(exc).__name__))
 
     def run(self, ops: list[Op]) -> None:
-        """The calls, in one callback; then whatever comes of them."""
+        """Make the calls in one callback, then run the loop until nothing more happens."""
         self.loop.call_soon(lambda: [self.apply(op) for op in ops])
         self.settle()
 
@@ -266,7 +266,7 @@ class Pair:
         """Run the loop until nothing happens any more, and nothing is on its way."""
         self._come_to_rest()
         began = time.monotonic()
-        # What never arrives is found by whoever compares.
+        # Bytes that never arrive show in the comparison of the two loops.
         while any(self._in_flight(end, time.monotonic() - began) for end in self.ends):
             self.loop.call_later(0.001, self.loop.stop)
             self.loop.run_forever()
@@ -292,10 +292,10 @@ class Pair:
                          end.socket.fileno()) for end in self.ends]
 
     def _in_flight(self, receiver: End, waited_s: float) -> bool:
-        """Whether the system may yet carry over what the other end sent.
+        """Whether the system may still deliver bytes that the other end sent.
 
-        A Unix socket has no way between its ends. Over TCP the two are on one machine, but what
-        was sent, and the news that there is room again, may wait for a busy kernel.
+        A Unix socket delivers at once. Over TCP both ends are on one machine, but a busy kernel may
+        delay both bytes and the window update that announces new room.
         """
         sender, fd = receiver.peer, receiver.socket.fileno()
         if self.medium == "unix" or receiver.transport.is_closing() or waited_s > GIVE_UP_S:

@@ -61,7 +61,7 @@ class Recording(asyncio.BaseProtocol):
         return bytes(self.data)
 
     async def closed(self) -> BaseException | None:
-        """What connection_lost was given."""
+        """Return the argument of connection_lost()."""
         return await asyncio.wait_for(asyncio.shield(self.lost), PEER_TIMEOUT_S)
 
 

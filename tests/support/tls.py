@@ -28,7 +28,7 @@ class TLSContexts:
 
     server: ssl.SSLContext
     client: ssl.SSLContext
-    stranger: ssl.SSLContext  # a client that does not know who signed the server
+    stranger: ssl.SSLContext  # a client that does not trust the authority
 
 
 @pytest.fixture(scope="session")

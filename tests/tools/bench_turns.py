@@ -1,4 +1,4 @@
-"""What a turn costs while callbacks are ready: nothing watched, and 64 idle connections watched.
+"""The cost of a turn while callbacks are ready: nothing watched, and 64 idle connections watched.
 
     python tests/tools/bench_turns.py --rounds 9
 

@@ -30,8 +30,12 @@ FINISHED = (
     "mioloop/__init__.py",
     "mioloop/__main__.py", "mioloop/arguments.py", "mioloop/doctor.py", "mioloop/factory.py",
     "mioloop/launch.py", "mioloop/options.py", "mioloop/policy.py", "mioloop/stdlib.py",
-    "mioloop/core/", "mioloop/mio/", "tests/compare/", "tests/tools/",
-    "tests/test_architecture.py", "examples/", "ARCHITECTURE.md", "README.md", "docs/mio.md",
+    "mioloop/core/", "mioloop/mio/",
+    "tests/compare/", "tests/examples/", "tests/faults/", "tests/frameworks/", "tests/fuzz/",
+    "tests/loop/", "tests/mio/", "tests/stdlib/", "tests/support/", "tests/tools/",
+    "tests/transports/", "tests/__init__.py", "tests/README.md", "tests/compatibility.py",
+    "tests/conftest.py", "tests/rules.py", "tests/test_architecture.py",
+    "tests/test_compatibility.py", "tests/test_extension_types.py", "examples/", "ARCHITECTURE.md", "README.md", "docs/mio.md",
 )
 
 # Printed by a program, or the text of a standard licence.

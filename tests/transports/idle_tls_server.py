@@ -1,4 +1,4 @@
-"""A server whose memory is looked at while its TLS connections are idle (test_tls.py, R73).
+"""A server whose memory is measured while its TLS connections are idle (test_tls.py, R73).
 
 Run with a certificate with its key, and with "ssl", "bio", or options of mioloop.run() as
 NAME=VALUE. It prints its port; for each number read from standard input it waits until so many
@@ -52,7 +52,7 @@ def shake_hands_by_bio(context: ssl.SSLContext, sock: socket.socket) -> Any:
 
 
 def serve_by_ssl(context: ssl.SSLContext, by_bio: bool) -> None:
-    """What the ssl module needs by itself: its objects, in a list."""
+    """The objects that the ssl module needs by itself, in a list."""
     served: list[Any] = []
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)

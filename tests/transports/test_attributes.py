@@ -1,4 +1,4 @@
-"""Transports take attributes, and what is replaced on one is what its users call: R99."""
+"""Transports take attributes, and a replaced method is the one that its users call: R99."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ async def test_stream_writer_calls_the_replaced_write(loop):
 
 @pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
 async def test_tls_sends_by_the_replaced_write_of_the_transport_below(loop, tls):
-    """R99: what is put in the way of the bytes sees the records, too."""
+    """R99: an object that replaces the stream's methods sees the records, too."""
     sent = []
 
     async def serve(reader, writer):
@@ -181,7 +181,7 @@ async def test_tls_sends_by_the_replaced_write_of_the_transport_below(loop, tls)
 
 
 def test_attributes_of_asyncios_streams_can_be_read(loop, run):
-    """R99: those that libraries look at; what they say is so."""
+    """R99: the attributes that libraries read exist and have true values."""
     if not isinstance(loop, asyncio.SelectorEventLoop):
         pytest.skip("the names are asyncio's")
 

@@ -1,7 +1,7 @@
-"""Many connections that are ready at once: whatever one callback does to the others holds.
+"""Many connections are ready at once: actions of one callback on other connections take effect.
 
-mioloop reads for several before it tells the first, and sends for several in one system call
-(io_uring(7)); nobody may notice. The promises are those of any loop, and so are the tests.
+mioloop reads for several connections before it calls the first, and sends for several in one system
+call (io_uring(7)). A program must not notice; these promises hold for each loop, as do the tests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AHEAD = 4032            # bytes that are read before their turn
 needs_io_uring = pytest.mark.skipif(io_uring_problem() is not None, reason="no io_uring here")
 
 
-# -- what is read ----------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 1000, AHEAD - 1, AHEAD, AHEAD + 1, 60_000])
@@ -49,7 +49,7 @@ async def test_small_buffers_are_filled_again_and_again(loop, kind):
 
 
 async def test_one_buffer_may_serve_all(loop):
-    """Between get_buffer() and buffer_updated() nobody else is asked."""
+    """Between get_buffer() and buffer_updated() no other protocol is called."""
     shared = bytearray(4096)
     def make(loop, **hooks):
         protocol = BufferedRecorder(loop, **hooks)
@@ -87,8 +87,8 @@ async def test_paused_by_another_s_callback_is_told_nothing_until_resumed(
         assert await many.received(12) == [b"first second"] * COUNT
 
 
-async def test_what_comes_while_a_small_buffer_is_filled_is_told_too(loop, kind):
-    """R56: more arrives while the rest of what was read waits for the buffer."""
+async def test_data_that_comes_while_a_small_buffer_is_filled_is_delivered(loop, kind):
+    """R56: more data arrives while the rest of a read waits for the buffer."""
     more = {}
     def make(loop, **hooks):
         return BufferedRecorder(loop, size=7, **hooks)
@@ -104,7 +104,7 @@ async def test_what_comes_while_a_small_buffer_is_filled_is_told_too(loop, kind)
         assert await many.received(104) == [bytes(range(100)) + b"more"] * COUNT
 
 
-async def test_pausing_again_with_what_was_held_loses_nothing_behind_it(loop, kind, protocol_class):
+async def test_pausing_again_with_held_data_loses_nothing_behind_it(loop, kind, protocol_class):
     """R53: paused by another's callback, resumed, and paused by its own at the first bytes."""
     paused = set()
     name = "data_received" if protocol_class is Recorder else "buffer_updated"
@@ -226,7 +226,7 @@ def test_interrupt_in_a_callback_loses_no_other_s_data(loop, run, protocol_class
 @pytest.mark.known_difference("uvloop", "does not leave the loop", run=False)
 @pytest.mark.parametrize("made_by", ["events", "call_soon"])
 def test_interrupt_leaves_no_write_behind(loop, run, made_by):
-    """R13: what callbacks wrote before it has left, though the loop may never run again."""
+    """R13: data that earlier callbacks wrote has left, though the loop may never run again."""
     told = []
 
     def answer(protocol, data=None):
@@ -249,7 +249,7 @@ def test_interrupt_leaves_no_write_behind(loop, run, made_by):
     run(loop, stack.aclose())
 
 
-async def test_ends_and_resets_among_data_are_told_to_whom_they_belong(loop, protocol_class):
+async def test_ends_and_resets_among_data_are_told_to_their_own_protocols(loop, protocol_class):
     async with crowd(loop, make=protocol_class) as many:
         for i, far in enumerate(many.fars):
             if i % 4 != 3:
@@ -270,7 +270,7 @@ async def test_ends_and_resets_among_data_are_told_to_whom_they_belong(loop, pro
             assert protocol.data == (b"" if i % 4 == 3 else b"data")
 
 
-# -- what is sent ------------------------------------------------------------------------------
+# -- sending -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("parts", [1, 2, 40])
@@ -287,7 +287,7 @@ async def test_all_answers_arrive_whole_and_in_order(loop, kind, parts, size):
 
 
 @pytest.mark.parametrize("end", ["close", "write_eof", "abort"])
-async def test_what_was_written_before_the_end_leaves(loop, kind, end):
+async def test_data_written_before_the_end_leaves(loop, kind, end):
     """R48, R59: also if another's callback closes it."""
 
     def answer(protocol, data):
@@ -304,13 +304,13 @@ async def test_what_was_written_before_the_end_leaves(loop, kind, end):
         answers = [
             data + rest for data, rest in zip(answers, await many.answers(0), strict=True)
         ]
-        # Whoever had not been told yet has not answered.
+        # A connection that had not been called yet has not answered.
         assert set(answers) <= {b"answer", b""}
         told = [b"answer" if p.data else b"" for p in many.protocols]
         assert answers == told
 
 
-async def test_connection_that_is_full_or_gone_does_not_stop_the_others(loop):
+async def test_connection_that_is_full_or_gone_does_not_stop_other_connections(loop):
     def answer(protocol, data):
         protocol.transport.write(b"answer")
 
@@ -332,14 +332,14 @@ async def test_connection_that_is_full_or_gone_does_not_stop_the_others(loop):
 
 
 class Fuse(bytes):
-    """Its end is somebody's code, as that of any object may be."""
+    """Its finalizer is user code, as that of each object may be."""
 
     def __del__(self):
         self.burn()
 
 
-async def test_end_of_what_was_written_may_close_others(loop, kind):
-    """R50: whenever it comes, nothing of theirs that was written before is lost, or sent twice."""
+async def test_finalizer_of_written_data_may_close_other_connections(loop, kind):
+    """R50: at any time; no data written to them before is lost or sent twice."""
 
     def answer(protocol, data):
         part = Fuse(b"an")
@@ -360,7 +360,7 @@ async def test_end_of_what_was_written_may_close_others(loop, kind):
         assert set(await many.answers(0)) == {b"answer"}
 
 
-def test_garbage_that_closes_others_when_it_is_collected(loop, run, kind):
+def test_garbage_that_closes_other_connections_when_it_is_collected(loop, run, kind):
     """The collector may run in the middle of anything, and so may a __del__."""
     threshold = gc.get_threshold()
 
@@ -390,8 +390,8 @@ def test_garbage_that_closes_others_when_it_is_collected(loop, run, kind):
         gc.set_threshold(*threshold)
 
 
-async def test_resume_writing_that_writes_to_others_keeps_every_order(loop):
-    """resume_writing() runs while the outcome of others' sends is not told yet."""
+async def test_resume_writing_that_writes_to_other_connections_keeps_every_order(loop):
+    """resume_writing() runs before the results of the other sends are known."""
 
     def answer(protocol, data):
         protocol.transport.write(b"1")
@@ -437,7 +437,7 @@ def test_several_share_one_call(run, trigger):
 @needs_io_uring
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_forked_child_sends_without_the_parent_s_io_uring(run):
-    """The two processes share it: what one offers there, the other's call would send."""
+    """The two processes share the ring: a call of one would send the other's operations."""
     loop = mioloop.new_event_loop()
 
     async def main():

@@ -88,7 +88,7 @@ def gate():
 
 
 class Recorder(asyncio.SubprocessProtocol):
-    """Notes its calls; `raising` names those that raise."""
+    """Notes its calls; `raising` names the callbacks that raise."""
 
     def __init__(self, *raising):
         self.calls = []
@@ -164,7 +164,7 @@ def test_without_pidfd_a_thread_waits(mioloop_loop, run, no_pidfd, caplog):
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="macOS has os.waitid() from 3.13 on")
 async def test_waiting_thread_leaves_the_status_to_the_loop(mioloop_loop, monkeypatch):
-    """R78: until the loop knows the end, the pid is nobody else's, and may be signalled."""
+    """R78: until the loop knows the end, the pid is the child's, and may be signalled."""
     monkeypatch.delattr(os, "pidfd_open")
     process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE)
     name = f"mioloop-waitpid-{process.pid}"
@@ -180,7 +180,7 @@ async def test_waiting_thread_leaves_the_status_to_the_loop(mioloop_loop, monkey
 
 
 def test_waiting_thread_outlives_the_loop(mioloop_kind, no_leaked_descriptor, monkeypatch, caplog):
-    """R78: what it learns then is logged and nothing else."""
+    """R78: its late report is logged and has no other effect."""
     monkeypatch.delattr(os, "pidfd_open")
     loop = mioloop_kind.new()
     transport, _ = loop.run_until_complete(loop.subprocess_exec(asyncio.SubprocessProtocol, *CAT))
@@ -256,7 +256,7 @@ def test_child_that_was_reaped_elsewhere_has_status_255(mioloop_loop, run, caplo
 
 
 def test_status_that_popen_took_is_the_status(mioloop_loop, run, caplog):
-    """R78: Popen.wait() and poll(), here and in a thread, then ours: 7, not 255."""
+    """R78: Popen.wait() and poll(), here and in a thread, then the loop: 7, not 255."""
 
     async def main():
         for way in ("wait", "poll", "thread"):
@@ -424,7 +424,7 @@ async def test_preexec_function_runs_in_the_child(loop):
 @pytest.mark.known_difference("asyncio", "blocks for ever", run=False)
 @pytest.mark.known_difference("uvloop", "blocks for ever", run=False)
 async def test_preexec_function_does_not_block_the_loop(loop, gate):
-    """R80: the children's functions wait for what the loop does meanwhile."""
+    """R80: the functions of the children wait for an action of the loop."""
     starting = [
         asyncio.ensure_future(
             asyncio.create_subprocess_exec(
@@ -435,7 +435,7 @@ async def test_preexec_function_does_not_block_the_loop(loop, gate):
     ]
     await turns()
     assert not any(task.done() for task in starting)
-    gc.collect()  # the loop holds on to whoever waits
+    gc.collect()  # the loop keeps a reference to the waiting calls
     for _ in starting:
         gate.open()
     for process in await asyncio.gather(*starting):
@@ -756,8 +756,8 @@ loop.close()
 
 @pytest.mark.parametrize(
     "change", ["replaced", "renamed", "another fork", "not here", "a function"])
-def test_popen_that_differs_waits_as_ever(mioloop_loop, run, monkeypatch, change):
-    """R80: where the stdlib is not what the loop goes by, children start and fail as always."""
+def test_popen_that_differs_is_used_and_waited_for(mioloop_loop, run, monkeypatch, change):
+    """R80: if the stdlib is not as the loop expects, children start and fail as always."""
     from mioloop.loop import children
 
     popen = subprocess.Popen
@@ -791,7 +791,7 @@ def test_popen_that_differs_waits_as_ever(mioloop_loop, run, monkeypatch, change
 
 
 def of_popen(**keywords):
-    """What Popen says, as (type, arguments, filename)."""
+    """The error of Popen, as (type, arguments, filename)."""
     with pytest.raises(Exception) as caught:
         subprocess.Popen(**keywords).wait()
     return describe(caught.value)
@@ -1059,7 +1059,7 @@ async def test_transport_closed_early_kills_and_reaps(loop):
     assert protocol.calls.count(("process_exited",)) == 1
 
 
-def test_killed_pid_is_never_somebody_else_s(mioloop_loop, run, monkeypatch):
+def test_killed_pid_is_never_another_process(mioloop_loop, run, monkeypatch):
     """R78: no signal once the child is reaped, though a grandchild keeps its stdout open."""
     killed = []
     holder_read, holder_write = os.pipe()
@@ -1156,7 +1156,7 @@ def test_loop_closed_before_its_child(mioloop_kind, no_leaked_descriptor, stream
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_forked_process_does_not_touch_the_child(mioloop_loop, run):
-    """R89: it closes and forgets what it inherited; the child belongs to the parent."""
+    """R89: it closes and forgets inherited descriptors; the child belongs to the parent."""
     holder = [mioloop_loop]
 
     async def main():

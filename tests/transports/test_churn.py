@@ -1,4 +1,4 @@
-"""A hundred thousand connections come and go, and memory is what it was. R22, R33, R39."""
+"""After a hundred thousand connections the memory in use has not grown. R22, R33, R39."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def churn(loop, kind, tls, path, count):
                 await at_rest(loop)             # the far ends too
                 return account(loop), resident_bytes()
 
-            # Until here what is allocated once, and what the allocator keeps free.
+            # The rounds so far cover one-time allocations, and the allocator's free memory.
             before, resident_before = await at_once(count // 2)
             after, resident_after = await at_once(count // 2)
             assert growth(before, after, count // 2) == {}
@@ -161,7 +161,7 @@ def churn(loop, kind, tls, path, count):
 
 
 def count(mioloop_kind, most):
-    """*most* on the default loop, a tenth of it on each of the others."""
+    """*most* on the default loop, a tenth of it on each of the other kinds."""
     default = (mioloop_kind.trigger, mioloop_kind.selector) == ("edge", "epoll")
     return most if default else most // 10
 

@@ -155,7 +155,7 @@ def test_connections_of_a_server_run_in_copies_of_the_context_of_create_server(
 @pytest.mark.known_difference("uvloop", "has a context for each callback", strict=False)
 @pytest.mark.parametrize("over", ["tcp", "unix", "tls"])
 def test_connections_of_a_server_do_not_share_a_context(loop, run, tls, tmp_path, over):
-    """R58: a callback sees what the one before it has set, and nothing of other connections."""
+    """R58: a callback sees the variables of the one before it, and none of other connections."""
     seen, protocols = [], []
 
     def note(protocol, *_):
@@ -209,7 +209,7 @@ def test_connections_of_a_server_do_not_share_a_context(loop, run, tls, tmp_path
                               strict=False)
 @pytest.mark.parametrize("end", ["close", "abort"])
 def test_callbacks_over_tls_run_in_the_context_of_the_connection(loop, run, tls, end):
-    """R58: what was read before it is resumed included."""
+    """R58: including data that was read before the transport is resumed."""
     seen, protocols = Seen(), []
 
     def factory():

@@ -1,4 +1,4 @@
-"""Datagram transports: R62 to R65; what waits to be sent is in test_datagram_flow.py."""
+"""Datagram transports: R62 to R65; test_datagram_flow.py has datagrams that wait to be sent."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def ip(request):
 # -- life -------------------------------------------------------------------------------------
 
 
-async def test_addresses_are_those_of_the_socket_module(loop, ip):
+async def test_addresses_have_the_form_of_the_socket_module(loop, ip):
     """R64: an exchange with a peer that is named in each call."""
     family, host = ip
     async with opened(loop, local_addr=(host, 0)) as (transport, protocol):
@@ -313,7 +313,7 @@ async def test_addresses_are_those_of_the_socket_module(loop, ip):
 
 
 async def test_each_datagram_comes_with_its_own_sender(loop, ip):
-    """R63: many peers at once; answers go to whom they are for."""
+    """R63: many peers at once; each gets its own answers."""
     family, host = ip
 
     def answer(protocol, data, addr):
@@ -363,7 +363,7 @@ async def test_largest_datagram_is_received_whole(loop):
 
 
 async def test_connection_lost_is_queued_and_comes_once(loop):
-    """R45: the same for datagrams: never inside close(), and nothing after it."""
+    """R45: datagrams, too: never inside close(), and no callback after it."""
     async with opened(loop, **LOCAL) as (transport, protocol):
         with far_socket() as far:
             far.sendto(b"never delivered", transport.get_extra_info("sockname"))
@@ -458,7 +458,7 @@ ODD = [("", 9), ("localhost", 9), ("127.0.0.1\0", 9), ("127.1", 9), ("127.0.0.1"
 
 @pytest.mark.parametrize("address", ODD, ids=repr)
 def test_address_that_is_not_numeric_fares_as_with_asyncio(mioloop_loop, run, reports, address):
-    """R64: what is not converted natively has the socket module's result."""
+    """R64: addresses that are not converted natively have the socket module's result."""
     loop = mioloop_loop
 
     async def outcome(loop, seen):

@@ -1,4 +1,4 @@
-"""Datagram transports: what waits to be sent, and a protocol that pauses or ends in a callback."""
+"""Datagram transports: datagrams that wait to be sent; protocols that pause or end in callbacks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOCAL = {"local_addr": ("127.0.0.1", 0)}
 # -- flow control -----------------------------------------------------------------------------
 
 
-async def test_what_does_not_fit_waits_and_is_sent_in_order(mioloop_loop):
+async def test_datagrams_that_do_not_fit_wait_and_are_sent_in_order(mioloop_loop):
     """R65: buffered datagrams leave when the peer reads, whole and in order."""
     loop = mioloop_loop
     async with unix_pair(loop, DatagramRecorder(loop)) as (transport, far):
@@ -77,7 +77,7 @@ async def test_marks_pause_and_resume_the_protocol(mioloop_loop):
         assert protocol.calls.count("pause_writing") == 1
 
 
-async def test_close_sends_what_waits_first(mioloop_loop):
+async def test_close_sends_waiting_datagrams_first(mioloop_loop):
     """R48: close() with datagrams buffered; more may follow until they have left."""
     loop = mioloop_loop
     protocol = DatagramRecorder(loop)
@@ -92,7 +92,7 @@ async def test_close_sends_what_waits_first(mioloop_loop):
         assert await protocol.closed() is None
 
 
-async def test_abort_drops_what_waits(mioloop_loop):
+async def test_abort_drops_waiting_datagrams(mioloop_loop):
     """R45: abort() with datagrams buffered."""
     loop = mioloop_loop
     protocol = DatagramRecorder(loop)
@@ -137,7 +137,7 @@ async def test_queue_of_a_peer_that_is_full_is_tried_again(mioloop_loop, tmp_pat
 
 
 async def test_read_callbacks_share_one_context(loop):
-    """R58: datagram_received sees what the last one set."""
+    """R58: datagram_received() sees the context variables that the previous call set."""
     variable = contextvars.ContextVar("variable", default=0)
     seen = []
 
@@ -236,7 +236,7 @@ async def test_busy_peer_does_not_starve_the_loop(loop):
 
 
 def answers_of(far):
-    """What has arrived at a far end, in its order."""
+    """The datagrams that arrived at a far end, in order."""
     far.setblocking(False)
     found = []
     while True:
@@ -252,7 +252,7 @@ def ask(fars, near, count):
             far.sendto(b"%d from %d" % (i, number), near)
 
 
-async def test_answers_go_to_whom_they_belong_in_their_order(loop):
+async def test_answers_go_to_their_addresses_in_order(loop):
     """R62: also if several datagrams are there at once, and each has several answers."""
 
     def answer(protocol, data, address):
@@ -275,7 +275,7 @@ async def test_answers_go_to_whom_they_belong_in_their_order(loop):
 
 @pytest.mark.parametrize("end", ["close", "abort"])
 async def test_answers_before_the_end_leave(loop, end):
-    """R48, R59: what a callback sent before close() or abort(), and the callback before it."""
+    """R48, R59: datagrams that a callback sent before close() or abort(), and earlier ones."""
 
     def answer(protocol, data, address):
         protocol.transport.sendto(data, address)
@@ -309,7 +309,7 @@ async def test_answer_that_cannot_be_sent_is_reported_and_stops_no_other(loop):
 
 
 async def test_size_of_the_buffer_is_zero_once_the_system_has_all(loop):
-    """R65: whoever asks in a callback is told of what waits."""
+    """R65: get_write_buffer_size() in a callback includes waiting datagrams."""
     sizes = []
     def answer(protocol, data, address):
         protocol.transport.sendto(data, address)
@@ -361,7 +361,7 @@ def test_garbage_that_sends_when_it_is_collected(loop, run):
 
 @pytest.mark.known_difference("uvloop", "does not leave the loop", run=False)
 def test_interrupt_leaves_no_answer_behind(loop, run):
-    """R13: what callbacks sent before it has left."""
+    """R13: datagrams that earlier callbacks sent have left."""
 
     def answer(protocol, data, address):
         protocol.transport.sendto(data, address)

@@ -1,8 +1,8 @@
-"""When what is written leaves: within write(), also behind a callback that does not return (R93),
-message by message where there are messages (R94), and once though the process forks (R95).
+"""The time at which written data leaves: within write(), also after a callback that does not return
+(R93), message by message where there are messages (R94), and once although the process forks (R95).
 
-With many connections ready at once mioloop may gather what their callbacks write. These tests
-hold for it all the same, but for the first slow callback.
+With many ready connections mioloop may gather the writes of their callbacks. These tests hold for
+it, too, except for the first slow callback.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ leaves_by_fork = pytest.mark.filterwarnings(
 
 
 def arrived(far):
-    """What the peer can read by now."""
+    """Return the bytes that the peer can read by now."""
     try:
         return far.recv(100)
     except BlockingIOError:
@@ -44,7 +44,7 @@ def arrived(far):
 
 
 def arrives(far):
-    """What the peer can read while the calling callback waits for it."""
+    """Return the bytes that the peer can read while the calling callback waits for it."""
     return far.recv(100) if select.select([far], [], [], 0.5)[0] else b""
 
 
@@ -278,7 +278,7 @@ def test_under_load_written_bytes_leave_before_the_program_s_own(loop, run, kind
     run(loop, main())
 
 
-async def test_under_load_written_bytes_leave_before_those_of_a_socket_that_the_program_keeps(loop):
+async def test_under_load_written_bytes_leave_before_the_bytes_of_the_program_s_own_socket(loop):
     """It was made by the program, which goes on to use it."""
 
     def act(protocol, data):
@@ -368,7 +368,7 @@ async def test_under_load_at_most_the_first_slow_callback_holds_its_answer_back(
 
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "given"])
 def test_under_load_the_loop_gathers_while_no_callback_is_slow(mioloop_loop, run, accepted):
-    """R93: the callbacks of what one poll found; the writes of each leave together, behind them."""
+    """R93: the callbacks of one poll's events; the writes of each leave together, after them."""
     loop = mioloop_loop
     seen, fars = [], {}
 
@@ -491,7 +491,7 @@ async def test_messages_that_wait_stay_messages(loop, kind):
 @leaves_by_fork
 @pytest.mark.known_difference("uvloop", "a forked loop does not end", strict=False, run=False)
 @pytest.mark.parametrize("child_ends", ["SystemExit", "close", "_exit"])
-def test_what_was_written_before_a_fork_leaves_once(loop, run, kind, child_ends):
+def test_data_written_before_a_fork_leaves_once(loop, run, kind, child_ends):
     """R95: neither the child nor its end sends it again."""
     children, parent = [], os.getpid()
 
@@ -530,7 +530,7 @@ def test_what_was_written_before_a_fork_leaves_once(loop, run, kind, child_ends)
 
 @leaves_by_fork
 @pytest.mark.known_difference("uvloop", "a forked loop does not end", strict=False, run=False)
-async def test_what_a_loop_has_gathered_while_another_thread_forks_leaves_once(loop, kind):
+async def test_data_that_a_loop_has_gathered_while_another_thread_forks_leaves_once(loop, kind):
     """R95: the parent sends it, and the child forgets it."""
     statuses = []
 
@@ -576,8 +576,8 @@ def take_over(protocol):
 
 @pytest.mark.known_difference("uvloop", "reads on before it tells", strict=False)
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "given"])
-def test_connections_are_handed_over_with_what_they_have_not_read(loop, run, kind, accepted):
-    """R93: a callback takes the others from the loop; what came for them is in their sockets."""
+def test_connections_are_handed_over_with_their_unread_data(loop, run, kind, accepted):
+    """R93: a callback takes the other sockets from the loop; their data is still in them."""
     taken = []
 
     def made(protocol, transport):
@@ -606,7 +606,7 @@ def test_connections_are_handed_over_with_what_they_have_not_read(loop, run, kin
 
 @pytest.mark.parametrize("how", ["asked", "given"])
 @pytest.mark.known_difference("uvloop", "reads on before it tells", strict=False)
-def test_a_datagram_socket_is_handed_over_with_what_was_not_received(loop, run, how):
+def test_a_datagram_socket_is_handed_over_with_its_unread_datagrams(loop, run, how):
     taken = []
 
     def take(protocol, data, address):
@@ -664,7 +664,7 @@ async def test_a_program_that_hands_over_late_loses_no_more_than_once(mioloop_lo
 
 @pytest.mark.known_difference("uvloop", "has read them", strict=False)
 async def test_connections_that_end_with_bytes_unread_are_reset(loop):
-    """Another connection's callback ends them, before they were told what came."""
+    """Another connection's callback ends them before they get their data."""
     ended = []
 
     def act(protocol, data):

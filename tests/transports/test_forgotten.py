@@ -1,4 +1,4 @@
-"""What is dropped unclosed is closed, whatever its ResourceWarning leads to: R61."""
+"""A transport that is dropped unclosed is closed, with any effect of its ResourceWarning: R61."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def raising(exception):
 
 
 def using_the_transport(message, *args, **kwargs):
-    """The hook gets hold of what is being freed, and uses all of it."""
+    """The hook gets hold of the object that is being freed, and uses all of it."""
     transport = using_the_transport.seen[-1]
     for use in ("resume_reading", "pause_reading", "close", "abort", "is_closing"):
         getattr(transport, use)()
@@ -80,7 +80,7 @@ HOOKS = {
 
 @pytest.fixture(params=["filter", *HOOKS])
 def hostile_warnings(request):
-    """Yields the list of what could not be raised."""
+    """Yield the list of exceptions that could not be raised."""
     unraisable = []
     hook = HOOKS.get(request.param)
     using_the_transport.seen = []
@@ -102,7 +102,7 @@ def hostile_warnings(request):
 
 
 @pytest.mark.parametrize("connect", [paused_stream, paused_datagrams, paused_read_pipe])
-async def test_forgotten_transport_is_gone_whatever_the_warning_does(
+async def test_forgotten_transport_is_gone_after_any_action_of_the_warning(
     mioloop_loop, connect, hostile_warnings
 ):
     """R61: descriptor closed, nothing left in the loop, an exception is reported as unraisable."""
@@ -117,7 +117,7 @@ async def test_forgotten_transport_is_gone_whatever_the_warning_does(
         assert loop.stats()["sources"] == before
         data = b"x" * 10
         with pytest.raises(OSError):
-            for _ in range(2):  # the second finds what the first has brought about
+            for _ in range(2):  # the second send finds the reset that the first caused
                 far.send(data) if isinstance(far, socket.socket) else far.write(data)
         await turns()
 
@@ -135,7 +135,7 @@ async def test_server_does_not_wait_for_a_forgotten_client(mioloop_loop, hostile
 
 
 def test_forgotten_loop_is_closed_though_the_warning_raises(mioloop_kind, no_leaked_descriptor):
-    """R22: what warns, warns last."""
+    """R22: the warning is the last step."""
     unraisable = []
     with warnings.catch_warnings(), mock.patch.object(sys, "unraisablehook", unraisable.append):
         warnings.simplefilter("error", ResourceWarning)

@@ -21,7 +21,7 @@ from tests.support.waiting import turns
 
 
 async def detached(loop):
-    """A descriptor whose transport has ended without closing it, and the far end."""
+    """A descriptor and its far end; the descriptor's transport ended without closing it."""
     near, far = socket_pair("unix")
     transport, protocol = await loop.create_connection(lambda: Recorder(loop), sock=near)
     fd = near.detach()
@@ -83,7 +83,7 @@ async def quiet(loop, far):
 
 @pytest.mark.parametrize("side", ["client", "accepted"])
 async def test_duplicate_of_a_closed_transport_does_not_wake_the_loop(mioloop_loop, side):
-    """R33: whoever has the duplicate reads; the loop sleeps."""
+    """R33: the owner of the duplicate reads; the loop sleeps."""
     loop = mioloop_loop
     protocol = Recorder(loop)
     if side == "client":

@@ -1,6 +1,6 @@
-"""What is done a thousand times leaves nothing: no object, no reference, no descriptor.
+"""An action that is repeated a thousand times leaves no object, no reference and no descriptor.
 
-R22, R33, R39, R61, and what stats() counts. An ordinary run does it a hundred times.
+R22, R33, R39, R61, and the counts of stats(). An ordinary run repeats each action a hundred times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.connections import socket_pair
 from tests.support.protocols import Recorder
 
 WARM_UP = 20
-MOST_TRIES = 6          # what grew by chance does not grow again
+MOST_TRIES = 6  # accidental growth does not happen each time
 
 
 async def stream(loop, tls):
@@ -305,7 +305,7 @@ def scenario(request):
 
 
 def discard_reports(loop):
-    """They would keep what they tell of."""
+    """They would keep the objects that they describe."""
     loop.set_exception_handler(lambda *_: None)
 
 

@@ -27,7 +27,7 @@ from tests.support.waiting import turns
         ({"high": 0}, (0, 0)),
     ],
 )
-async def test_marks_are_those_that_were_set(loop, kind, marks, expected):
+async def test_get_limits_returns_the_marks_that_were_set(loop, kind, marks, expected):
     """R52: floats, infinity and integers beyond 64 bits, and they are returned as they were."""
     if kind == "datagrams":
         transport, _ = await loop.create_datagram_endpoint(
@@ -86,7 +86,7 @@ async def test_refused_marks_change_nothing(loop, tls, over_tls, marks, error, w
 @pytest.mark.known_difference("uvloop", "marks are C integers", strict=False)
 @pytest.mark.known_difference("asyncio", "no marks of its own before 3.11", until=(3, 10))
 async def test_marks_of_tls_are_any_numbers(loop, tls):
-    """R52: for what is written, and for what is read while the application pauses."""
+    """R52: marks for written data, and for data read while the application pauses."""
     server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, ssl=tls.server)
     _, writer = await asyncio.open_connection(
         *server.sockets[0].getsockname(), ssl=tls.client, server_hostname="localhost"

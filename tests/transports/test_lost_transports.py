@@ -1,4 +1,4 @@
-"""Transports whose connection_lost() has been called, and protocols that lack methods.
+"""Lost transports, after connection_lost(), and protocols that lack methods.
 
 R47, R63, R71 and R97.
 """
@@ -19,7 +19,7 @@ from tests.support.protocols import Recorder
 from tests.support.tls import tls_pair
 from tests.support.waiting import turns
 
-# Every public method, with arguments that are valid. Those that a kind does not have are left out.
+# Every public method, with valid arguments. Methods that a kind does not have are left out.
 METHODS = {
     "abort": (),
     "can_write_eof": (),
@@ -75,7 +75,7 @@ def unix_datagram_sockets(tmp_path):
 
 @contextlib.asynccontextmanager
 async def datagram(loop, tls, tmp_path, connected=True):
-    """A Unix socket whose peer does not read: only there datagrams wait for sure."""
+    """A Unix socket with a peer that does not read: there datagrams are sure to wait."""
     near, far, path = unix_datagram_sockets(tmp_path)
     if connected:
         near.connect(path)
@@ -175,7 +175,7 @@ async def test_no_method_of_a_child_that_has_ended_raises(loop):
 
 
 class Bare:
-    """A protocol that is only what a test gives it."""
+    """A protocol that has only the methods that a test gives it."""
 
     def __init__(self, *names):
         self.lost = asyncio.get_running_loop().create_future()
@@ -284,7 +284,7 @@ async def test_datagram_protocol_without_error_received(loop, tmp_path):
 @pytest.mark.known_difference("asyncio", "never calls connection_lost() then", strict=False)
 @pytest.mark.parametrize("method", ["data_received", "eof_received"])
 async def test_pipe_protocol_without_a_method(loop, reports, method):
-    """R97, R13, R76: reported; the pipe's end comes all the same."""
+    """R97, R13, R76: reported; the end of the pipe is still delivered."""
     read_end, write_end = os.pipe()
     with open(read_end, "rb", 0) as reader, open(write_end, "wb", 0) as writer:
         protocol = Bare(*{"data_received", "eof_received"} - {method})
@@ -313,7 +313,7 @@ async def test_tls_protocol_without_a_method(loop, tls, reports, method):
 
 
 @pytest.mark.known_difference("uvloop", "swallows it", strict=False)
-async def test_connection_whose_protocol_lacks_connection_made_is_refused(loop):
+async def test_connection_with_a_protocol_without_connection_made_is_refused(loop):
     """R97, R31: the caller gets the AttributeError."""
     near, far = socket_pair("tcp")
     with far, near:

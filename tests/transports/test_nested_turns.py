@@ -77,7 +77,7 @@ async def test_nested_turns_in_a_stream_callback_lose_no_event(mioloop_loop, cal
 
 
 async def test_data_that_comes_in_a_nested_turn_is_delivered(mioloop_loop):
-    """R60: also for the transport whose callback runs the turn."""
+    """R60: also for the transport with the callback that runs the turn."""
     loop = mioloop_loop
     near, far = socket_pair("tcp")
     order = []
@@ -101,7 +101,7 @@ async def test_data_that_comes_in_a_nested_turn_is_delivered(mioloop_loop):
 
 @pytest.mark.parametrize("method", ["close", "abort", "pause_reading", "set_protocol"])
 async def test_nested_turn_after_a_method_in_data_received(mioloop_loop, method):
-    """R45, R60: what was called holds in the nested turn; connection_lost comes once."""
+    """R45, R60: calls hold in the nested turn; connection_lost() comes once."""
     loop = mioloop_loop
     near, far = socket_pair("tcp")
     second = Recorder(loop)
@@ -134,7 +134,7 @@ async def test_nested_turn_after_a_method_in_data_received(mioloop_loop, method)
 
 
 async def test_nested_turn_over_tls_keeps_the_order(mioloop_loop, tls):
-    """R60: records that come in the nested turn follow those that led to it."""
+    """R60: records that come in the nested turn follow the records that led to it."""
     loop = mioloop_loop
     sent = b"".join(b"%07d," % i for i in range(20_000))
     async def serve(reader, writer):
@@ -273,7 +273,7 @@ def test_nested_turn_in_the_callback_of_watch(mioloop_loop, run, oneshot):
 
 @pytest.mark.known_difference("uvloop", "does not begin to read")
 async def test_connection_made_that_raises_leaves_a_working_transport(loop, reports):
-    """R13, R60: one report; the rest of the connection goes on and ends as ever."""
+    """R13, R60: one report; the rest of the connection goes on and ends as usual."""
 
     class Failing(Recorder):
         def connection_made(self, transport):

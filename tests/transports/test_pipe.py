@@ -279,7 +279,7 @@ def test_unclosed_transport_warns_and_closes(mioloop_kind, no_leaked_descriptor,
 
 @pytest.mark.known_difference("uvloop", "another type of error, or an abort", run=False)
 async def test_refused_file_is_not_closed(loop, tmp_path):
-    """R75: fstat comes first; whoever opened the file still has it."""
+    """R75: fstat comes first; the caller that opened the file still has it."""
     with open(tmp_path / "file", "wb+") as file:
         for way in (loop.connect_read_pipe, loop.connect_write_pipe):
             with pytest.raises(ValueError, match="[Pp]ipe transport is"):
@@ -393,7 +393,7 @@ async def test_failing_data_received_is_reported_and_reading_goes_on(loop, pipe,
 
 
 async def test_pause_in_data_received_holds_for_all_that_waits(loop, pipe):
-    """R53: no further call until resume_reading(), which finds what an edge announced."""
+    """R53: no further call until resume_reading(), which delivers data that an edge announced."""
     reader, writer = pipe
     transport, protocol = await loop.connect_read_pipe(
         lambda: Recorder(loop, data_received=lambda p, _: p.transport.pause_reading()), reader
@@ -414,7 +414,7 @@ async def test_pause_in_data_received_holds_for_all_that_waits(loop, pipe):
 
 
 async def test_read_callbacks_share_one_context(loop, pipe):
-    """R58: data_received sees what the last one set."""
+    """R58: data_received() sees the context variables that the previous call set."""
     reader, writer = pipe
     variable = contextvars.ContextVar("variable", default=0)
     seen = []
@@ -495,7 +495,7 @@ async def test_write_after_close_is_ignored_and_warned_about(loop, pipe, caplog)
 
 
 @pytest.mark.known_difference("uvloop", "sends it")
-async def test_write_after_close_does_not_hold_up_what_was_written_before(loop, pipe):
+async def test_write_after_close_does_not_hold_up_earlier_data(loop, pipe):
     """R47, R48: the reader is slower than close(), and still gets it all; the pipe is closed."""
     reader, writer = pipe
     read_transport, received = await loop.connect_read_pipe(lambda: Recorder(loop), reader)
@@ -516,7 +516,7 @@ async def test_write_after_close_does_not_hold_up_what_was_written_before(loop, 
 @pytest.mark.known_difference("asyncio", "AssertionError", strict=False)
 @pytest.mark.known_difference("uvloop", "None is no data", strict=False)
 @pytest.mark.parametrize("data", [None, "text", 3], ids=repr)
-async def test_what_is_not_bytes_is_a_type_error(loop, pipe, data):
+async def test_data_of_another_type_than_bytes_is_a_type_error(loop, pipe, data):
     """R49: and the transport stays as it was."""
     _, writer = pipe
     transport, protocol = await loop.connect_write_pipe(lambda: Recorder(loop), writer)

@@ -1,4 +1,4 @@
-"""What keeps the borders of messages is read to its end, message by message: R94."""
+"""Sockets that keep the borders of messages are read to their end, message by message: R94."""
 
 from __future__ import annotations
 

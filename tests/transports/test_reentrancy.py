@@ -1,6 +1,6 @@
 """Every method of a stream transport works inside every callback of its protocol: R60.
 
-What callbacks do to the loop is in tests/faults/test_callbacks.py.
+The effects of callbacks on the loop are tested in tests/faults/test_callbacks.py.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ async def test_every_action_works_in_every_callback(loop, tls, connect, callback
 @pytest.mark.parametrize("method", ["close", "abort"])
 @pytest.mark.parametrize("callback", ["data_received", "buffer_updated"])
 async def test_no_data_after_close_in_a_read_callback(loop, callback, method):
-    """R45, R60: what was read is the last, though more is in the socket."""
+    """R45, R60: the data that was read is the last, though more is in the socket."""
 
     def hook(protocol, *args):
         getattr(protocol.transport, method)()
@@ -294,7 +294,7 @@ async def test_two_transports_that_close_each_other(loop):
 
 
 async def test_transport_closed_by_another_callback_of_the_turn_gets_no_event(loop):
-    """R27, R60: many ready at once; the first closes all the others."""
+    """R27, R60: many are ready at once; the first closes all other ones."""
     count = 20
     pairs = [socket_pair("unix") for _ in range(count)]
     protocols = []

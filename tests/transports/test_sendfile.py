@@ -85,7 +85,7 @@ async def test_write_during_sendfile_is_refused(loop, file):
 
 
 async def test_reading_is_paused_meanwhile_and_goes_on(loop, file):
-    """R74: what arrives during sendfile is delivered after it."""
+    """R74: data that arrives during sendfile is delivered after it."""
     protocol = Recorder(loop)
     async with connection(loop, protocol, small=True) as (transport, far):
         sending = asyncio.ensure_future(loop.sendfile(transport, file))
@@ -140,7 +140,7 @@ async def socket_connection(loop, tls):
 @pytest.mark.parametrize("of", [io.BytesIO, "file"], ids=["file-like", "file"])
 @pytest.mark.parametrize("over", [tls_connection, plain_connection, socket_connection])
 async def test_fallback_begins_at_the_offset(loop, tls, file, over, of, offset, count):
-    """R74: also at 0, where the file's position was another; and leaves it behind what was sent."""
+    """R74: also at 0, from any position of the file; the position ends behind the sent bytes."""
     source = file if of == "file" else of(DATA)
     expected = DATA[offset:] if count is None else DATA[offset : offset + count]
     async with over(loop, tls) as (send_file, receive_all_of_it):
@@ -192,7 +192,7 @@ async def test_peer_that_goes_ends_sendfile_with_an_error(loop, file):
 
 
 async def test_cancelled_sendfile_leaves_the_transport_usable_for_abort(loop, file):
-    """R74: nothing waits for a file that nobody sends."""
+    """R74: no call waits for a file that will never be sent."""
     protocol = Recorder(loop)
     async with connection(loop, protocol, small=True) as (transport, far):
         sending = asyncio.ensure_future(loop.sendfile(transport, file))
@@ -242,7 +242,7 @@ async def test_sock_sendfile_over_a_full_socket(loop, file):
 
 @pytest.fixture
 def full_pair():
-    """A near socket whose far end does not read, and takes little."""
+    """A near socket with small buffers, whose far end does not read."""
     near, far = socket_pair("tcp")
     small_buffers(near, far)
     with near, far:
@@ -252,7 +252,7 @@ def full_pair():
 @pytest.mark.known_difference("asyncio", "leaves the position where it was")
 @pytest.mark.parametrize("offset", [0, 1000])
 async def test_position_after_cancellation_is_offset_plus_sent(loop, file, full_pair, offset):
-    """R74: the far end has just what the position says."""
+    """R74: the far end has exactly the bytes before the position."""
     near, far = full_pair
     sending = asyncio.ensure_future(loop.sock_sendfile(near, file, offset))
     await turns()
@@ -294,7 +294,7 @@ async def test_position_after_an_error_is_offset_plus_sent(loop, file, full_pair
 
 @pytest.mark.known_difference("asyncio", "forgets what the file has read ahead")
 async def test_position_of_a_file_that_was_read_before(loop, file):
-    """R74: what a buffered file has read ahead does not count."""
+    """R74: bytes that a buffered file has read ahead do not count."""
     protocol = Recorder(loop)
     async with connection(loop, protocol) as (transport, far):
         assert file.read(10) == DATA[:10]
@@ -304,7 +304,7 @@ async def test_position_of_a_file_that_was_read_before(loop, file):
         assert await receive(far, 5000) == DATA[:5000]
 
 
-# -- what else may happen meanwhile --------------------------------------------------------------
+# -- other events during the transfer ------------------------------------------------------------
 
 
 @pytest.mark.known_difference("asyncio", "refuses to write ever after")
@@ -340,7 +340,7 @@ async def test_second_sendfile_is_refused_and_the_first_goes_on(loop, file):
 @pytest.mark.known_difference("asyncio", "waits for ever", run=False)
 @pytest.mark.parametrize("end", ["close", "abort"])
 async def test_transport_that_is_closed_ends_sendfile(loop, file, end):
-    """R74: who waits for the file is told; the position says how far it came."""
+    """R74: the waiting caller gets an exception; the position says how many bytes were sent."""
     protocol = Recorder(loop)
     async with connection(loop, protocol, small=True) as (transport, far):
         sending = asyncio.ensure_future(loop.sendfile(transport, file))
@@ -353,7 +353,7 @@ async def test_transport_that_is_closed_ends_sendfile(loop, file, end):
 
 
 async def test_file_that_shrinks_ends_where_it_ends(loop, file):
-    """R74: what was sent is returned, though more was asked for."""
+    """R74: returns the number of sent bytes, though more was asked for."""
     protocol = Recorder(loop)
     async with connection(loop, protocol, small=True) as (transport, far):
         sending = asyncio.ensure_future(loop.sendfile(transport, file, 0, len(DATA)))
@@ -363,7 +363,7 @@ async def test_file_that_shrinks_ends_where_it_ends(loop, file):
         assert await sending == 1_000_000 == file.tell()
 
 
-async def test_sendfile_that_nobody_keeps_is_not_collected(loop, file):
+async def test_sendfile_without_a_reference_is_not_collected(loop, file):
     """R74: the loop keeps a task alive that waits for it; reading is paused meanwhile."""
     protocol = Recorder(loop)
     near, far = socket_pair("tcp")
@@ -388,7 +388,7 @@ async def test_sendfile_that_nobody_keeps_is_not_collected(loop, file):
 
 @pytest.mark.known_difference("asyncio", "mixes them")
 async def test_sock_sendall_waits_for_its_turn_behind_the_file(loop, file, full_pair):
-    """R74: what is sent after the file comes after the file."""
+    """R74: data written after the file is sent after the file."""
     near, far = full_pair
     sending = asyncio.ensure_future(loop.sock_sendfile(near, file))
     await turns()
@@ -400,7 +400,7 @@ async def test_sock_sendall_waits_for_its_turn_behind_the_file(loop, file, full_
 @pytest.mark.parametrize("of", ["socket", "transport"])
 @pytest.mark.time_limit(30)
 async def test_no_file_owns_a_turn(mioloop_loop, of):
-    """R74, R90: a receiver that takes all at once does not keep others from running."""
+    """R74, R90: a receiver that takes all at once does not keep other callbacks from running."""
     loop = mioloop_loop
     with tempfile.TemporaryFile() as file:
         file.truncate(64 << 20)
@@ -448,7 +448,7 @@ unseekable = pytest.mark.known_difference("asyncio", "raises ESPIPE", since=(3, 
     "kind",
     [pytest.param("pipe", marks=unseekable), "directory", pytest.param("socket", marks=unseekable)],
 )
-async def test_what_is_no_regular_file_is_refused_without_fallback(loop, full_pair, kind):
+async def test_irregular_file_is_refused_without_fallback(loop, full_pair, kind):
     """R74: SendfileNotAvailableError, with the system's reason as its cause."""
 
     class File:

@@ -32,7 +32,7 @@ MIB = 1 << 20
 
 
 async def test_fresh_transport_is_open_and_reads(loop):
-    """R44: what a transport says of itself at the beginning."""
+    """R44: the properties of a new transport."""
     async with connection(loop, Recorder(loop)) as (transport, _):
         assert not transport.is_closing()
         assert transport.is_reading()
@@ -41,7 +41,7 @@ async def test_fresh_transport_is_open_and_reads(loop):
 
 
 @pytest.mark.known_difference("uvloop", "has transport types of its own")
-async def test_transport_is_what_the_sendfile_fallback_takes(loop):
+async def test_transport_fits_the_sendfile_fallback(loop):
     """R44: isinstance of asyncio.Transport and of transports._FlowControlMixin."""
     async with connection(loop, Recorder(loop)) as (transport, _):
         assert isinstance(transport, asyncio.Transport)
@@ -254,7 +254,7 @@ async def test_close_with_bytes_buffered_still_takes_and_sends_writes(loop, kind
         assert await protocol.closed() is None
 
 
-async def test_close_sends_what_is_buffered(loop, kind):
+async def test_close_sends_buffered_data(loop, kind):
     """R48: close() is graceful."""
     data = os.urandom(4 * MIB)
     protocol = Recorder(loop)
@@ -265,7 +265,7 @@ async def test_close_sends_what_is_buffered(loop, kind):
         assert await protocol.closed() is None
 
 
-async def test_abort_drops_what_is_buffered(loop):
+async def test_abort_drops_buffered_data(loop):
     """R45: abort() does not wait for the peer."""
     protocol = Recorder(loop)
     async with connection(loop, protocol, small=True) as (transport, far):
@@ -285,7 +285,7 @@ async def test_write_then_abort_still_delivers(loop, kind):
         assert await receive_all(far) == b"x"
 
 
-def test_what_was_written_before_an_exception_is_delivered(loop, run, kind, reports):
+def test_data_written_before_an_exception_is_delivered(loop, run, kind, reports):
     """R55, R59: data_received() writes, and raises."""
 
     def write_and_raise(protocol, data):
@@ -354,7 +354,7 @@ async def test_socket_of_a_transport_is_the_stdlib_s(loop):
 @pytest.mark.known_difference("uvloop", "a context for each call", strict=False)
 @pytest.mark.known_difference("asyncio", "takes that of resume_reading()", until=(3, 14))
 async def test_read_callbacks_share_one_context(loop, protocol_class):
-    """R58: what one data_received sets, the next one sees, also behind a pause."""
+    """R58: data_received() sees the variables that the previous call set, also after a pause."""
     variable = contextvars.ContextVar("variable", default="unset")
     seen = []
 
@@ -431,7 +431,7 @@ async def test_large_transfer_both_ways_at_once(loop, kind, protocol_class):
 
 
 @pytest.mark.time_limit(30)
-async def test_fast_sender_does_not_starve_the_others(loop):
+async def test_fast_sender_does_not_starve_other_connections(loop):
     """R90: no connection owns a turn."""
     flooded, quiet = Recorder(loop), Recorder(loop)
     quiet.hooks["data_received"] = lambda p, data: p.transport.write(data)

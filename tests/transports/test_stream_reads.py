@@ -21,7 +21,7 @@ MIB = 1 << 20
 @pytest.mark.known_difference("asyncio", "reads all the same", until=(3, 10))
 @pytest.mark.known_difference("uvloop", "reads all the same", strict=False)
 async def test_reading_paused_in_connection_made_stays_paused(loop, kind, protocol_class):
-    """R53: no data until resume_reading(), which finds what arrived meanwhile."""
+    """R53: no data until resume_reading(), which delivers data that arrived meanwhile."""
     protocol = protocol_class(loop, connection_made=lambda p, t: t.pause_reading())
     async with connection(loop, protocol, kind) as (transport, far):
         await send(far, b"data")
@@ -34,7 +34,7 @@ async def test_reading_paused_in_connection_made_stays_paused(loop, kind, protoc
 
 
 async def test_reading_paused_in_a_read_callback_stays_paused(loop, kind, protocol_class):
-    """R53: no further call, and resume finds what an edge announced."""
+    """R53: no further call, and resume_reading() delivers data that an edge announced."""
 
     def pause(protocol, _):
         protocol.transport.pause_reading()
@@ -102,7 +102,7 @@ async def test_end_of_file_while_paused_comes_after_resume(loop, kind):
 
 
 async def test_close_while_paused(loop):
-    """R53: connection_lost comes all the same."""
+    """R53: connection_lost() still comes."""
     protocol = Recorder(loop)
     async with connection(loop, protocol) as (transport, far):
         transport.pause_reading()
@@ -291,7 +291,7 @@ def test_empty_buffer_is_an_error(loop, run, reports, bad):
 
 @pytest.mark.known_difference("uvloop", "RuntimeError")
 @pytest.mark.parametrize("bad", [None, 3, "text", b"read-only"], ids=lambda v: type(v).__name__)
-def test_what_is_no_writable_buffer_is_an_error(loop, run, reports, bad):
+def test_buffer_that_is_not_writable_is_an_error(loop, run, reports, bad):
     """R56: TypeError or BufferError in connection_lost, one report."""
 
     async def main():

@@ -157,7 +157,7 @@ async def test_writelines_keeps_to_the_marks(loop, kind):
         assert len(await receiving) == 8_000_000
 
 
-async def test_writelines_of_what_is_no_bytes_is_refused(loop):
+async def test_writelines_of_other_types_than_bytes_is_refused(loop):
     """R51: TypeError, and the transport works on."""
     protocol = Recorder(loop)
     async with connection(loop, protocol) as (transport, far):
@@ -228,7 +228,7 @@ async def test_pause_writing_comes_inside_write_and_resume_later(loop, kind):
 
 
 async def test_size_of_the_buffer_is_counted(loop):
-    """R52: what was not yet taken by the kernel."""
+    """R52: the bytes that the kernel has not taken yet."""
     protocol = Recorder(loop)
     async with connection(loop, protocol, small=True) as (transport, far):
         transport.write(b"x" * MIB)

@@ -1,4 +1,4 @@
-"""Subprocesses: R77 to R80. Real children. What can go wrong with them: test_children.py."""
+"""Subprocesses: R77 to R80. Real children. Faults of children are in test_children.py."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_keywords_of_popen_are_honoured(loop, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 @pytest.mark.known_difference("uvloop", "spawns by itself")
-async def test_child_is_run_as_somebody_else(loop):
+async def test_child_runs_as_another_user(loop):
     """R77: user, group, extra_groups."""
     process = await asyncio.create_subprocess_exec(
         *("/bin/sh", "-c", "id -u; id -g; id -G"),

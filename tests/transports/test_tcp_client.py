@@ -1,4 +1,4 @@
-"""Connecting: R31 to R34, and what create_connection inherits."""
+"""Connecting: R31 to R34, and properties that create_connection() inherits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def listener():
 
 @pytest.fixture
 def refused_port():
-    """A port on which nobody listens, and which nobody else gets."""
+    """A port without a listener, which no other process gets."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
@@ -66,7 +66,7 @@ def test_factory_runs_only_after_the_connect(loop, run, refused_port):
 
 
 @pytest.mark.known_difference("uvloop", "the text of libuv", strict=False)
-async def test_refused_connection_says_to_whom(loop, refused_port):
+async def test_refused_connection_names_the_address(loop, refused_port):
     """R32, section 4: "Connect call failed ('127.0.0.1', port)"."""
     with pytest.raises(ConnectionRefusedError, match="Connect call failed") as caught:
         await loop.create_connection(asyncio.Protocol, "127.0.0.1", refused_port)
@@ -152,7 +152,7 @@ async def test_socket_of_a_live_transport_is_refused_and_stays_open(mioloop_loop
 @pytest.mark.known_difference("uvloop", "leaves it open", strict=False)
 @pytest.mark.known_difference("asyncio", "leaves it to the garbage collector")
 async def test_socket_of_a_datagram_endpoint_is_closed_if_the_factory_raises(loop):
-    """R33: the loop has made it, and nobody else can close it."""
+    """R33: the loop made the socket, and only the loop can close it."""
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(ZeroDivisionError) as kept:
         await loop.create_datagram_endpoint(raising_factory, ("127.0.0.1", 0))
@@ -344,7 +344,7 @@ async def test_happy_eyeballs_does_not_wait_for_an_address_that_says_nothing(
         silent = stack.enter_context(socket.socket())
         silent.bind(("127.0.0.2", port))
         silent.listen(0)
-        for _ in range(8):  # its backlog is full: the system drops what comes
+        for _ in range(8):  # a full backlog: the system drops further connections
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(silent.getsockname())

@@ -90,7 +90,7 @@ async def test_peername_and_flags_of_accepted_connections(loop):
 @pytest.mark.known_difference("asyncio", "a listener without a named protocol has Nagle's delay")
 async def test_connections_of_a_listener_made_without_a_protocol_have_nodelay(loop):
     """R34: a response in two writes does not wait for a delayed acknowledgement, as on uvloop."""
-    listener = socket.socket()          # as uvicorn and gunicorn make theirs
+    listener = socket.socket()  # as uvicorn and gunicorn make their sockets
     assert listener.proto == 0
     listener.bind(("127.0.0.1", 0))
     server = Server(loop)
@@ -254,7 +254,7 @@ async def test_wait_closed_waits_for_clients(loop):
 @pytest.mark.known_difference(
     "asyncio", "reads on, on 3.10; 3.12.1 still waits for it", until=(3, 12), strict=False)
 async def test_forgotten_connection_is_taken_off_its_server(loop):
-    """R61: a transport that nobody holds any more; wait_closed() does not wait for it."""
+    """R61: a transport without a reference; wait_closed() does not wait for it."""
 
     class Forgetful(asyncio.Protocol):
         def connection_made(self, transport):
@@ -291,7 +291,7 @@ async def test_server_closes_its_clients(loop, method):
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
 @pytest.mark.known_difference("uvloop", "not implemented", strict=False)
-async def test_server_knows_its_clients_in_whatever_order_they_leave(loop):
+async def test_server_knows_its_clients_in_any_order_of_leaving(loop):
     """R39: close_clients() closes those that are there, and wait_closed() waits for the last."""
     server = Server(loop)
     address = await server.start()
@@ -468,7 +468,7 @@ async def test_accepted_socket_is_handed_over(loop):
 
 
 async def test_dropped_server_keeps_serving_while_the_loop_runs(loop):
-    """R39: nobody needs to hold the Server object."""
+    """R39: the Server object lives without a reference to it."""
     server = Server(loop)
     address = await server.start()
     listener = server.server.sockets[0].fileno()

@@ -153,7 +153,7 @@ async def test_shutdown_timeout_ends_the_close(loop, tls):
 async def test_shutdown_timeout_ends_the_close_of_a_peer_that_has_ended_and_does_not_read(
     loop, tls, end
 ):
-    """R67: what was written waits for it below the session, without a limit of its own."""
+    """R67: written data waits for the handshake below the session, without a limit of its own."""
     protocol = Recorder(loop)
     async with tls_to_peer(loop, tls, protocol, ssl_shutdown_timeout=0.1) as (transport, peer):
         while "pause_writing" not in protocol.calls:
@@ -180,7 +180,7 @@ def test_start_tls_that_fails_leaves_no_cycle(loop, run, tls):
         near, far = socket_pair("tcp")
         peer = BlockingPeer(loop, far, tls.server, server_side=True)
         shaking = asyncio.ensure_future(peer.handshake())
-        # Nothing here keeps the exception, whose traceback has this frame.
+        # Do not keep the exception here: its traceback has this frame.
         transport, protocol = await loop.create_connection(asyncio.Protocol, sock=near)
         transports.append(weakref.ref(transport))
         refused = False
@@ -236,7 +236,7 @@ def test_connect_that_fails_in_the_handshake_leaves_no_cycle(mioloop_loop, run, 
 
 
 async def test_no_data_after_close(loop, tls):
-    """R68: what arrives after close() is not delivered."""
+    """R68: data that arrives after close() is not delivered."""
     protocol = Recorder(loop)
     async with tls_to_peer(loop, tls, protocol) as (transport, peer):
         await peer.call(peer.sock.sendall, b"before")
@@ -674,7 +674,7 @@ STEPS = 5
 
 
 def bytes_of_an_idle_connection(tls, directory, way, count, **environment):
-    """What each of `count` more connections adds to a server that is run in *way*.
+    """The cost of each of `count` more connections to a server that is run in *way*.
 
     The median of some steps: a page that the allocator takes at the wrong moment is not the rule.
     """

@@ -58,7 +58,7 @@ for name in (
 
 
 async def write_until_it_is_told(writer):
-    """What a handler does that knows nothing but write() and drain()."""
+    """The actions of a handler that knows nothing but write() and drain()."""
     for _ in range(10_000):
         writer.write(b"-" * 1000)
         await writer.drain()
@@ -194,8 +194,8 @@ def test_writes_after_a_loss_are_counted_and_warned_about(loop, run, tls, caplog
 @pytest.mark.known_difference("asyncio", "is_closing() is false while writes are dropped")
 @pytest.mark.known_difference("uvloop", "is_closing() is false while writes are dropped")
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 sends after the end of file")
-async def test_is_closing_where_a_paused_transport_drops_what_is_written(loop, tls):
-    """R47, R66: after the peer's end of file nothing is sent; what came before is still read."""
+async def test_is_closing_where_a_paused_transport_drops_written_data(loop, tls):
+    """R47, R66: after the peer's end of file nothing is sent; earlier data is still read."""
     protocol = Recorder(loop)
     async with tls_to_peer(loop, tls, protocol) as (transport, peer):
         transport.pause_reading()

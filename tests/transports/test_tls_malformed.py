@@ -1,4 +1,4 @@
-"""Whatever a peer sends in place of TLS, the connection ends with an error and nothing else.
+"""For any bytes that a peer sends in place of TLS, the connection ends with an error, no more.
 
 Inputs are made from recorded handshakes, from records of a connection that works, and from
 nothing at all; each is made of its number alone, so that a failure can be had again. R66, R69.
@@ -25,7 +25,7 @@ RECORD_TYPES = (20, 21, 22, 23, 24, 0, 255)
 
 
 class Peer:
-    """One side of TLS, by hand: what it would send is taken from it, and can be spoilt."""
+    """One side of TLS, by hand: a test takes its output, and can spoil it."""
 
     def __init__(self, tls, server_side):
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -36,7 +36,7 @@ class Peer:
         self.done = False
 
     def step(self, received=b""):
-        """Take *received* in; what is to be sent now."""
+        """Take in *received*; return the output of the session."""
         self.incoming.write(received)
         if not self.done:
             try:
@@ -52,7 +52,7 @@ class Peer:
 
 
 def handshake(tls):
-    """What a client and a server send each other, as lists of flights."""
+    """The messages of a client and a server, as lists of flights."""
     client, server = Peer(tls, False), Peer(tls, True)
     flights = {"client": [], "server": []}
     data = client.step()
@@ -168,8 +168,8 @@ async def one_input(loop, tls, recorded, number):
 
 
 def inputs(loop, tls, numbers):
-    """Each of them ends, and none is remembered."""
-    loop.set_exception_handler(lambda *_: None)     # what is reported is not kept
+    """Each session ends, and none is remembered."""
+    loop.set_exception_handler(lambda *_: None)  # do not keep the reports
     recorded = handshake(tls)
 
     async def main(numbers):
@@ -189,7 +189,7 @@ def inputs(loop, tls, numbers):
 
 
 def test_malformed_tls_ends_the_connection(mioloop_loop, mioloop_kind, tls):
-    """R69: 500 inputs on the default loop, a few on each of the others."""
+    """R69: 500 inputs on the default loop, a few on each of the other kinds."""
     count = 500 if (mioloop_kind.trigger, mioloop_kind.selector) == ("edge", "epoll") else 100
     inputs(mioloop_loop, tls, range(count))
 
@@ -204,7 +204,7 @@ def test_10_000_malformed_inputs_leave_no_memory(mioloop_loop, tls):
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_a_handshake_cut_off_anywhere_fails(mioloop_loop, tls, side, request):
-    """R69: at each offset, or at each of the first 60 and some others in an ordinary run."""
+    """R69: at each offset; an ordinary run takes the first 60 and a selection of the rest."""
     recorded = handshake(tls)["server" if side == "client" else "client"]
     offsets = [*range(60), *range(60, len(recorded), 97)]
     cut_off(mioloop_loop, tls, side, recorded, offsets)

@@ -1,4 +1,4 @@
-"""What is agreed in a TLS session, on both engines: names, certificates, tickets, failures."""
+"""Negotiation in a TLS session, on both engines: names, certificates, tickets, failures."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ async def served(loop, context, protocol):
         await turns()
 
 
-# -- what is agreed --------------------------------------------------------------------------
+# -- negotiation -----------------------------------------------------------------------------
 
 
 async def test_application_protocol_is_agreed(loop, tls):
-    """ALPN: both ends see what the server chose."""
+    """ALPN: both ends see the server's choice."""
     server_side, client_side = server_context(tls, "localhost"), client_context(tls)
     server_side.set_alpn_protocols(["h2", "http/1.1"])
     client_side.set_alpn_protocols(["http/1.1"])
@@ -125,7 +125,7 @@ async def test_client_certificate_is_shown_to_the_server(loop, tls, version):
 
 
 async def test_client_without_a_certificate_is_refused(loop, tls):
-    """TLS 1.3: it learns so after its handshake, as an SSLError that says what was wrong."""
+    """TLS 1.3: it learns so after its handshake, as an SSLError with the reason."""
     server_side = server_context(tls, "localhost")
     tls.authority.configure_trust(server_side)
     server_side.verify_mode = ssl.CERT_REQUIRED
@@ -229,7 +229,7 @@ async def test_renegotiation_is_the_contexts_decision(mioloop_loop, tls, allowed
             client.stderr.close()
 
 
-# -- what fails -------------------------------------------------------------------------------
+# -- failures ---------------------------------------------------------------------------------
 
 
 async def test_peer_is_told_why_its_certificate_was_refused(mioloop_loop, tls):
@@ -258,7 +258,7 @@ async def test_peer_is_told_why_its_certificate_was_refused(mioloop_loop, tls):
 
 @contextlib.contextmanager
 def proxy(change):
-    """The two ends of a pair of sockets, with what the first sends changed by *change(data)*."""
+    """The ends of a pair of sockets; *change(data)* changes the data that the first one sends."""
     near, inner = socket_pair("tcp")
     outer, far = socket_pair("tcp")
     for sock in (inner, outer):
@@ -288,7 +288,7 @@ def proxy(change):
 
 
 async def test_record_that_was_tampered_with_ends_the_connection(loop, tls):
-    """What came before it is delivered; connection_lost() has the ssl module's own error."""
+    """Earlier data is delivered; connection_lost() has the ssl module's own error."""
     tampering = threading.Event()
 
     def change(data):
@@ -322,7 +322,7 @@ async def test_record_that_was_tampered_with_ends_the_connection(loop, tls):
 
 @pytest.mark.parametrize("notify", [True, False])
 @pytest.mark.time_limit(30)
-async def test_peer_that_has_finished_still_gets_what_was_written(mioloop_loop, tls, notify):
+async def test_peer_that_has_finished_still_gets_written_data(mioloop_loop, tls, notify):
     """close_notify, or EOF alone, from a peer that reads on: all of our backlog arrives."""
     loop = mioloop_loop
     data = os.urandom(MIB)
@@ -376,7 +376,7 @@ async def test_peer_that_has_finished_still_gets_what_was_written(mioloop_loop, 
 
 
 async def test_eof_right_behind_a_resume_loses_nothing(mioloop_loop, tls):
-    """R53, R66: what came while paused is delivered before eof_received().
+    """R53, R66: data that came while paused is delivered before eof_received().
 
     The loop is parked when another thread ends the stream and resumes: it finds both at once,
     and serves the end before the resume takes effect. Which of them it sees is the system's
@@ -429,7 +429,7 @@ async def test_buffered_protocol_over_tls(loop, tls):
 @pytest.mark.known_difference("uvloop", "closes the connection")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_bytes_behind_an_interrupted_read_come_in_the_next_run(loop, tls, error):
-    """R13, R56: the peer says nothing more; what is decrypted already is not read again."""
+    """R13, R56: the peer sends no more; data that is already decrypted is not read again."""
     errors = [error, error]
 
     def interrupt(protocol, count):
@@ -471,7 +471,7 @@ async def test_reading_ahead_stops_at_the_read_mark(mioloop_loop, tls):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="StreamWriter.start_tls is new in 3.11")
-async def test_start_tls_keeps_what_the_reader_has(mioloop_loop, tls):
+async def test_start_tls_keeps_the_data_of_the_reader(mioloop_loop, tls):
     """R72: a client that sends its hello right behind the last plain line is heard."""
     loop = mioloop_loop
 

@@ -1,12 +1,12 @@
-"""Whatever two programs do to the two ends of a connection, mioloop does what asyncio does.
+"""For any calls at the two ends of a connection, mioloop behaves like asyncio.
 
-The same steps are taken on both, each one until nothing more happens: the ends are told the same,
-in the same order, and are given the same bytes. R45 to R60, in every order that hypothesis finds.
+The machine makes equal calls on both loops, and runs each until nothing more happens: the ends get
+equal callbacks, in equal order, and equal bytes. R45 to R60, in every order that hypothesis finds.
 
-Left out is what asyncio itself leaves to chance: how the bytes are cut, and how much the system
-takes of a write that is more than it holds. So a write is either small enough to be taken whole,
-or huge: larger than all buffers between the ends and both water marks together. Left out, too,
-are faults of asyncio itself; where a step is, a comment says which.
+Behaviour that asyncio itself leaves to chance is left out: how the bytes are cut, and how much the
+system takes of a write that is larger than its room. So a write is either small enough to be taken
+whole, or huge: larger than all buffers between the ends and both water marks together. Faults of
+asyncio itself are left out, too; a comment at each such step names the fault.
 
 Planted, and found by an ordinary run: resume_writing() not called at a low mark of 0, an edge
 forgotten that came during pause_reading(), the rest of the stream not read after its end was seen.
@@ -26,7 +26,7 @@ from tests.support.paired import HUGE, Op, Pair
 
 SAFE = 12_000               # outstanding bytes, in at most SAFE_WRITES, that any socket takes
 SAFE_WRITES = 24
-SURE = HUGE // 2            # outstanding bytes above which a writer is paused whatever the marks
+SURE = HUGE // 2  # outstanding bytes above which a writer is paused, with any marks
 MOST = 4 * HUGE
 CALLBACKS = ["data_received", "eof_received", "pause_writing", "resume_writing",
              "connection_lost"]
@@ -90,7 +90,7 @@ class TransportMachine(RuleBasedStateMachine):
 
     @rule(side=sides, size=sizes, times=st.integers(1, 3))
     def send_and_answer(self, side, size, times):
-        """What programs do all day, and random steps seldom in this order."""
+        """An order of steps that is common in programs and rare among random steps."""
         for _ in range(times):
             self.step([Op(side, "write", size)])
             self.step([Op(1 - side, "write", size + 1)])
@@ -127,7 +127,7 @@ class TransportMachine(RuleBasedStateMachine):
     def end(self, batch, ending, seldom):
         self.step([*batch, ending] if seldom == 4 else batch)
 
-    # -- what is not left to chance ----------------------------------------------------------
+    # -- steps with a defined result ----------------------------------------------------------
 
     def outstanding(self, side):
         """The least and the most that an end wrote and its peer was not given, of both loops."""
@@ -135,7 +135,7 @@ class TransportMachine(RuleBasedStateMachine):
         return min(both), max(both)
 
     def is_known(self, op):
-        """Whether asyncio defines what it does, or this kind of connection has it."""
+        """Whether asyncio defines the result of *op*, and this kind of connection has it."""
         end = self.pairs[0].ends[op.side]
         if op.name in ("pause_reading", "resume_reading") and end.was_told("eof_received"):
             return False                        # asyncio would read the end of file again
@@ -146,13 +146,13 @@ class TransportMachine(RuleBasedStateMachine):
             return False                        # asyncio would not close until it reads
         if (self.tls and op.name == "resume_reading" and end.peer.transport.is_closing()
                 and any(inner.name in DISTURBING for inner in end.hooks.get("data_received", ()))):
-            return False                        # asyncio tells of the end all the same
+            return False  # asyncio still reports the end
         if self.tls and op == (op.side, "limits", (0, 0)):
             return False                        # asyncio would pause the writer for ever
         return not (op.name == "reset" and self.medium == "unix")
 
     def without_handing_over(self, batch):
-        """TLS: asyncio's close() calls data_received() with what a resume has not yet (R68)."""
+        """TLS: asyncio's close() delivers data that a resume has not delivered yet (R68)."""
         if not self.tls:
             return batch
         resumed = {op.side for op in batch if op.name == "resume_reading"}
@@ -186,7 +186,7 @@ class TransportMachine(RuleBasedStateMachine):
         return chosen
 
     def crosses_the_end(self, op):
-        """Whether chance decides what comes of a write to a peer that is ending.
+        """Whether chance decides the result of a write to a peer that is ending.
 
         Over TCP, after a huge one the window may be closed: the bytes come before the peer's
         close(), which resets then, or wait until after it.
@@ -235,7 +235,7 @@ class TransportMachine(RuleBasedStateMachine):
 
 
 def run_machine(kind, medium, tls, examples, steps, **found):
-    """*found*: how a failure is searched for, and what is done with it."""
+    """*found*: how a failure is searched for, and how it is reported."""
     machine = type("Machine", (TransportMachine,), {"kind": kind, "medium": medium, "tls": tls})
     case = machine.TestCase
     case.settings = settings(
@@ -263,7 +263,7 @@ def tls_of(medium, request):
     return request.getfixturevalue("tls")
 
 
-def test_both_ends_are_told_what_asyncio_tells(mioloop_kind, medium, request):
+def test_both_ends_get_the_callbacks_that_asyncio_makes(mioloop_kind, medium, request):
     """R45 to R60: the same calls, the same bytes, in any order of steps."""
     tls = tls_of(medium, request)
     run_machine(mioloop_kind, "unix" if tls else medium, tls, 10, 20,
@@ -272,7 +272,7 @@ def test_both_ends_are_told_what_asyncio_tells(mioloop_kind, medium, request):
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_both_ends_are_told_what_asyncio_tells_for_long(mioloop_kind, medium, request):
+def test_both_ends_get_the_callbacks_that_asyncio_makes_for_long(mioloop_kind, medium, request):
     """R45 to R60, with new steps each time."""
     tls = tls_of(medium, request)
     run_machine(mioloop_kind, "unix" if tls else medium, tls, 100, 50)

@@ -22,7 +22,7 @@ def path(tmp_path):
 
 
 async def exchange(loop, address):
-    """One client over the address: what it gets back."""
+    """One client over the address: returns the answer that it gets."""
     protocol = Recorder(loop)
     transport, _ = await loop.create_unix_connection(lambda: protocol, address)
     transport.write(b"question")
@@ -61,7 +61,7 @@ async def test_abstract_address(loop):
 
 
 def test_stale_socket_file_is_replaced(loop, run, path):
-    """R43: what a crashed server left behind is no error."""
+    """R43: the file that a crashed server left behind is no error."""
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(path)
 
@@ -89,7 +89,7 @@ def test_ordinary_file_is_not_replaced(loop, run, path):
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
 async def test_socket_file_is_removed_at_close(loop, path):
-    """R43: if the inode is ours."""
+    """R43: if the inode is the server's."""
     server = await loop.create_unix_server(asyncio.Protocol, path)
     assert os.path.exists(path)
     server.close()
@@ -154,7 +154,7 @@ async def test_tcp_socket_is_refused(loop):
     reason="new in 3.16",
 )
 @pytest.mark.known_difference("uvloop", "has no such keyword", strict=False)
-async def test_mode_of_a_unix_server_is_that_of_its_socket(loop, path):
+async def test_mode_of_a_unix_server_is_the_mode_of_its_socket(loop, path):
     """R43: create_unix_server(mode=)."""
     server = await loop.create_unix_server(asyncio.Protocol, path, mode=0o600)
     assert os.stat(path).st_mode & 0o777 == 0o600
