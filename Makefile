@@ -18,7 +18,7 @@ BENCH_ARGS  ?= --scaling --spin 0.0001 --report ../docs/benchmarks --goals ../do
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help require build run test test-core test-python test-long test-sanitize test-all
+.PHONY: help require build run test test-quick test-core test-python test-long test-sanitize test-all
 .PHONY: test-stdlib compatibility bench lint clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
@@ -66,6 +66,9 @@ bench: $(BENCH)/.tools   ## the loops measured against each other, in full: docs
 # -- tests --------------------------------------------------------------------------------
 
 test: $(TEST_PARTS)   ## every test, on this Python
+
+test-quick: build $(VENV)/.extra-test   ## a first answer in about a minute: asyncio and the default loop, no slow tests
+	@$(PY) -m pytest $(TESTS) -n $(JOBS) --quick $(PYTEST_ARGS)
 
 test-core: require $(VENV)/.tools   ## the C core alone, with sanitizers and no Python
 	@$(VENV)/bin/cmake -S tests/core -B build/core -G Ninja \

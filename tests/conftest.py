@@ -1,8 +1,8 @@
 """The loops that one test body is run on, and the accounts that are checked when it ends.
 
 A test that asks for ``loop`` runs on asyncio, on uvloop and on mioloop with each trigger and
-selector; what it says is a promise of all three. Where one of them is known to differ, the test
-says so, and fails when the difference goes away::
+selector; its assertions hold on all three. Where one of them is known to differ, the test says so,
+and fails when the difference goes away::
 
     @pytest.mark.known_difference("uvloop", "runs the timer first")
 
@@ -26,6 +26,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -35,8 +36,19 @@ from tests.support.loops import LOOP_KINDS, MIOLOOP_KINDS, LoopKind
 T = TypeVar("T")
 Report = dict[str, Any]
 
+HERE = Path(__file__).parent
+
 # Left in loop.stats() by a loop that was closed: anything but zero is a leak.
 ZERO_WHEN_CLOSED = ("ready", "sources", "timers")
+
+
+QUICK_KINDS = ("asyncio", "mioloop-edge-epoll")
+# Tests that start servers and other programs, and modules that take the longest.
+NOT_QUICK = (
+    "compare", "examples", "frameworks", "fuzz", "loop/test_dismantling.py", "mio/test_model.py",
+    "test_compatibility.py", "transports/test_churn.py", "transports/test_leaks_of_transports.py",
+    "transports/test_tls_malformed.py", "transports/test_transport_machine.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,25 +57,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the native modules have sanitizers: leave out what cannot run so, and other loops",
     )
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="only asyncio and mioloop with its default trigger and selector; no slow tests",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    quick = config.getoption("--quick")
+    return True if quick and collection_path in [HERE / name for name in NOT_QUICK] else None
+
+
+def is_left_out(item: pytest.Item) -> bool:
+    """True if the options of the command line leave *item* out."""
+    callspec = getattr(item, "callspec", None)
+    params = callspec.params if callspec else {}
+    config = item.config
+    if config.getoption("--sanitized"):
+        kind = params.get("loop_kind")
+        if item.get_closest_marker("unsanitized") or (kind and kind.name != "mioloop"):
+            return True
+    if config.getoption("--quick"):
+        kinds = [params[name] for name in ("loop_kind", "mioloop_kind") if name in params]
+        return bool(
+            item.get_closest_marker("slow")
+            or params.get("selector") == "poll"
+            or any(str(kind) not in QUICK_KINDS for kind in kinds)
+        )
+    return False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--sanitized"):
-        return
-
-    def left_out(item: pytest.Item) -> bool:
-        kind = getattr(item, "callspec", None) and item.callspec.params.get("loop_kind")
-        return bool(
-            item.get_closest_marker("unsanitized") or (kind and kind.name != "mioloop")
-        )
-
-    config.hook.pytest_deselected(items=[item for item in items if left_out(item)])
-    items[:] = [item for item in items if not left_out(item)]
+    left_out = [item for item in items if is_left_out(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not is_left_out(item)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # With either of them pytest shows the whole difference of what is not equal, which for a
-    # megabyte takes minutes of one core, and memory to match.
+    # With either of them pytest shows the whole difference between unequal values, which takes
+    # minutes of one core, and as much memory, for a megabyte.
     for name in ("CI", "BUILD_NUMBER"):
         os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # run in the background, by a shell
@@ -71,6 +105,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "unsanitized(reason): cannot run with sanitizers; left out with --sanitized."
     )
+    config.addinivalue_line("markers", "slow: takes a second or more; left out with --quick.")
     config.addinivalue_line(
         "markers",
         "time_limit(seconds): of the coroutine of an `async def` test; 10 without this mark.",
@@ -121,7 +156,7 @@ def expect_known_difference(request: pytest.FixtureRequest, kind: LoopKind) -> N
 
 
 def open_descriptors() -> dict[int, str]:
-    """What every open descriptor of this process refers to."""
+    """Return each open descriptor of this process, and the file that it refers to."""
     descriptors = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -133,7 +168,7 @@ def open_descriptors() -> dict[int, str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap_collections() -> Iterator[None]:
-    """What is alive before a module's tests is not looked at by each of their collections."""
+    """Exclude the objects that existed before a module's tests from each of their collections."""
     gc.collect()
     gc.freeze()
     yield
@@ -142,7 +177,7 @@ def cheap_collections() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def descriptors_of_the_process() -> None:
-    """libuv opens a pipe with a process's first loop, and keeps it: it is nobody's leak."""
+    """libuv opens a pipe with a process's first loop, and keeps it: the pipe is not a leak."""
     if importlib.util.find_spec("uvloop"):
         importlib.import_module("uvloop").new_event_loop().close()
 
@@ -159,7 +194,7 @@ def no_leaked_descriptor() -> Iterator[None]:
 
 @pytest.fixture
 def reports() -> list[Report]:
-    """What the loop's exception handler was given. A test that does not ask for it wants none."""
+    """The reports of the loop's exception handler. A test that does not ask for it expects none."""
     return []
 
 
@@ -177,7 +212,7 @@ def checked_loop(
             try:
                 loop.run_until_complete(loop.shutdown_asyncgens())
                 loop.run_until_complete(loop.shutdown_default_executor())
-                gc.collect()  # a future or task that nobody looked at reports itself now
+                gc.collect()  # futures and tasks with an unread exception report it now
             finally:
                 loop.close()
     if kind.name == "mioloop":

@@ -61,6 +61,7 @@ def post_all(loop, count):
     return arrived
 
 
+@pytest.mark.slow
 def test_no_wake_up_is_lost_in_a_million_posts(mioloop_loop):
     """R86: from 8 threads."""
     assert post_all(mioloop_loop, 1_000_000) == 1_000_000

@@ -415,6 +415,7 @@ def test_poll_of_the_parent_raises_in_a_child_and_can_be_closed():
 
 
 @pytest.mark.parametrize("way", ["close", "collect", "run"])
+@pytest.mark.slow
 def test_child_waits_for_no_thread_of_its_parent(mioloop_kind, way):
     """R88: the parent's threads may hold any lock when the process forks."""
     from mioloop import mio

@@ -206,6 +206,7 @@ def test_signal_behind_a_storm_of_other_signals_is_not_lost(loop):
     loop.remove_signal_handler(signal.SIGUSR2)
 
 
+@pytest.mark.slow
 def test_signal_that_comes_while_the_full_pipe_is_read_is_not_lost(mioloop_loop, tmp_path):
     """R87: another process sends it just when the loop turns to its almost full pipe."""
     loop = mioloop_loop

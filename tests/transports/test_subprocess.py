@@ -236,6 +236,7 @@ def test_pipe_transports_of_a_child(loop, run):
 
 
 @pytest.mark.time_limit(60)
+@pytest.mark.slow
 async def test_five_hundred_children_at_once(loop):
     """R78: each gets its own status; no zombie and no descriptor stays."""
 
