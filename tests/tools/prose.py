@@ -35,7 +35,8 @@ FINISHED = (
     "tests/loop/", "tests/mio/", "tests/stdlib/", "tests/support/", "tests/tools/",
     "tests/transports/", "tests/__init__.py", "tests/README.md", "tests/compatibility.py",
     "tests/conftest.py", "tests/rules.py", "tests/test_architecture.py",
-    "tests/test_compatibility.py", "tests/test_extension_types.py", "examples/", "ARCHITECTURE.md", "README.md", "docs/mio.md",
+    "tests/test_compatibility.py", "tests/test_extension_types.py", "examples/", "ARCHITECTURE.md",
+    "README.md", "docs/mio.md", "docs/performance.md",
 )
 
 # Printed by a program, or the text of a standard licence.
