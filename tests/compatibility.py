@@ -40,6 +40,7 @@ class Difference:
     reason: str
     since: tuple[int, ...] = ()
     until: tuple[int, ...] = ()
+    only: tuple[str, ...] = ()
     strict: bool = True
     run: bool = True
 
@@ -169,7 +170,8 @@ def difference_list(tests: Iterable[Test], loop: str) -> Iterator[str]:
     yield "| file | test | rules | what it does instead | Python | fails |"
     yield "|---|---|---|---|---|---|"
     for test, d in found:
-        how = "not run" if not d.run else "always" if d.strict else "at times"
+        always = "in some cases" if d.only else "always"
+        how = "not run" if not d.run else always if d.strict else "at times"
         rules, versions = ", ".join(test.rules), d.versions or "all"
         yield f"| `{test.file}` | `{test.name}` | {rules} | {d.reason} | {versions} | {how} |"
 

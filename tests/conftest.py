@@ -112,9 +112,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "known_difference(loop, reason, *, since=None, until=None, strict=True, run=True): "
-        "this loop ('asyncio', 'uvloop' or 'mioloop') is expected to fail the test, on the Python "
-        "versions since..until (tuples, both inclusive); run=False if it would crash or hang.",
+        "known_difference(loop, reason, *, since=None, until=None, only=(), strict=True, run=True)"
+        ": this loop ('asyncio', 'uvloop' or 'mioloop') is expected to fail the test, on Python "
+        "since..until (tuples, both inclusive), for the parameters with ids that contain one of "
+        "the words `only`; strict=False if chance decides; run=False if it would crash or hang.",
     )
 
 
@@ -144,6 +145,9 @@ def expect_known_difference(request: pytest.FixtureRequest, kind: LoopKind) -> N
         if since is not None and sys.version_info[: len(since)] < since:
             continue
         if until is not None and sys.version_info[: len(until)] > until:
+            continue
+        only = mark.kwargs.get("only", ())
+        if only and not any(word in request.node.callspec.id for word in only):
             continue
         reason = f"{loop_name}: known difference: {why}"
         if not mark.kwargs.get("run", True):
