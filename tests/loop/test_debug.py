@@ -16,9 +16,7 @@ def turn(loop):
     loop.run_forever()
 
 
-@pytest.mark.known_difference(
-    "uvloop", "does not look at callbacks before it calls them", strict=False
-)
+@pytest.mark.known_difference("uvloop", "does not look at callbacks before it calls them")
 def test_callbacks_are_checked_in_debug_only(loop, reports):
     """R85: call_soon(None) passes else, and fails when it is called."""
     loop.set_debug(True)

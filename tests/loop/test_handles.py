@@ -88,7 +88,7 @@ def test_handle_repr_names_the_callback(loop):
 
 
 @pytest.mark.known_difference("asyncio", "has it since 3.12", until=(3, 11))
-@pytest.mark.known_difference("uvloop", "has no get_context()", strict=False)
+@pytest.mark.known_difference("uvloop", "has no get_context()")
 def test_handle_gives_its_context(loop):
     """R11: get_context() on every version."""
     context = contextvars.copy_context()

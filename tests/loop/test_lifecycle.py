@@ -126,7 +126,7 @@ def test_closed_loop_refuses_calls_that_need_an_open_one(loop):
         coroutine.close()
 
 
-@pytest.mark.known_difference("uvloop", "remove_reader raises", strict=False)
+@pytest.mark.known_difference("uvloop", "remove_reader raises")
 def test_closed_loop_still_does_harmless_calls(loop):
     """R20: stop, close, time, create_future do not raise; remove_* give False."""
     left, right = socket.socketpair()

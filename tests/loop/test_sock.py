@@ -166,7 +166,7 @@ async def test_receive_and_send_on_one_socket_at_once(loop, pair):
     await sending
 
 
-@pytest.mark.known_difference("uvloop", "ssl sockets are not looked at", strict=False)
+@pytest.mark.known_difference("uvloop", "ssl sockets are not looked at")
 def test_ssl_socket_is_refused(loop, pair, run):
     """R30: TypeError."""
     left, _ = pair

@@ -446,7 +446,7 @@ def test_threads_of_the_default_executor_are_named(loop):
     assert loop.run_until_complete(main()).startswith("asyncio_")
 
 
-@pytest.mark.known_difference("uvloop", "takes any executor", strict=False)
+@pytest.mark.known_difference("uvloop", "takes any executor")
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")
 def test_default_executor_is_type_checked(loop):
     """R84: TypeError for an object that is no ThreadPoolExecutor."""
@@ -497,7 +497,7 @@ def test_shutdown_of_the_default_executor_has_a_timeout(loop):
         release.set()
 
 
-@pytest.mark.known_difference("uvloop", "resolves by libuv", strict=False)
+@pytest.mark.known_difference("uvloop", "resolves by libuv")
 def test_names_are_resolved_by_the_socket_module(loop, monkeypatch):
     """R83: socket.getaddrinfo, looked up per call, in the default executor."""
     threads = []

@@ -85,7 +85,7 @@ KINDS = [stream, accepted, over_tls, datagrams, read_pipe, write_pipe]
 kinds = pytest.mark.parametrize("connect", KINDS, ids=lambda kind: kind.__name__)
 
 
-@pytest.mark.known_difference("uvloop", "transports have no attributes", strict=False)
+@pytest.mark.known_difference("uvloop", "transports have no attributes")
 @kinds
 async def test_transport_takes_attributes(loop, tls, connect):
     """R99: any name, vars(), deletion, weak references."""
@@ -100,7 +100,7 @@ async def test_transport_takes_attributes(loop, tls, connect):
         assert weakref.ref(transport)() is transport
 
 
-@pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
+@pytest.mark.known_difference("uvloop", "methods cannot be replaced")
 @kinds
 async def test_replaced_method_is_the_one_that_is_called(loop, tls, connect):
     """R99: by mock.patch.object, which puts the old one back."""
@@ -138,7 +138,7 @@ async def test_private_attribute_works_or_is_refused(mioloop_loop, tls, connect)
         assert not vars(transport)
 
 
-@pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
+@pytest.mark.known_difference("uvloop", "methods cannot be replaced")
 async def test_stream_writer_calls_the_replaced_write(loop):
     """R99: a wrapper that counts bytes, as tracing tools put it in."""
     near, far = socket_pair("tcp")
@@ -156,7 +156,7 @@ async def test_stream_writer_calls_the_replaced_write(loop):
         assert written == [b"one", b"two"]
 
 
-@pytest.mark.known_difference("uvloop", "methods cannot be replaced", strict=False)
+@pytest.mark.known_difference("uvloop", "methods cannot be replaced")
 async def test_tls_sends_by_the_replaced_write_of_the_transport_below(loop, tls):
     """R99: an object that replaces the stream's methods sees the records, too."""
     sent = []

@@ -205,8 +205,7 @@ def test_connections_of_a_server_do_not_share_a_context(loop, run, tls, tmp_path
 
 
 @pytest.mark.known_difference("asyncio", "delivers what was read before in the caller's context")
-@pytest.mark.known_difference("uvloop", "delivers what was read before in the caller's context",
-                              strict=False)
+@pytest.mark.known_difference("uvloop", "delivers what was read before in the caller's context")
 @pytest.mark.parametrize("end", ["close", "abort"])
 def test_callbacks_over_tls_run_in_the_context_of_the_connection(loop, run, tls, end):
     """R58: including data that was read before the transport is resumed."""
@@ -316,7 +315,7 @@ def test_start_tls_keeps_the_context_of_the_connection(loop, run, tls):
     assert seen.all_but(None) == {"connecting"}
 
 
-@pytest.mark.known_difference("uvloop", "has one context for a transport", strict=False)
+@pytest.mark.known_difference("uvloop", "has one context for a transport")
 @pytest.mark.known_difference(
     "asyncio", "cannot pause a datagram transport", until=(3, 10), run=False)
 def test_datagrams_are_received_in_the_context_that_resumed(loop, run):
@@ -352,7 +351,7 @@ class Datagrams(Recorder, asyncio.DatagramProtocol):
         self._note("datagram_received", data, address)
 
 
-@pytest.mark.known_difference("uvloop", "has one context for a transport", strict=False)
+@pytest.mark.known_difference("uvloop", "has one context for a transport")
 def test_pipes_are_read_and_written_in_the_context_of_the_caller(loop, run):
     """R58: a pipe has no context of its own, also in 3.15."""
     read_seen, write_seen = Seen(), Seen()

@@ -74,7 +74,7 @@ async def test_empty_datagram_is_received(loop):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="dropped before 3.13")
-@pytest.mark.known_difference("uvloop", "drops it", strict=False)
+@pytest.mark.known_difference("uvloop", "drops it")
 async def test_empty_datagram_is_sent(loop):
     """R62: from 3.13 on."""
     server = await endpoint(loop)
@@ -137,7 +137,7 @@ async def test_no_method_raises_after_the_end(loop, connected):
     await close(server)
 
 
-@pytest.mark.known_difference("uvloop", "ignores it", strict=False)
+@pytest.mark.known_difference("uvloop", "ignores it")
 @pytest.mark.parametrize("end", ["close", "abort"])
 async def test_answer_in_the_turn_of_the_end_still_leaves(loop, end):
     """R63: of an unconnected endpoint, until connection_lost; an error is told there, too."""
@@ -153,7 +153,7 @@ async def test_answer_in_the_turn_of_the_end_still_leaves(loop, end):
     await close(server)
 
 
-@pytest.mark.known_difference("uvloop", "another type of error", strict=False)
+@pytest.mark.known_difference("uvloop", "another type of error")
 async def test_bad_arguments_of_sendto_are_refused(loop):
     """R64, section 4: 'Invalid address: must be None or (...)'; TypeError for no bytes."""
     server = await endpoint(loop)
@@ -166,7 +166,7 @@ async def test_bad_arguments_of_sendto_are_refused(loop):
     await close(client, server)
 
 
-@pytest.mark.known_difference("uvloop", "a type of its own", strict=False)
+@pytest.mark.known_difference("uvloop", "a type of its own")
 @pytest.mark.known_difference("asyncio", "is one since 3.12", until=(3, 11), strict=False)
 async def test_transport_is_a_datagram_transport(loop):
     """R65: isinstance of asyncio.DatagramTransport."""
@@ -495,7 +495,7 @@ async def test_any_bytes_like_is_sent(loop, kind):
 # -- Unix sockets -----------------------------------------------------------------------------
 
 
-@pytest.mark.known_difference("uvloop", "refuses Unix datagrams", strict=False)
+@pytest.mark.known_difference("uvloop", "refuses Unix datagrams")
 async def test_nameless_sender_has_no_address(loop, tmp_path):
     """R64: AF_UNIX needs no DNS; the sender's path is its address."""
     here, there = str(tmp_path / "here"), str(tmp_path / "there")
@@ -518,7 +518,7 @@ async def test_nameless_sender_has_no_address(loop, tmp_path):
             assert protocol.received[1] == (b"who?", None)
 
 
-@pytest.mark.known_difference("uvloop", "refuses Unix datagrams", strict=False)
+@pytest.mark.known_difference("uvloop", "refuses Unix datagrams")
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
 async def test_unix_datagrams_with_abstract_names(loop):
     """R64: a name that begins with a NUL is bytes."""
@@ -550,7 +550,7 @@ async def test_unix_datagrams_may_be_large(mioloop_loop, size):
 # -- after the end ----------------------------------------------------------------------------
 
 
-@pytest.mark.known_difference("uvloop", "its socket raises", strict=False)
+@pytest.mark.known_difference("uvloop", "its socket raises")
 async def test_extra_info_answers_after_close(loop):
     """R57: socket, sockname and peername."""
     with far_socket() as far:

@@ -242,7 +242,7 @@ def test_sent_datagrams_arrive_while_the_callback_goes_on(loop, run, waits):
 # -- the socket itself -----------------------------------------------------------------------------
 
 
-@pytest.mark.known_difference("uvloop", "has a pseudo-socket without shutdown()", strict=False)
+@pytest.mark.known_difference("uvloop", "has a pseudo-socket without shutdown()")
 async def test_written_bytes_leave_before_the_program_s_own_on_that_socket(loop, kind):
     """R93: and before it shuts the socket down."""
     async with connection(loop, Recorder(loop), kind) as (transport, far):
@@ -461,7 +461,7 @@ async def test_each_write_is_one_message(loop, kind):
 
 
 @pytest.mark.known_difference("asyncio", "joins them", strict=False)
-@pytest.mark.known_difference("uvloop", "refuses sockets of records", strict=False)
+@pytest.mark.known_difference("uvloop", "refuses sockets of records")
 @pytest.mark.parametrize("kind", ["SOCK_SEQPACKET", "SOCK_DGRAM", "packets"])
 async def test_messages_that_wait_stay_messages(loop, kind):
     """R94"""

@@ -30,7 +30,7 @@ async def detached(loop):
     return fd, far
 
 
-@pytest.mark.known_difference("uvloop", "refuses it", strict=False)
+@pytest.mark.known_difference("uvloop", "refuses it")
 async def test_detached_socket_can_have_a_transport_again(loop):
     """R33: the loop has no memory of the first one."""
     fd, far = await detached(loop)
@@ -43,7 +43,7 @@ async def test_detached_socket_can_have_a_transport_again(loop):
         await protocol.closed()
 
 
-@pytest.mark.known_difference("uvloop", "refuses it", strict=False)
+@pytest.mark.known_difference("uvloop", "refuses it")
 async def test_detached_socket_can_be_watched_and_awaited(loop):
     """R23, R33: add_reader(), add_writer() and sock_recv()."""
     fd, far = await detached(loop)

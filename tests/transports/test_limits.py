@@ -83,7 +83,7 @@ async def test_refused_marks_change_nothing(loop, tls, over_tls, marks, error, w
     await turns(20)
 
 
-@pytest.mark.known_difference("uvloop", "marks are C integers", strict=False)
+@pytest.mark.known_difference("uvloop", "marks are C integers")
 @pytest.mark.known_difference("asyncio", "no marks of its own before 3.11", until=(3, 10))
 async def test_marks_of_tls_are_any_numbers(loop, tls):
     """R52: marks for written data, and for data read while the application pauses."""

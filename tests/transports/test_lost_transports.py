@@ -206,7 +206,7 @@ def missing(reports, method, message):
     return exc
 
 
-@pytest.mark.known_difference("uvloop", "refuses, or ends, in other words", strict=False)
+@pytest.mark.known_difference("uvloop", "refuses, or ends, in other words")
 @pytest.mark.parametrize(
     "method", ["data_received", "eof_received", "get_buffer", "buffer_updated"]
 )
@@ -247,7 +247,7 @@ async def test_stream_protocol_without_a_method_that_is_no_reading(loop, reports
         missing(reports, method, method)
 
 
-@pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
+@pytest.mark.known_difference("uvloop", "reports in other words")
 async def test_datagram_protocol_without_datagram_received(loop, reports):
     """R97, R13: reported; the endpoint goes on."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -280,7 +280,7 @@ async def test_datagram_protocol_without_error_received(loop, tmp_path):
     await protocol.lost
 
 
-@pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
+@pytest.mark.known_difference("uvloop", "reports in other words")
 @pytest.mark.known_difference("asyncio", "never calls connection_lost() then", strict=False)
 @pytest.mark.parametrize("method", ["data_received", "eof_received"])
 async def test_pipe_protocol_without_a_method(loop, reports, method):
@@ -312,7 +312,7 @@ async def test_tls_protocol_without_a_method(loop, tls, reports, method):
         missing(reports, method, message)
 
 
-@pytest.mark.known_difference("uvloop", "swallows it", strict=False)
+@pytest.mark.known_difference("uvloop", "swallows it")
 async def test_connection_with_a_protocol_without_connection_made_is_refused(loop):
     """R97, R31: the caller gets the AttributeError."""
     near, far = socket_pair("tcp")
@@ -321,7 +321,7 @@ async def test_connection_with_a_protocol_without_connection_made_is_refused(loo
             await loop.create_connection(object, sock=near)
 
 
-@pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
+@pytest.mark.known_difference("uvloop", "reports in other words")
 async def test_subprocess_protocol_without_pipe_data_received(loop, reports):
     """R97: reported; connection_lost() comes."""
     protocol = Bare("pipe_connection_lost", "process_exited")

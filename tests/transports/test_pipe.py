@@ -193,7 +193,7 @@ async def test_terminal_that_hangs_up_is_not_reported(loop):
 
 
 @pytest.mark.known_difference("asyncio", "some of them raise", strict=False)
-@pytest.mark.known_difference("uvloop", "some of them raise", strict=False)
+@pytest.mark.known_difference("uvloop", "some of them raise")
 async def test_no_method_raises_after_the_end(loop, pipe):
     """R47 for pipes."""
     reader, writer = pipe
@@ -370,7 +370,7 @@ async def test_lines_of_a_terminal_are_all_read(loop):
 # -- callbacks -------------------------------------------------------------------------------------
 
 
-@pytest.mark.known_difference("uvloop", "closes the transport", strict=False)
+@pytest.mark.known_difference("uvloop", "closes the transport")
 async def test_failing_data_received_is_reported_and_reading_goes_on(loop, pipe, reports):
     """R13, R55: for a pipe it is a callback as any other."""
     reader, writer = pipe
@@ -453,7 +453,7 @@ def test_write_while_the_loop_does_not_run_leaves_at_once(loop, pipe):
 
 
 @pytest.mark.known_difference("asyncio", "resumes when all has left", strict=False)
-@pytest.mark.known_difference("uvloop", "resumes when all has left", strict=False)
+@pytest.mark.known_difference("uvloop", "resumes when all has left")
 async def test_writing_resumes_at_the_low_mark(loop, pipe):
     """R52: not only when the buffer is empty."""
     reader, writer = pipe
@@ -478,7 +478,7 @@ async def test_writing_resumes_at_the_low_mark(loop, pipe):
     await turns(2)
 
 
-@pytest.mark.known_difference("uvloop", "another text", strict=False)
+@pytest.mark.known_difference("uvloop", "another text")
 async def test_write_after_close_is_ignored_and_warned_about(loop, pipe, caplog):
     """R47: from the fifth on."""
     reader, writer = pipe

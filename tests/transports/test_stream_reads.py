@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 @pytest.mark.known_difference("asyncio", "reads all the same", until=(3, 10))
-@pytest.mark.known_difference("uvloop", "reads all the same", strict=False)
+@pytest.mark.known_difference("uvloop", "reads all the same")
 async def test_reading_paused_in_connection_made_stays_paused(loop, kind, protocol_class):
     """R53: no data until resume_reading(), which delivers data that arrived meanwhile."""
     protocol = protocol_class(loop, connection_made=lambda p, t: t.pause_reading())

@@ -37,7 +37,7 @@ async def test_write_of_none_names_the_type(loop):
             transport.write(None)
 
 
-@pytest.mark.known_difference("uvloop", "looks at the type last", strict=False)
+@pytest.mark.known_difference("uvloop", "looks at the type last")
 async def test_write_after_write_eof_raises(loop, kind):
     """R49, section 4: 'Cannot call write() after write_eof()'; the type is looked at first."""
     async with connection(loop, Recorder(loop), kind) as (transport, _):
@@ -172,7 +172,7 @@ async def test_writelines_of_other_types_than_bytes_is_refused(loop):
 # -- flow control --------------------------------------------------------------------------------
 
 
-@pytest.mark.known_difference("uvloop", "(32768, 65536)", strict=False)
+@pytest.mark.known_difference("uvloop", "(32768, 65536)")
 async def test_default_marks(loop):
     """R52: (low, high) is (16384, 65536)."""
     async with connection(loop, Recorder(loop)) as (transport, _):
@@ -197,7 +197,7 @@ async def test_marks_are_derived(loop, limits, expected):
         assert transport.get_write_buffer_limits() == expected
 
 
-@pytest.mark.known_difference("uvloop", "takes some", strict=False)
+@pytest.mark.known_difference("uvloop", "takes some")
 @pytest.mark.parametrize("limits", [{"high": 10, "low": 20}, {"high": -1}, {"high": 1, "low": -1}])
 async def test_impossible_marks_are_refused(loop, limits):
     """Section 4: 'high (10) must be >= low (20) must be >= 0', and the old ones stay."""

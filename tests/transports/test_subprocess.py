@@ -109,7 +109,7 @@ async def test_signal_to_a_child_that_has_ended(loop):
             pass
 
 
-@pytest.mark.known_difference("uvloop", "spawns by itself", strict=False)
+@pytest.mark.known_difference("uvloop", "spawns by itself")
 async def test_keywords_of_popen_are_honoured(loop, tmp_path):
     """R77: cwd, env, executable (argv[0] stays), start_new_session, umask, pass_fds."""
     code = (
@@ -176,7 +176,7 @@ async def test_missing_program_is_file_not_found(loop):
     assert caught.value.filename == "/no/such/program"
 
 
-@pytest.mark.known_difference("uvloop", "socket pairs", strict=False)
+@pytest.mark.known_difference("uvloop", "socket pairs")
 async def test_standard_streams_are_pipes_in_the_child(loop):
     """R77: FIFOs, as shells and some programs want."""
     code = "import os, stat; print([stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (1, 2)])"

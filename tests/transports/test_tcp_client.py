@@ -65,7 +65,7 @@ def test_factory_runs_only_after_the_connect(loop, run, refused_port):
     assert made == []
 
 
-@pytest.mark.known_difference("uvloop", "the text of libuv", strict=False)
+@pytest.mark.known_difference("uvloop", "the text of libuv")
 async def test_refused_connection_names_the_address(loop, refused_port):
     """R32, section 4: "Connect call failed ('127.0.0.1', port)"."""
     with pytest.raises(ConnectionRefusedError, match="Connect call failed") as caught:
@@ -124,7 +124,7 @@ CONNECTS = {
 
 
 @pytest.mark.known_difference("asyncio", "leaves it open", until=(3, 14), strict=False)
-@pytest.mark.known_difference("uvloop", "leaves it open", strict=False)
+@pytest.mark.known_difference("uvloop", "leaves it open")
 @pytest.mark.parametrize("connect", CONNECTS)
 async def test_given_socket_is_closed_if_there_will_be_no_transport(loop, tls, connect):
     """R33, R69: the socket is the loop's from the call on, as from 3.15 on in asyncio."""
@@ -364,7 +364,7 @@ async def test_happy_eyeballs_does_not_wait_for_an_address_that_says_nothing(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="since 3.12")
-@pytest.mark.known_difference("uvloop", "not implemented", strict=False)
+@pytest.mark.known_difference("uvloop", "not implemented")
 async def test_all_errors_are_raised_as_a_group(loop, refused_port):
     """R32: create_connection(all_errors=True): one for each address."""
     with pytest.raises(ExceptionGroup) as raised:  # noqa: F821

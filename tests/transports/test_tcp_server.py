@@ -193,7 +193,7 @@ def test_failing_factory_costs_only_its_connection(loop, run, reports, debug):
         assert reports == []
 
 
-@pytest.mark.known_difference("uvloop", "runs them in the accepting context", strict=False)
+@pytest.mark.known_difference("uvloop", "runs them in the accepting context")
 def test_factory_and_connection_made_run_in_a_copy_of_the_server_s_context(loop, run):
     """R38: the context in which serving was started."""
     variable = contextvars.ContextVar("variable", default="unset")
@@ -232,7 +232,7 @@ async def test_wait_closed_of_a_server_without_clients_returns(loop):
     await asyncio.wait_for(server.server.wait_closed(), 5)
 
 
-@pytest.mark.known_difference("uvloop", "returns when the listener is closed", strict=False)
+@pytest.mark.known_difference("uvloop", "returns when the listener is closed")
 @pytest.mark.known_difference("asyncio", "3.12.1 was the first to wait", until=(3, 12, 0))
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="waits from 3.12 on")
 async def test_wait_closed_waits_for_clients(loop):
@@ -274,7 +274,7 @@ async def test_forgotten_connection_is_taken_off_its_server(loop):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
-@pytest.mark.known_difference("uvloop", "not implemented", strict=False)
+@pytest.mark.known_difference("uvloop", "not implemented")
 @pytest.mark.parametrize("method", ["close_clients", "abort_clients"])
 async def test_server_closes_its_clients(loop, method):
     """R39: Server.close_clients(), Server.abort_clients()."""
@@ -290,7 +290,7 @@ async def test_server_closes_its_clients(loop, method):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
-@pytest.mark.known_difference("uvloop", "not implemented", strict=False)
+@pytest.mark.known_difference("uvloop", "not implemented")
 async def test_server_knows_its_clients_in_any_order_of_leaving(loop):
     """R39: close_clients() closes those that are there, and wait_closed() waits for the last."""
     server = Server(loop)
@@ -335,7 +335,7 @@ async def test_factory_may_close_its_server(loop):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="since 3.13")
-@pytest.mark.known_difference("uvloop", "not implemented", strict=False)
+@pytest.mark.known_difference("uvloop", "not implemented")
 async def test_accepted_connections_are_kept_alive(loop):
     """R36: create_server(keep_alive=True)."""
     for keep_alive in (True, None):

@@ -49,7 +49,7 @@ async def test_path_may_have_any_form(loop, path, form):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has the abstract namespace")
-@pytest.mark.known_difference("uvloop", "the client refuses it", strict=False)
+@pytest.mark.known_difference("uvloop", "the client refuses it")
 async def test_abstract_address(loop):
     """R43: a name that begins with a zero byte."""
     name = f"\0mioloop-test-{os.getpid()}"
