@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_process import WAIT_S, ServedLoop, server_process
+
+from tests.frameworks.server_process import WAIT_S, ServedLoop, server_process
 
 HERE = Path(__file__).parent
 LOOP = ServedLoop("mioloop", "edge")

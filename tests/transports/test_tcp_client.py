@@ -414,32 +414,24 @@ async def test_stream_writer_drain_waits_for_the_peer(loop, listener):
         await writer.wait_closed()
 
 
-def test_failing_factory_is_reported_for_a_mocked_socket(loop, run):
-    """R33: the caller gets the factory's exception, whatever the socket's fileno() answers."""
+async def test_failing_factory_is_reported_for_a_mocked_socket(loop):
+    """R33: the caller gets the factory's exception, for any answer of the socket's fileno()."""
     sock = mock.Mock()
     sock.type = socket.SOCK_STREAM
-
-    async def main():
-        with pytest.raises(ZeroDivisionError):
-            await loop.create_connection(raising_factory, sock=sock)
-
-    run(loop, main())
+    with pytest.raises(ZeroDivisionError):
+        await loop.create_connection(raising_factory, sock=sock)
 
 
 @pytest.mark.known_difference("uvloop", "has no such hook")
-def test_mocked_socket_with_a_descriptor_gets_a_transport(loop, run):
-    """R34: no attribute of the socket needs to be a number, but what fileno() returns."""
-
-    async def main():
-        with given_socket() as (near, far):
-            sock = mock.Mock()
-            sock.fileno.return_value = near.fileno()
-            protocol = Recorder(loop)
-            transport = loop._make_socket_transport(sock, protocol)
-            await turns(3)
-            assert protocol.transport is transport
-            transport.abort()
-            assert await protocol.closed() is None
-            sock.setsockopt.assert_not_called()
-
-    run(loop, main())
+async def test_mocked_socket_with_a_descriptor_gets_a_transport(loop):
+    """R34: only the result of fileno() needs to be a number, no attribute of the socket."""
+    with given_socket() as (near, far):
+        sock = mock.Mock()
+        sock.fileno.return_value = near.fileno()
+        protocol = Recorder(loop)
+        transport = loop._make_socket_transport(sock, protocol)
+        await turns(3)
+        assert protocol.transport is transport
+        transport.abort()
+        assert await protocol.closed() is None
+        sock.setsockopt.assert_not_called()
