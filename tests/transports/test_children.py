@@ -1206,8 +1206,8 @@ def test_interrupt_during_a_start_leaves_the_loop_usable(mioloop_loop, run, gate
     run(loop, main())
 
 
-def test_pidfd_is_closed_if_the_status_cannot_be_had(mioloop_loop, run, monkeypatch):
-    """R78: the exception handler hears of the error of waitpid(); no descriptor is left."""
+def test_pidfd_is_closed_if_waitpid_raises(mioloop_loop, run, monkeypatch):
+    """R78: the exception handler gets the error of waitpid(), and the pidfd is closed."""
 
     def pidfds():
         links = []
