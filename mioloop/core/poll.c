@@ -39,11 +39,6 @@ struct mio_poll {
     unsigned waiting;           /* threads that wait for their turn */
 };
 
-mio_ready_queue *mio_poll_queue(const mio_poll *poll)
-{
-    return poll->queue;
-}
-
 /* -- polling --------------------------------------------------------------- */
 
 static int64_t deadline_after(int64_t timeout_ns)
@@ -156,32 +151,42 @@ static void leave(mio_poll *poll)
     atomic_fetch_sub(&poll->users, 1);
 }
 
-int mio_poll_register(mio_poll *poll, int fd, mio_token token,
-                      uint32_t interest, uint32_t opts)
+/* Checks the arguments of a registration: 0, -MIO_ETOKEN or -EINVAL. */
+static int check_request(mio_token token, uint32_t interest, uint32_t opts)
+{
+    if (token == MIO_TOKEN_MAX) return -MIO_ETOKEN;
+    if (interest & ~(uint32_t)MIO_READY_ALL) return -EINVAL;
+    if (opts & ~(uint32_t)(MIO_EDGE | MIO_LEVEL | MIO_ONESHOT)) return -EINVAL;
+    if ((opts & MIO_EDGE) && (opts & MIO_LEVEL)) return -EINVAL;
+    return 0;
+}
+
+/* op: the selector's add() or modify(). */
+static int change(mio_poll *poll,
+                  int (*op)(mio_selector *, int, mio_token, uint32_t, uint32_t),
+                  int fd, mio_token token, uint32_t interest, uint32_t opts)
 {
     int err;
 
-    err = mio_check_request(token, interest, opts);
+    err = check_request(token, interest, opts);
     if (err < 0) return err;
     err = enter(poll);
     if (err < 0) return err;
-    err = poll->ops->add(poll->selector, fd, token, interest, opts);
+    err = op(poll->selector, fd, token, interest, opts);
     leave(poll);
     return err;
+}
+
+int mio_poll_register(mio_poll *poll, int fd, mio_token token,
+                      uint32_t interest, uint32_t opts)
+{
+    return change(poll, poll->ops->add, fd, token, interest, opts);
 }
 
 int mio_poll_reregister(mio_poll *poll, int fd, mio_token token,
                         uint32_t interest, uint32_t opts)
 {
-    int err;
-
-    err = mio_check_request(token, interest, opts);
-    if (err < 0) return err;
-    err = enter(poll);
-    if (err < 0) return err;
-    err = poll->ops->modify(poll->selector, fd, token, interest, opts);
-    leave(poll);
-    return err;
+    return change(poll, poll->ops->modify, fd, token, interest, opts);
 }
 
 int mio_poll_deregister(mio_poll *poll, int fd)
@@ -212,6 +217,21 @@ void mio_poll_drained(mio_poll *poll, int fd, uint32_t ready)
     if (enter(poll) < 0) return;
     poll->ops->drained(poll->selector, fd, ready);
     leave(poll);
+}
+
+/* -- user-space registrations ---------------------------------------------- */
+
+int mio_registration_update(mio_registration *reg, mio_poll *poll,
+                            mio_token token, uint32_t interest, uint32_t opts)
+{
+    int err = check_request(token, interest, opts);
+
+    return err < 0 ? err : mio_ready_queue_update(poll->queue, reg, token, interest, opts);
+}
+
+int mio_registration_deregister(mio_registration *reg, mio_poll *poll)
+{
+    return mio_ready_queue_remove(poll->queue, reg);
 }
 
 /* -- the poll itself ------------------------------------------------------- */

@@ -20,15 +20,6 @@ struct mio_registration {
     bool dropped;
 };
 
-int mio_check_request(mio_token token, uint32_t interest, uint32_t opts)
-{
-    if (token == MIO_TOKEN_MAX) return -MIO_ETOKEN;
-    if (interest & ~(uint32_t)MIO_READY_ALL) return -EINVAL;
-    if (opts & ~(uint32_t)(MIO_EDGE | MIO_LEVEL | MIO_ONESHOT)) return -EINVAL;
-    if ((opts & MIO_EDGE) && (opts & MIO_LEVEL)) return -EINVAL;
-    return 0;
-}
-
 /* -- the queue ------------------------------------------------------------- */
 
 int mio_ready_queue_new(const mio_selector_ops *ops, mio_selector *selector,
@@ -241,14 +232,11 @@ static int check_binding(mio_registration *node, mio_ready_queue *queue)
     return node->dropped ? -EINVAL : 0;
 }
 
-int mio_registration_update(mio_registration *reg, mio_poll *poll,
-                            mio_token token, uint32_t interest, uint32_t opts)
+int mio_ready_queue_update(mio_ready_queue *queue, mio_registration *reg,
+                           mio_token token, uint32_t interest, uint32_t opts)
 {
-    mio_ready_queue *queue = mio_poll_queue(poll);
     int err;
 
-    err = mio_check_request(token, interest, opts);
-    if (err < 0) return err;
     pthread_mutex_lock(&reg->lock);
     err = check_binding(reg, queue);
     if (err < 0) goto out;
@@ -267,12 +255,12 @@ out:
 }
 
 /* A queued node stays in the queue: the poll will find no event in it. */
-int mio_registration_deregister(mio_registration *reg, mio_poll *poll)
+int mio_ready_queue_remove(mio_ready_queue *queue, mio_registration *reg)
 {
     int err;
 
     pthread_mutex_lock(&reg->lock);
-    err = check_binding(reg, mio_poll_queue(poll));
+    err = check_binding(reg, queue);
     if (err == 0) {
         reg->token = 0;
         reg->interest = 0;

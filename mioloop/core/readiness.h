@@ -50,10 +50,10 @@ void mio_ready_queue_wake(mio_ready_queue *queue);
  * turn to poll, and does not hold the lock. */
 int mio_ready_queue_take(mio_ready_queue *queue, mio_event *events, int room);
 
-/* Checks the arguments of a registration: 0, -MIO_ETOKEN or -EINVAL. */
-int mio_check_request(mio_token token, uint32_t interest, uint32_t opts);
-
-/* poll.c */
-mio_ready_queue *mio_poll_queue(const mio_poll *poll);
+/* mio_registration_update() and mio_registration_deregister() for the poll of this
+ * queue. The caller has checked token, interest and opts. */
+int mio_ready_queue_update(mio_ready_queue *queue, mio_registration *reg,
+                           mio_token token, uint32_t interest, uint32_t opts);
+int mio_ready_queue_remove(mio_ready_queue *queue, mio_registration *reg);
 
 #endif
