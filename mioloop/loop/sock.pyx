@@ -30,7 +30,8 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport READ_SIZE, Reactor, Source, Watcher
+from mioloop.reactor.reactor cimport Reactor, Source, Watcher
+from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
 from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
@@ -444,13 +445,14 @@ cdef class SockCall:
             if <int>type_of_socket(self.sock) != SOCK_STREAM:
                 return self.call_socket()      # the rest of a datagram would be lost
             size = READ_SIZE
-        buffer = loop.read_buffer
-        if buffer is None:
-            buffer = loop.read_buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        buffer = borrow(&loop.buffers.received)
         n = mio_recv(fd, PyBytes_AS_STRING(buffer), size)
-        if n < 0:
-            return would_block(n)
-        self.result = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n)
+        try:
+            if n < 0:
+                return would_block(n)
+            self.result = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n)
+        finally:
+            give_back(&loop.buffers.received, buffer)
         return True
 
     cdef bint receive_into(self, int fd) except -1:

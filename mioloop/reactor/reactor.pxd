@@ -8,6 +8,7 @@ from mioloop.reactor.core cimport (
     mio_transfer)
 from mioloop.reactor.flush_policy cimport FlushPolicy
 from mioloop.reactor.handle cimport Handle, HandleOwner, TimerHandle
+from mioloop.reactor.read_buffers cimport ReadBuffers
 
 
 cdef extern from *:
@@ -22,13 +23,6 @@ cdef extern from *:
     ctypedef struct PyTypeObject
     unsigned int class_version "mio_class_version"(PyTypeObject *) noexcept
     PyTypeObject *class_of "Py_TYPE"(object)
-
-
-cdef enum:
-    READ_SIZE = 262144      # size of the buffer that all reads share
-    COPY_BELOW = 65536      # a smaller read is copied into a bytes object of its own size
-    AHEAD_SIZE = 4032       # size of a prefetched read; 4096 would map all to the same cache sets
-    SPARES = 65             # slots 1 to 64: reads up to AHEAD_SIZE; slot 0: all larger reads
 
 
 cdef enum Trigger:
@@ -149,13 +143,7 @@ cdef class Reactor(HandleOwner):
     cdef int64_t spin_ns                # longest time to poll without blocking before a wait
     cdef int64_t spin_budget_ns         # current limit, 0 to spin_ns: follows the recent waits
 
-    cdef bytes read_buffer              # READ_SIZE bytes that all reads share; None while lent
-    cdef bytes plain_buffer             # READ_SIZE bytes for decrypted data; None while lent
-    # Bytes objects that recent reads returned. A read may overwrite one if its reference count
-    # shows that the program has dropped it.
-    cdef list spares
-    cdef Py_ssize_t[SPARES] spare_rooms # number of bytes that each spare was made for
-    cdef int spare_used                 # index of the last slot that was used
+    cdef ReadBuffers buffers            # the memory that all reads share
 
     cdef uint64_t turns, polls, spins, burst_total, event_total, callback_total, timer_total
 

@@ -10,7 +10,7 @@ neither runs Python code nor releases the GIL.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -23,6 +23,8 @@ from mioloop.reactor.core cimport *
 from mioloop.reactor.flush_policy cimport (
     batch_ends, callbacks_begin, events_begin, forget_thread, look, run_ends)
 from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_and_let_go
+from mioloop.reactor.read_buffers cimport (
+    AHEAD_SIZE, ReadBuffers, borrow, drop_buffers, give_back)
 from mioloop.reactor.sealed cimport seal
 
 import errno
@@ -249,7 +251,6 @@ cdef class Reactor(HandleOwner):
         self.deferred_sources = []
         self.deferred_now = []
         self.token_by_fd = {}
-        self.spares = [None] * SPARES
 
     def __dealloc__(self):
         self.close_reactor()
@@ -309,8 +310,6 @@ cdef class Reactor(HandleOwner):
             self.deferred_sources = []
             self.deferred_now = []
             self.token_by_fd = {}
-            self.read_buffer = self.plain_buffer = None
-            self.spares = [None] * SPARES
         finally:                            # the assignments above may raise MemoryError
             self.free_all()
         return 0
@@ -321,6 +320,7 @@ cdef class Reactor(HandleOwner):
         mio_burst_free(self.burst)
         self.burst = NULL
         self.drop_peek()
+        drop_buffers(&self.buffers)
         forget_thread(&self.policy)
         mio_poll_free(self.poll)
         self.poll = NULL
@@ -869,7 +869,8 @@ cdef class Reactor(HandleOwner):
         """Read for the sources of the next events. Runs no user code."""
         cdef mio_transfer transfers[MIO_BURST_MOST]
         cdef PyObject *sources[MIO_BURST_MOST]      # borrowed: the slab owns them
-        cdef bytes buffer = self.read_buffer
+        cdef bytes buffer
+        cdef char *room
         cdef void *found
         cdef int count = 0, i
 
@@ -877,13 +878,14 @@ cdef class Reactor(HandleOwner):
         if (self.event_ahead - self.event_next < self.batch_min
                 or not (self.batching_allowed and self.prefetches)):
             return 0
-        if buffer is None:
-            buffer = self.read_buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        buffer = borrow(&self.buffers.received)     # in use by no other code: none runs meanwhile
+        room = PyBytes_AS_STRING(buffer)
+        give_back(&self.buffers.received, buffer)
         for i in range(self.event_next, self.event_ahead):
             found = mio_slab_get(&self.slab, self.events[i].token)
             if found != NULL and (<Source>found).can_prefetch(self.events[i].ready):
                 transfers[count].fd = (<Source>found).fd
-                transfers[count].buf = PyBytes_AS_STRING(buffer) + count * AHEAD_SIZE
+                transfers[count].buf = room + count * AHEAD_SIZE
                 transfers[count].len = AHEAD_SIZE
                 sources[count] = <PyObject *>found
                 count += 1

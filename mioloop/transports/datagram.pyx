@@ -11,14 +11,14 @@ Addresses  Numeric addresses of AF_INET and AF_INET6 are converted here. Any oth
            passed unchanged to the socket object.
 """
 
-from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
-                            PyBytes_GET_SIZE)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EBADF
 from libc.string cimport memcmp, memcpy
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport READ_SIZE, Reactor
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
 from mioloop.transports.address cimport from_python, mio_address, new_peers, to_python
 from mioloop.transports.endpoint cimport method_of
 from mioloop.transports.flow cimport WriteFlow
@@ -78,9 +78,7 @@ cdef class DatagramTransport(WriteFlow):
             wanted = 1                  # a Unix socket's may be as large as the whole buffer
         elif self.family != AF_INET and self.family != AF_INET6:
             return self.receive_by_socket()
-        buffer, reactor.read_buffer = reactor.read_buffer, None
-        if buffer is None:
-            buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        buffer = borrow(&reactor.buffers.received)
         size = READ_SIZE // wanted
         for i in range(wanted):
             batch[i].buf = PyBytes_AS_STRING(buffer) + i * size
@@ -89,7 +87,7 @@ cdef class DatagramTransport(WriteFlow):
             batch[i].peer_len = sizeof(mio_address)
         count = mio_recv_datagrams(self.fd, batch, wanted)
         if count < 0:
-            reactor.read_buffer = buffer
+            give_back(&reactor.buffers.received, buffer)
             if count == -EAGAIN or count == -EWOULDBLOCK:
                 self.reactor.drained(self, MIO_READABLE)
                 return 0
@@ -105,7 +103,7 @@ cdef class DatagramTransport(WriteFlow):
                 self.waiting.append((self.data_of(&batch[i]), self.sender_of(&batch[i])))
                 self.deferred_readiness |= MIO_READABLE
                 i += 1
-            reactor.read_buffer = buffer
+            give_back(&reactor.buffers.received, buffer)
             self.batch_left = len(self.waiting)
         return READ_SIZE if count == wanted or self.waiting else count
 
@@ -129,7 +127,7 @@ cdef class DatagramTransport(WriteFlow):
         return WriteFlow.get_extra_info(self, name, default)
 
     cdef bytes data_of(self, mio_datagram *datagram):
-        return self.copy(<char *>datagram.buf, datagram.len)
+        return bytes_of(&self.reactor.buffers, <char *>datagram.buf, datagram.len)
 
     cdef object sender_of(self, mio_datagram *datagram):
         """Return the sender's address: one object for all datagrams of a peer, while cached."""

@@ -3,28 +3,6 @@ from libc.stdint cimport uint32_t
 
 from mioloop.reactor.reactor cimport Reactor, Source, Trigger
 
-cdef extern from *:
-    """
-    /* A bytes object that a protocol received and did not keep is used again for a later read:
-     * its length is set to the number of bytes read. A bytes object may be changed only while
-     * the caller has the only reference to it. Its cached hash is reset with its contents. */
-    static inline void mio_bytes_set_size(PyObject *bytes, Py_ssize_t size)
-    {
-        Py_SET_SIZE(bytes, size);
-        PyBytes_AS_STRING(bytes)[size] = 0;
-    #if defined(__GNUC__)
-    #pragma GCC diagnostic push
-    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    #endif
-        ((PyBytesObject *)bytes)->ob_shash = -1;
-    #if defined(__GNUC__)
-    #pragma GCC diagnostic pop
-    #endif
-    }
-    """
-    void mio_bytes_set_size(object bytes, Py_ssize_t size)
-
-
 cdef int write_unraisable(exc, transport) except -1
 cdef int drop_attributes(object transport) noexcept
 cdef bint has_attributes(object transport) noexcept
@@ -70,7 +48,6 @@ cdef class Endpoint(Source):
     cdef int serve(self, uint32_t ready) except -1
     cdef int read(self, uint32_t ready) except -1
     cdef Py_ssize_t receive(self) except? -2
-    cdef bytes copy(self, const char *data, Py_ssize_t size)
     cdef int block(self) except -1
     cdef int update_interest(self) except -1
     cdef int go_on_polling(self) except -1

@@ -5,15 +5,13 @@ owns a reference to a transport from start() until connection_lost() has been ca
 the transport is paused and idle.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
-from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport (
-    AHEAD_SIZE, EDGE, LEVEL, ONESHOT, READ_SIZE, SPARES, Reactor, Source, Trigger)
+from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source, Trigger
+from mioloop.reactor.read_buffers cimport READ_SIZE
 from mioloop.reactor.sealed cimport seal
 
 import functools
@@ -23,11 +21,7 @@ from asyncio.log import logger
 
 from mioloop import stdlib
 
-cdef enum:
-    PYMALLOC_MOST = 512 - 33    # data of the largest bytes object that pymalloc allocates
-
 cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(object)
     object PyContext_CopyCurrent()
     int PyContext_Enter(object context)
     int PyContext_Exit(object context) except -1
@@ -162,36 +156,6 @@ cdef class Endpoint(Source):
         and the reactor's drained() was called.
         """
         return 0
-
-    cdef bytes copy(self, const char *data, Py_ssize_t size):
-        """Return a bytes object with the contents of *data*.
-
-        Reuses an earlier object if only the reactor still refers to it: objects too large for
-        pymalloc are slow to allocate. An object that the program keeps occupies at most twice the
-        size of its data. While received data is written and gathered, many objects are in use at
-        once, so small reads rotate through several spare objects. All large reads share one.
-        """
-        cdef Reactor reactor = self.reactor
-        cdef bytes spare
-        cdef int i = 0
-
-        if size <= PYMALLOC_MOST:
-            return PyBytes_FromStringAndSize(data, size)
-        if size <= AHEAD_SIZE:
-            i = reactor.spare_used
-            spare = <bytes>reactor.spares[i]
-            if spare is None or Py_REFCNT(spare) > 2:
-                i = reactor.spare_used = i % (SPARES - 1) + 1
-        spare = <bytes>reactor.spares[i]
-        if (spare is None or Py_REFCNT(spare) > 2 or size > reactor.spare_rooms[i]
-                or size < reactor.spare_rooms[i] // 2):
-            spare = PyBytes_FromStringAndSize(data, size)
-            reactor.spares[i] = spare
-            reactor.spare_rooms[i] = size
-            return spare
-        mio_bytes_set_size(spare, size)
-        memcpy(PyBytes_AS_STRING(spare), data, size)
-        return spare
 
     # -- the registration -------------------------------------------------------
 

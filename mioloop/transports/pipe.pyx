@@ -12,7 +12,8 @@ from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport EDGE, LEVEL, READ_SIZE, Reactor, Trigger
+from mioloop.reactor.reactor cimport EDGE, LEVEL, Reactor, Trigger
+from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
 from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context, method_of
 from mioloop.transports.flow cimport BYTE_PROTOCOLS, MOST_CHUNKS, ByteFlow
 from mioloop.transports.sysio cimport *
@@ -57,15 +58,12 @@ cdef class ReadPipeTransport(Endpoint):
 
     cdef Py_ssize_t receive(self) except? -2:
         cdef Reactor reactor = self.reactor
-        cdef bytes buffer
+        cdef bytes buffer = borrow(&reactor.buffers.received)
         cdef Py_ssize_t n
 
-        buffer, reactor.read_buffer = reactor.read_buffer, None
-        if buffer is None:
-            buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
         n = mio_read(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
         data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n) if n > 0 else None
-        reactor.read_buffer = buffer
+        give_back(&reactor.buffers.received, buffer)
         if n <= 0:
             return self.read_ended(n)
         try:

@@ -24,10 +24,13 @@ from libc.string cimport memcpy
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport AHEAD_SIZE, COPY_BELOW, READ_SIZE, Reactor
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.read_buffers cimport (
+    AHEAD_SIZE, COPY_BELOW, READ_SIZE, ReadBuffers, borrow, bytes_of, give_back,
+    give_back_unless_kept, set_size)
 from mioloop.transports.address cimport unpacked
 from mioloop.transports.clients cimport attach, detach, leave
-from mioloop.transports.endpoint cimport method_of, mio_bytes_set_size
+from mioloop.transports.endpoint cimport method_of
 from mioloop.transports.flow cimport BYTE_PROTOCOLS, MOST_CHUNKS, ByteFlow
 from mioloop.transports.prefetch cimport *
 from mioloop.transports.sendfile cimport FileSending, open_file
@@ -54,7 +57,6 @@ cdef extern from "Python.h":
     int cut_list "PyList_SetSlice"(list, Py_ssize_t, Py_ssize_t, PyObject *) except -1
     int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     void PyErr_Clear()
-    Py_ssize_t Py_REFCNT(object)
     void Py_DECREF(PyObject *)
     object copy_current_context "PyContext_CopyCurrent"()
     Py_ssize_t references "Py_REFCNT"(PyObject *)      # the call itself adds no reference
@@ -175,7 +177,8 @@ cdef class StreamTransport(ByteFlow):
     cdef int complete_prefetch(self, const char *data, Py_ssize_t result) noexcept:
         try:
             if result > 0:
-                set_data(&self.ahead, self.copy(data, result), PREFETCH_READY)
+                set_data(&self.ahead, bytes_of(&self.reactor.buffers, data, result),
+                         PREFETCH_READY)
                 self.reads_much = result == AHEAD_SIZE
             elif result < 0 and result != -EAGAIN and result != -EWOULDBLOCK:
                 set_error(&self.ahead, -result)
@@ -228,30 +231,25 @@ cdef class StreamTransport(ByteFlow):
         return 0
 
     cdef Py_ssize_t read_bytes(self) except? -2:
-        cdef Reactor reactor = self.reactor
-        cdef bytes buffer = reactor.read_buffer
+        cdef ReadBuffers *buffers = &self.reactor.buffers
+        cdef bytes buffer
         cdef Py_ssize_t n
 
         if self.data_received is None:
             self.data_received = method_of(self._protocol, "data_received")
-        reactor.read_buffer = None
-        if buffer is None:
-            buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        buffer = borrow(&buffers.received)
         n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
         if n <= 0:
-            reactor.read_buffer = buffer
+            give_back(&buffers.received, buffer)
             return self.read_ended(n)
         if n < COPY_BELOW or self.keeps_data:
-            data = self.copy(PyBytes_AS_STRING(buffer), n)
-            reactor.read_buffer = buffer
+            data = bytes_of(buffers, PyBytes_AS_STRING(buffer), n)
+            give_back(&buffers.received, buffer)
             self.call_protocol("data_received", self.data_received, data)
         else:
-            mio_bytes_set_size(buffer, n)
+            set_size(buffer, n)
             self.call_protocol("data_received", self.data_received, buffer)
-            if Py_REFCNT(buffer) == 1:
-                mio_bytes_set_size(buffer, READ_SIZE)
-                reactor.read_buffer = buffer
-            else:
+            if not give_back_unless_kept(&buffers.received, buffer):
                 self.keeps_data = True
         return n
 
@@ -273,20 +271,17 @@ cdef class StreamTransport(ByteFlow):
         return READ_SIZE if n == capacity else n
 
     cdef Py_ssize_t read_into_filter(self) except? -2:
-        cdef Reactor reactor = self.reactor
-        cdef bytes buffer = reactor.read_buffer
+        cdef ReadBuffers *buffers = &self.reactor.buffers
+        cdef bytes buffer = borrow(&buffers.received)
         cdef Py_ssize_t n
 
-        reactor.read_buffer = None
-        if buffer is None:
-            buffer = PyBytes_FromStringAndSize(NULL, READ_SIZE)
         n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
         try:
             if n <= 0:
                 return self.read_ended(n)
             self.feed_filter(PyBytes_AS_STRING(buffer), n)
         finally:
-            reactor.read_buffer = buffer
+            give_back(&buffers.received, buffer)
         return n
 
     cdef int feed_filter(self, const char *data, Py_ssize_t size) except -1:

@@ -19,7 +19,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
                              PyObject_GetBuffer)
 
-from mioloop.reactor.reactor cimport READ_SIZE, Reactor
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
 from mioloop.transports.endpoint cimport enter_context, leave_context
 from mioloop.transports.endpoint cimport (
     drop_attributes, has_attributes, set_attribute, write_unraisable)
@@ -164,13 +165,10 @@ cdef class TlsProtocol(StreamFilter):
         """Call data_received() once. Return > 0 if there may be more data, 0 at close_notify,
         else WANT."""
         cdef Reactor reactor = self.reactor
-        cdef bytes plain = reactor.plain_buffer
+        cdef bytes plain = borrow(&reactor.buffers.decrypted)
         cdef Py_ssize_t n, total = 0
         cdef object failure = None
 
-        reactor.plain_buffer = None
-        if plain is None:
-            plain = PyBytes_FromStringAndSize(NULL, READ_SIZE)
         try:
             while True:
                 n = self.engine.read(PyBytes_AS_STRING(plain) + total, READ_SIZE - total)
@@ -186,12 +184,12 @@ cdef class TlsProtocol(StreamFilter):
             failure = exc
         if total:
             data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(plain), total)
-            reactor.plain_buffer = plain
+            give_back(&reactor.buffers.decrypted, plain)
             if self.app_data_received is None:
                 self.app_data_received = self._app_protocol.data_received
             self.app_data_received(data)
         else:
-            reactor.plain_buffer = plain
+            give_back(&reactor.buffers.decrypted, plain)
         if failure is not None:
             raise failure
         return n
@@ -509,18 +507,16 @@ cdef class TlsProtocol(StreamFilter):
     cdef int discard_unread(self) except -1:
         """Decrypt unread data and drop it: the session must process it, but close() was called."""
         cdef Reactor reactor = self.reactor
-        cdef bytes plain = reactor.plain_buffer
+        cdef bytes plain
 
         if self.engine.unread() == 0 or self.state >= CLOSING:
             return 0
-        reactor.plain_buffer = None
-        if plain is None:
-            plain = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        plain = borrow(&reactor.buffers.decrypted)
         try:
             while self.engine.read(PyBytes_AS_STRING(plain), READ_SIZE) > 0:
                 pass
         finally:
-            reactor.plain_buffer = plain
+            give_back(&reactor.buffers.decrypted, plain)
         return 0
 
     cdef int shut_down(self) except -1:
