@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 try:
-    from mioloop.loop.schedule import NativeLoop, take_usual_calls
+    from mioloop.loop.schedule import NativeLoop, install_fast_methods
 except ModuleNotFoundError as exc:
     if exc.name != "mioloop.loop.schedule":
         raise
@@ -266,7 +266,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
             yield
             return
         ours = self._csock.fileno()
-        before = signals.wake_by(ours)
+        before = signals.set_wakeup_fd(ours)
         try:
             yield
         finally:
@@ -727,14 +727,14 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
     # -- signals ------------------------------------------------------------------
 
     def _read_from_self(self) -> None:
-        signals.serve(self)
+        signals.process_pending(self)
 
     def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Callable[..., object], *args: Any
     ) -> None:
         self._renew_after_fork()
         super().add_signal_handler(sig, callback, *args)
-        signals.take_note_of(sig, self._csock.fileno())
+        signals.install_recorder(sig, self._csock.fileno())
 
     def remove_signal_handler(self, sig: int) -> bool:
         if self.is_running():
@@ -747,8 +747,8 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         ):
             # The stdlib unset the wakeup descriptor with the last handler, but Ctrl-C needs it.
             # Rule R87: it belongs to the loop while the loop runs.
-            signals.wake_by(self._csock.fileno())
+            signals.set_wakeup_fd(self._csock.fileno())
         return removed
 
 
-take_usual_calls(EventLoop)
+install_fast_methods(EventLoop)

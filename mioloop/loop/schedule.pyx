@@ -8,17 +8,17 @@ here, in one copy.
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.math cimport ceil, isinf, isnan
 
 from mioloop.reactor.core cimport *
+from mioloop.reactor.python_api cimport *
 from mioloop.loop.sock cimport SockReactor
 from mioloop.reactor.handle cimport (
     Handle, HandleOwner, ThreadSafeHandle, TimerHandle, handle_of, items, new_handle, new_thread_safe,
     new_timer)
 from mioloop.reactor.reactor cimport (
-    PyTypeObject, Reactor, Source, Watcher, class_version, forks)
+    Reactor, Source, Watcher, class_of, class_version, forks)
 from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.endpoint cimport enter_context, leave_context
 from mioloop.transports.listener cimport Listener, new_listener
@@ -40,20 +40,6 @@ from mioloop.loop.scheduled import Scheduled
 cdef object fileobj_to_fd = stdlib.fileobj_to_fd
 
 cdef extern from "Python.h":
-    ctypedef struct PyMethodDef:
-        const char *ml_name
-        void *ml_meth
-        int ml_flags
-        const char *ml_doc
-    int METH_FASTCALL, METH_KEYWORDS, METH_NOARGS
-    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    PyObject *PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf,
-                                  PyObject *kwnames) except NULL
-    object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
-    PyObject **_PyObject_GetDictPtr(object)
-    int PyObject_GenericSetAttr(object, object, PyObject *) except -1
-    PyTypeObject *Py_TYPE(object)
-    Py_ssize_t Py_REFCNT(object)
     # For a class derived from list: Cython's own list operations need an exact list.
     object PyList_GetSlice(object, Py_ssize_t low, Py_ssize_t high)
     int PyList_SetSlice(object, Py_ssize_t low, Py_ssize_t high, object) except -1
@@ -103,6 +89,10 @@ cdef inline unsigned int version_of(PyTypeObject *cls) noexcept:
 cdef bint isinstance_native(handle):
     """Compare the real type: isinstance() goes by `__class__`, which is the stdlib's class."""
     return type(handle) in (Handle, TimerHandle, ThreadSafeHandle)
+
+
+cdef int set_attribute(loop, name, PyObject *value) except -1:
+    return PyObject_GenericSetAttr(<PyObject *>loop, <PyObject *>name, value)
 
 
 cdef bint is_in(collection, thing) except -1:
@@ -210,11 +200,11 @@ cdef class ReadyView:
         try:
             return shown(first)
         finally:
-            Py_DECREF(<object>first)        # the ring's reference
+            Py_DECREF(first)                # the ring's reference
 
     def clear(self):
         while self.reactor.ring_count:
-            Py_DECREF(<object>self.reactor.pop())
+            Py_DECREF(self.reactor.pop())
 
     # -- all other operations: on a copy that is a deque ----------------------------
 
@@ -239,7 +229,7 @@ cdef class ReadyView:
             raise RuntimeError("deque mutated during iteration")
         while reactor.ring_count:
             old.append(<object>reactor.pop())
-            Py_DECREF(old[-1])              # the ring's reference; `old` keeps each handle alive
+            Py_DECREF(<PyObject *>old[-1])  # the ring's reference; `old` keeps each handle alive
         for handle in handles:
             push_back(reactor, <Handle>handle)
         if changed and reactor.ring_first == first:
@@ -254,7 +244,7 @@ cdef class ReadyView:
             count -= 1
             first = self.reactor.pop()
             self.reactor.push(first)
-            Py_DECREF(<object>first)
+            Py_DECREF(first)
         return 0
 
     def __iter__(self):
@@ -455,7 +445,7 @@ cdef class NativeLoop(SockReactor):
         cdef PyObject *made = new_thread_safe(self, <PyObject *>callback, items(args), len(args),
                                               <PyObject *>context)
         handle = <Handle>made
-        Py_DECREF(handle)                   # the new reference: `handle` holds another one
+        Py_DECREF(made)                     # `handle` holds another reference
         self.push(made)
         self.wake()
         return handle
@@ -484,7 +474,7 @@ cdef class NativeLoop(SockReactor):
                                         len(args), <PyObject *>context)
         self.schedule(made, deadline_ns)
         handle = <TimerHandle>made
-        Py_DECREF(handle)                   # the new reference: `handle` holds another one
+        Py_DECREF(made)                     # `handle` holds another reference
         return handle
 
     def get_debug(self):
@@ -497,7 +487,7 @@ cdef class NativeLoop(SockReactor):
         return self.closed
 
     def time(self):
-        if class_version(Py_TYPE(self)) != self.class_version:
+        if class_version(class_of(self)) != self.class_version:
             self.look_at_class()
         if self.time_of_base_replaced:
             return super(NativeLoop, self).time()
@@ -523,7 +513,7 @@ cdef class NativeLoop(SockReactor):
 
     cdef int check_run_once(self) except -1:
         """Notice a _run_once() that the program has replaced: it is called for every turn."""
-        cdef PyObject **dictionary = _PyObject_GetDictPtr(self)
+        cdef PyObject **dictionary = _PyObject_GetDictPtr(<PyObject *>self)
         self.leaves_native_run = (
             type(self)._run_once is not native_run_once
             or (dictionary != NULL and dictionary[0] != NULL
@@ -543,12 +533,12 @@ cdef class NativeLoop(SockReactor):
         return 0
 
     def __setattr__(self, name, value):
-        PyObject_GenericSetAttr(self, name, <PyObject *>value)
+        set_attribute(self, name, <PyObject *>value)
         if name == "_run_once":
             self.check_run_once()
 
     def __delattr__(self, name):
-        PyObject_GenericSetAttr(self, name, NULL)
+        set_attribute(self, name, NULL)
         if name == "_run_once":
             self.check_run_once()
 
@@ -875,12 +865,12 @@ cdef class NativeLoop(SockReactor):
         deadline_ns = to_ns(when)
         if type(handle) is TimerHandle and (<Handle>handle).host == <PyObject *>self:
             made = <PyObject *>handle
-            Py_INCREF(handle)
+            Py_INCREF(made)
         else:
             args = (handle,)
             made = new_timer(self, <PyObject *>when, <PyObject *>run_foreign, items(args), 1, NULL)
         self.schedule(made, deadline_ns)
-        Py_DECREF(<object>made)
+        Py_DECREF(made)
         return 0
 
     cdef list timers_in_order(self):
@@ -924,11 +914,11 @@ cdef class NativeLoop(SockReactor):
         if (class_version(self.timer_class) != self.timer_class_version
                 or class_version(self.thread_safe_class) != self.thread_safe_class_version):
             self.look_for_hooks()
-        if class_version(Py_TYPE(self)) != self.class_version:
+        if class_version(class_of(self)) != self.class_version:
             self.look_at_class()
         if self.shown_timers is not None:
             self.show_timers()
-            if Py_REFCNT(self.shown_timers) == 1:       # no tool holds the list any more
+            if Py_REFCNT(<PyObject *>self.shown_timers) == 1:       # no tool holds the list any more
                 self.shown_timers = self.timers_known = self.timers_of_known = None
         return 0
 
@@ -1009,9 +999,9 @@ cdef class NativeLoop(SockReactor):
     cdef inline int look_for_overrides(self) except -1:
         """Set the flags according to the current attributes of the class and the instance."""
         cdef PyObject **instance_dict
-        if class_version(Py_TYPE(self)) != self.class_version:
+        if class_version(class_of(self)) != self.class_version:
             self.look_at_class()
-        instance_dict = _PyObject_GetDictPtr(self)      # does not create a dictionary
+        instance_dict = _PyObject_GetDictPtr(<PyObject *>self)      # does not create a dictionary
         if instance_dict != NULL and instance_dict[0] != NULL:
             self.look_at_instance(<dict>instance_dict[0])
         return 0
@@ -1033,15 +1023,15 @@ cdef class NativeLoop(SockReactor):
         self.class_has_time = self.time_of_base_replaced or (
             clock is not native_time and clock is not monotonic_clock)
         method = cls.call_at
-        self.class_has_call_at = method is not usual_call_at and method is not any_call_at
+        self.class_has_call_at = method is not method_call_at and method is not slow_call_at
         method = cls.call_soon
-        self.class_has_call_soon = method is not usual_call_soon and method is not any_call_soon
+        self.class_has_call_soon = method is not method_call_soon and method is not slow_call_soon
         self.time_replaced = self.class_has_time
         self.call_at_replaced = self.class_has_call_at
         self.call_soon_replaced = self.class_has_call_soon
         self.check_run_once()
         self.check_selector()
-        self.class_version = version_of(Py_TYPE(self))
+        self.class_version = version_of(class_of(self))
         return 0
 
     cdef object post(self, callback, tuple args, context):
@@ -1109,13 +1099,13 @@ cdef bint is_name_only(PyObject *kwnames) except -1:
     return True
 
 
-cdef inline bint is_usual(NativeLoop loop, Py_ssize_t missing, PyObject *kwnames) except -1:
+cdef inline bint is_fast_call(NativeLoop loop, Py_ssize_t missing, PyObject *kwnames) except -1:
     if missing > 0 or loop.closed or loop.debug:
         return False
     return (kwnames == NULL or kwnames == <PyObject *>context_only or is_context_only(kwnames))
 
 
-cdef PyObject *any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+cdef PyObject *call_slow(method, NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                         PyObject *kwnames) except NULL:
     cdef Py_ssize_t i
     positional = [<object>args[i] for i in range(count)]
@@ -1124,23 +1114,23 @@ cdef PyObject *any_call(method, NativeLoop loop, PyObject *const *args, Py_ssize
         for i, name in enumerate(<tuple>kwnames):
             keywords[name] = <object>args[count + i]
     result = method(loop, *positional, **keywords)
-    Py_INCREF(result)
+    Py_INCREF(<PyObject *>result)
     return <PyObject *>result
 
 
 cdef object native_run_once = NativeLoop._run_once
 cdef object native_process_events = NativeLoop._process_events
 cdef object native_time = NativeLoop.time
-cdef object usual_call_soon = None      # the method that take_usual_calls() has set
-cdef object usual_call_at = None
-cdef object any_call_soon = NativeLoop.call_soon
-cdef object any_call_soon_threadsafe = NativeLoop.call_soon_threadsafe
-cdef object any_call_later = NativeLoop.call_later
-cdef object any_call_at = NativeLoop.call_at
-cdef object any_create_task = base_events.BaseEventLoop.create_task
+cdef object method_call_soon = None     # the fast method that install_fast_methods() has set
+cdef object method_call_at = None
+cdef object slow_call_soon = NativeLoop.call_soon
+cdef object slow_call_soon_threadsafe = NativeLoop.call_soon_threadsafe
+cdef object slow_call_later = NativeLoop.call_later
+cdef object slow_call_at = NativeLoop.call_at
+cdef object slow_create_task = base_events.BaseEventLoop.create_task
 
 
-cdef inline PyObject *usual_handle(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+cdef inline PyObject *queue_handle(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                                    PyObject *kwnames) except NULL:
     cdef PyObject *handle
     if loop.ring_count == loop.ring_capacity:
@@ -1151,18 +1141,18 @@ cdef inline PyObject *usual_handle(NativeLoop loop, PyObject *const *args, Py_ss
     return handle
 
 
-cdef PyObject *call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+cdef PyObject *fast_call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                          PyObject *kwnames) except NULL:
-    if not is_usual(loop, 1 - count, kwnames):
-        return any_call(any_call_soon, loop, args, count, kwnames)
-    return usual_handle(loop, args, count, kwnames)
+    if not is_fast_call(loop, 1 - count, kwnames):
+        return call_slow(slow_call_soon, loop, args, count, kwnames)
+    return queue_handle(loop, args, count, kwnames)
 
 
-cdef PyObject *call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+cdef PyObject *fast_call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                                     PyObject *kwnames) except NULL:
     cdef PyObject *handle
-    if not is_usual(loop, 1 - count, kwnames):
-        return any_call(any_call_soon_threadsafe, loop, args, count, kwnames)
+    if not is_fast_call(loop, 1 - count, kwnames):
+        return call_slow(slow_call_soon_threadsafe, loop, args, count, kwnames)
     if loop.ring_count == loop.ring_capacity:
         loop.grow_ring()
     handle = new_thread_safe(loop, args[0], args + 1, count - 1,
@@ -1172,25 +1162,25 @@ cdef PyObject *call_soon_threadsafe(NativeLoop loop, PyObject *const *args, Py_s
     return handle
 
 
-cdef PyObject *call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+cdef PyObject *fast_call_later(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                           PyObject *kwnames) except NULL:
-    if (not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None
+    if (not is_fast_call(loop, 2 - count, kwnames) or args[0] == <PyObject *>None
             or loop.call_at_replaced):
-        return any_call(any_call_later, loop, args, count, kwnames)
+        return call_slow(slow_call_later, loop, args, count, kwnames)
     when = loop.seconds() + <object>args[0]
     if loop.call_at_replaced:               # seconds() has updated this flag
-        return any_call(any_call_later, loop, args, count, kwnames)
-    return usual_timer(loop, when, args, count, kwnames)
+        return call_slow(slow_call_later, loop, args, count, kwnames)
+    return schedule_timer(loop, when, args, count, kwnames)
 
 
-cdef PyObject *call_at(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+cdef PyObject *fast_call_at(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                        PyObject *kwnames) except NULL:
-    if not is_usual(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
-        return any_call(any_call_at, loop, args, count, kwnames)
-    return usual_timer(loop, <object>args[0], args, count, kwnames)
+    if not is_fast_call(loop, 2 - count, kwnames) or args[0] == <PyObject *>None:
+        return call_slow(slow_call_at, loop, args, count, kwnames)
+    return schedule_timer(loop, <object>args[0], args, count, kwnames)
 
 
-cdef PyObject *usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ssize_t count,
+cdef PyObject *schedule_timer(NativeLoop loop, when, PyObject *const *args, Py_ssize_t count,
                            PyObject *kwnames) except NULL:
     cdef int64_t deadline_ns = to_ns(when)
     cdef PyObject *handle = new_timer(loop, <PyObject *>when, args[1], args + 2, count - 2,
@@ -1199,72 +1189,81 @@ cdef PyObject *usual_timer(NativeLoop loop, when, PyObject *const *args, Py_ssiz
     return handle
 
 
-cdef PyObject *create_task(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
+cdef inline PyObject *new_by_call(cls, PyObject **args, size_t count, PyObject *kwnames) except NULL:
+    """Call *cls*. The callee may overwrite args[-1]."""
+    cdef PyObject *made = PyObject_Vectorcall(
+        <PyObject *>cls, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, kwnames)
+    if made == NULL:
+        raised()
+    return made
+
+
+cdef PyObject *fast_create_task(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                            PyObject *kwnames) except NULL:
     cdef PyObject *vector[4]                # the callee may overwrite [0]
     if (count != 1 or loop._task_factory is not None or loop.closed or loop.debug
             or kwnames != NULL and kwnames != <PyObject *>name_only
             and not is_name_only(kwnames)):
-        return any_call(any_create_task, loop, args, count, kwnames)
+        return call_slow(slow_create_task, loop, args, count, kwnames)
     vector[1] = args[0]
     vector[2] = <PyObject *>loop
     if kwnames != NULL:
         vector[3] = args[1]
-    return PyObject_Vectorcall(
-        tasks_namespace["Task"], &vector[1], 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-        <PyObject *>(loop_only if kwnames == NULL else loop_and_name))
+    task_class = tasks_namespace["Task"]
+    return new_by_call(task_class, &vector[1], 1,
+                       <PyObject *>(loop_only if kwnames == NULL else loop_and_name))
 
 
-cdef PyObject *create_future(NativeLoop loop, PyObject *unused) except NULL:
+cdef PyObject *fast_create_future(NativeLoop loop, PyObject *unused) except NULL:
     cdef PyObject *vector[2]
     vector[1] = <PyObject *>loop
-    return PyObject_Vectorcall(futures_namespace["Future"], &vector[1],
-                               PY_VECTORCALL_ARGUMENTS_OFFSET, <PyObject *>loop_only)
+    future_class = futures_namespace["Future"]
+    return new_by_call(future_class, &vector[1], 0, <PyObject *>loop_only)
 
 
 cdef enum:
-    USUAL_METHODS = 6
+    FAST_METHODS = 6
 
-cdef PyMethodDef usual_methods[USUAL_METHODS]
-usual_methods[0] = PyMethodDef(
-    "call_soon", <void *>call_soon, METH_FASTCALL | METH_KEYWORDS,
+cdef PyMethodDef fast_methods[FAST_METHODS]
+fast_methods[0] = PyMethodDef(
+    "call_soon", <void *>fast_call_soon, METH_FASTCALL | METH_KEYWORDS,
     "call_soon($self, callback, /, *args, context=None)\n--\n\n"
     "Call callback(*args) in the next turn.")
-usual_methods[1] = PyMethodDef(
-    "call_soon_threadsafe", <void *>call_soon_threadsafe, METH_FASTCALL | METH_KEYWORDS,
+fast_methods[1] = PyMethodDef(
+    "call_soon_threadsafe", <void *>fast_call_soon_threadsafe, METH_FASTCALL | METH_KEYWORDS,
     "call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n"
     "call_soon() from any thread, or from a signal handler: the loop wakes up.")
-usual_methods[2] = PyMethodDef(
-    "call_later", <void *>call_later, METH_FASTCALL | METH_KEYWORDS,
+fast_methods[2] = PyMethodDef(
+    "call_later", <void *>fast_call_later, METH_FASTCALL | METH_KEYWORDS,
     "call_later($self, delay, callback, /, *args, context=None)\n--\n\n"
     "Call callback(*args) *delay* seconds from now.")
-usual_methods[3] = PyMethodDef(
-    "call_at", <void *>call_at, METH_FASTCALL | METH_KEYWORDS,
+fast_methods[3] = PyMethodDef(
+    "call_at", <void *>fast_call_at, METH_FASTCALL | METH_KEYWORDS,
     "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
     "Call callback(*args) when loop.time() is *when*.")
-usual_methods[4] = PyMethodDef(
-    "create_task", <void *>create_task, METH_FASTCALL | METH_KEYWORDS,
+fast_methods[4] = PyMethodDef(
+    "create_task", <void *>fast_create_task, METH_FASTCALL | METH_KEYWORDS,
     "create_task($self, coro, /, **kwargs)\n--\n\n"
     "An asyncio.Task of this loop that runs coro, or what the task factory makes of it.\n\n"
     "The keywords are those of asyncio.create_task(), as this version of Python has them.")
-usual_methods[5] = PyMethodDef(
-    "create_future", <void *>create_future, METH_NOARGS,
+fast_methods[5] = PyMethodDef(
+    "create_future", <void *>fast_create_future, METH_NOARGS,
     "create_future($self, /)\n--\n\n"
     "An asyncio.Future of this loop.")
 
 
-def take_usual_calls(loop_type):
+def install_fast_methods(loop_type):
     """Set the C methods above on *loop_type*, a subclass of NativeLoop.
 
     They are made for exactly this type: the interpreter calls a C method directly only if the type
     of the object is the type that the method was made for.
     """
-    global usual_call_soon, usual_call_at
+    global method_call_soon, method_call_at
     cdef int i
-    for i in range(USUAL_METHODS):
-        setattr(loop_type, usual_methods[i].ml_name.decode(),
-                PyDescr_NewMethod(<PyTypeObject *>loop_type, &usual_methods[i]))
-    usual_call_soon, usual_call_at = loop_type.call_soon, loop_type.call_at
+    for i in range(FAST_METHODS):
+        setattr(loop_type, fast_methods[i].ml_name.decode(),
+                owned_object(PyDescr_NewMethod(<PyTypeObject *>loop_type, &fast_methods[i])))
+    method_call_soon, method_call_at = loop_type.call_soon, loop_type.call_at
 
 
 seal(ReadyView)

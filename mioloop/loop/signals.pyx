@@ -2,9 +2,10 @@
 
 The self-pipe carries one byte for each signal, its number. It holds a few hundred bytes. While it
 is full, numbers are lost, and asyncio's Python-level handler is empty. So a signal that came only
-once would leave no trace. The handler of this module, `note`, notes the number. If the pipe may
-have been full, serve() also handles the numbers that were noted and not read. A signal that comes
-at that moment may be handled twice. In a storm of signals that may happen to any signal.
+once would leave no trace. The handler of this module, `record_signal`, records the number. If the
+pipe may have been full, process_pending() also handles the numbers that were recorded and not read.
+A signal that comes at that moment may be handled twice. In a storm of signals that may happen to
+any signal.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -20,24 +21,27 @@ from mioloop import stdlib
 cdef enum:
     MAYBE_FULL_BYTES = 64               # with the system's defaults every self-pipe holds more
 
-cdef set noted = set()                  # numbers that came since a self-pipe was last read
-cdef int our_wakeup_fd = -1             # last argument of wake_by()
+cdef set pending_signals = set()        # numbers that came since a self-pipe was last read
+cdef int our_wakeup_fd = -1             # last argument of set_wakeup_fd()
 
 
-def note(signum, frame):
-    noted.add(signum)
+def record_signal(signum, frame):
+    pending_signals.add(signum)
     reactor.signal_count += 1           # the next turn of every loop reads its self-pipe
 
 
-def take_note_of(signum, fd):
-    """Replace the empty handler of add_signal_handler() by `note`. *fd* is the self-pipe."""
+def install_recorder(signum, fd):
+    """Replace the empty handler of add_signal_handler() by `record_signal`.
+
+    *fd* is the self-pipe.
+    """
     if signal.getsignal(signum) is stdlib.sighandler_noop:
-        signal.signal(signum, note)
+        signal.signal(signum, record_signal)
         signal.siginterrupt(signum, False)
-        wake_by(fd)                     # again, to turn off the warning about a full pipe
+        set_wakeup_fd(fd)               # again, to turn off the warning about a full pipe
 
 
-def wake_by(fd):
+def set_wakeup_fd(fd):
     """Make *fd*, a self-pipe, the wakeup descriptor of signals. Returns the previous one."""
     global our_wakeup_fd
     before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
@@ -47,7 +51,7 @@ def wake_by(fd):
 
 def _after_fork_in_child():
     """Stop writing to the self-pipe: the parent reads it, and would handle the child's signals."""
-    noted.clear()                       # these signals were sent to the parent
+    pending_signals.clear()             # these signals were sent to the parent
     if our_wakeup_fd >= 0:
         fd = signal.set_wakeup_fd(-1)
         if fd != our_wakeup_fd:         # the program has set another one: keep it
@@ -59,12 +63,12 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def take_over(csock):
     """Use *csock*, the new self-pipe of a forked child. Write the signals since the fork there."""
-    wake_by(csock.fileno())
-    for signum in list(noted):
+    set_wakeup_fd(csock.fileno())
+    for signum in list(pending_signals):
         csock.send(bytes([signum]))
 
 
-def serve(loop):
+def process_pending(loop):
     """Read the self-pipe of *loop* and run the handlers of the signals that came (R87)."""
     cdef bint full = False, was_full
     failure = None
@@ -72,21 +76,21 @@ def serve(loop):
     while loop._csock is not None:
         was_full = full
         failure = run_handlers(failure)
-        # No Python code runs from here to the end of drain(). So a noted number has its byte in the
-        # pipe, unless the pipe was full. A signal that comes meanwhile has a byte in the pipe, or
-        # is noted in the next round.
-        come = noted.copy()
-        noted.clear()
+        # No Python code runs from here to the end of drain(). So a recorded number has its byte in
+        # the pipe, unless the pipe was full. A signal that comes meanwhile has a byte in the pipe,
+        # or is recorded in the next round.
+        recorded = pending_signals.copy()
+        pending_signals.clear()
         numbers = drain(loop._ssock.fileno())
         full = len(numbers) >= MAYBE_FULL_BYTES
         failure = run_handlers(failure)     # raises Ctrl-C here, not in the following Python code
-        # The numbers that came during drain() were read before `note` noted them. Remove these
-        # notes, or the signals would be handled twice.
+        # The numbers that came during drain() were read before `record_signal` recorded them. Remove
+        # these records, or the signals would be handled twice.
         if not full:
-            noted.difference_update(set(numbers).difference(come))
+            pending_signals.difference_update(set(numbers).difference(recorded))
         loop._process_self_data(numbers)
         if full or was_full:
-            for signum in come.difference(numbers):
+            for signum in recorded.difference(numbers):
                 loop._handle_signal(signum)
         if not full:
             break

@@ -25,11 +25,11 @@ from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
                              PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.core cimport *
+from mioloop.reactor.python_api cimport *
 from mioloop.reactor.reactor cimport Reactor, Source, Watcher
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
 from mioloop.transports.sendfile cimport FileSending, open_file
@@ -50,12 +50,6 @@ cdef object check_ssl_socket = stdlib.check_ssl_socket
 cdef extern from "<errno.h>" nogil:
     const int EWOULDBLOCK           # EAGAIN on most systems
 
-cdef extern from "Python.h":
-    ctypedef enum PySendResult:
-        PYGEN_RETURN
-        PYGEN_ERROR
-        PYGEN_NEXT
-
 cdef extern from *:
     """
     /* Cython has no way yet to say am_send in a class, and its __next__ can end only by
@@ -68,14 +62,8 @@ cdef extern from *:
         PyType_Modified(type);
     }
     """
-    ctypedef struct PyTypeObject:
-        pass
     void mio_set_resume(PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL,
                         PySendResult (*send)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR)
-
-cdef extern from "Python.h":
-    PyObject *PyExc_StopIteration
-    void PyErr_SetObject(PyObject *type, PyObject *value)
 
 cdef tuple NAMES = ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into",
                     "sock_accept", "sock_sendall", "sock_sendto", "sock_connect",
@@ -590,7 +578,7 @@ cdef PySendResult send_slot(PyObject *self, PyObject *arg, PyObject **result) ex
     result[0] = NULL
     step = call.advance()
     value = call.waiter if step == WAITING else take_result(call)
-    Py_INCREF(value)
+    Py_INCREF(<PyObject *>value)
     result[0] = <PyObject *>value
     return PYGEN_NEXT if step == WAITING else PYGEN_RETURN
 
@@ -601,7 +589,7 @@ cdef PyObject *next_slot(PyObject *self) except? NULL:
 
     if call.advance() == WAITING:
         value = call.waiter
-        Py_INCREF(value)
+        Py_INCREF(<PyObject *>value)
         return <PyObject *>value
     value = take_result(call)
     if value is not None:                   # NULL without an exception means StopIteration(None)

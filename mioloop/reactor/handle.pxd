@@ -1,6 +1,8 @@
 from cpython.object cimport PyObject
 
+from mioloop.reactor.callback cimport INLINE_ARGS
 from mioloop.reactor.core cimport mio_timer
+from mioloop.reactor.python_api cimport Py_DECREF
 
 
 cdef class HandleOwner:
@@ -9,10 +11,6 @@ cdef class HandleOwner:
     cdef int report(self, dict context) except -1       # reports an exception of user code
     cdef int run_by_hand(self, Handle handle) except -1     # a tool calls handle._run()
     cdef bint debug
-
-
-cdef enum:
-    INLINE_ARGS = 3
 
 
 cdef class Handle:
@@ -60,7 +58,7 @@ cdef PyObject *new_timer(HandleOwner host, PyObject *when, PyObject *callback,
                          Py_ssize_t count, PyObject *context) except NULL
 
 # Runs a handle for the last time. Takes the caller's reference over.
-cdef int run_and_let_go(PyObject *handle) except -1
+cdef int run_once(PyObject *handle) except -1
 
 
 cdef extern from *:
@@ -71,7 +69,6 @@ cdef extern from *:
     }
     """
     PyObject *const *items "mio_tuple_items"(tuple args)
-    void Py_DECREF(PyObject *)
 
 
 cdef inline Handle handle_of(HandleOwner host, object callback, tuple args, object context):

@@ -5,14 +5,18 @@ classes. They do so by `__class__`, because a class of the stdlib cannot be the 
 one. The parts that do not run a callback (repr, ordering) call the stdlib's own classes, so that
 their results match the running Python version.
 
-A handle is made, run and freed for every callback, so all three are written by hand here: see
-"making and letting go" at the end.
+A handle is made, run and freed for every callback, so all three are written by hand here:
+run_once() stands first, and "memory" at the end.
 """
 
 cimport cython
 from cpython.object cimport PyObject
 
+from mioloop.reactor.callback cimport Call, invoke, release_call
 from mioloop.reactor.core cimport MIO_TIMER_IDLE
+from mioloop.reactor.python_api cimport *
+from mioloop.reactor.references cimport (
+    drop, owned, pack, pack_or_null, replace, value, visit_reference)
 from mioloop.reactor.sealed cimport seal
 
 import inspect
@@ -20,56 +24,6 @@ from _thread import allocate_lock
 from asyncio import events, format_helpers
 
 from mioloop import stdlib
-
-cdef extern from "Python.h":
-    ctypedef void (*destructor)(PyObject *) noexcept
-    ctypedef int (*visitproc)(PyObject *, void *) noexcept
-    ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
-    ctypedef int (*inquiry)(PyObject *) noexcept
-    ctypedef struct PyTypeObject:
-        destructor tp_dealloc
-        traverseproc tp_traverse
-        inquiry tp_clear
-        void (*tp_free)(void *) noexcept
-        unsigned long tp_flags
-    const unsigned long Py_TPFLAGS_BASETYPE
-    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    PyObject *Py_None
-    PyTypeObject *Py_TYPE(PyObject *)
-    Py_ssize_t Py_REFCNT(PyObject *)
-    void Py_INCREF(PyObject *)
-    void Py_DECREF(PyObject *)
-    void Py_XINCREF(PyObject *)
-    void Py_XDECREF(PyObject *)
-    PyObject *PyObject_Init(PyObject *, PyTypeObject *)
-    void PyObject_GC_Track(PyObject *)
-    void PyObject_GC_UnTrack(PyObject *)
-    void PyObject_ClearWeakRefs(PyObject *)
-    PyObject **PyObject_GET_WEAKREFS_LISTPTR(PyObject *)
-    PyObject *PyObject_Call(PyObject *callable, PyObject *args, PyObject *kwargs)
-    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargsf,
-                                  PyObject *kwnames)
-    unsigned long PyThread_get_thread_ident()
-    PyObject *PyContext_CopyCurrent()
-    int PyContext_Enter(PyObject *context)
-    int PyContext_Exit(PyObject *context)
-    void PyErr_SetString(object type, const char *message)
-
-cdef extern from *:
-    """
-    static PyObject *mio_pack(PyObject *const *args, Py_ssize_t count)
-    {
-        PyObject *packed = PyTuple_New(count);
-        Py_ssize_t i;
-
-        for (i = 0; packed != NULL && i < count; i++) {
-            PyTuple_SET_ITEM(packed, i, Py_NewRef(args[i]));
-        }
-        return packed;
-    }
-    """
-    PyObject *pack "mio_pack"(PyObject *const *args, Py_ssize_t count) except NULL
-    PyObject *pack_or_null "mio_pack"(PyObject *const *args, Py_ssize_t count)
 
 cdef extern from *:
     """
@@ -101,6 +55,105 @@ cdef bint describe_takes_debug = (
 )
 
 
+# -- running -------------------------------------------------------------------
+
+cdef int run_once(PyObject *self) except -1:
+    """Run a handle of the ready queue. Nearly every callback of a program is called here."""
+    cdef Call call
+    cdef PyObject *host
+    cdef PyObject *when_s = NULL
+    cdef PyObject *result
+    cdef int i
+
+    if (Py_REFCNT(self) != 1 or PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL
+            or (<Handle>self)._source_traceback is not None):
+        try:
+            return (<Handle>self).run()
+        finally:
+            Py_DECREF(self)
+
+    # No other reference to the handle exists. Take its contents out, so that it can be used again
+    # while the callback runs.
+    PyObject_GC_UnTrack(self)
+    call.count = (<Handle>self).arg_count
+    call.callback = (<Handle>self).callback
+    call.context = (<Handle>self).context
+    call.args = (<Handle>self).args
+    for i in range(1, call.count + 1):
+        call.arg[i] = (<Handle>self).arg[i]
+        (<Handle>self).arg[i] = NULL
+    host = (<Handle>self).host
+    (<Handle>self).callback = (<Handle>self).context = (<Handle>self).args = NULL
+    (<Handle>self).host = NULL
+    (<Handle>self).arg_count = 0
+    if Py_TYPE(self) == <PyTypeObject *>TimerHandle:
+        when_s = (<TimerHandle>self).when_s
+        (<TimerHandle>self).when_s = NULL
+    if not recycle(self):
+        PyObject_GC_Track(self)
+        Py_DECREF(self)
+
+    result = invoke(&call)
+    if result == NULL:
+        try:
+            report_failure(None, <HandleOwner>host, when_s, &call)
+        finally:
+            release_call(&call)
+            Py_XDECREF(when_s)
+            Py_DECREF(host)
+        return 0
+    Py_DECREF(result)
+    release_call(&call)
+    Py_XDECREF(when_s)
+    Py_DECREF(host)
+    return 0
+
+
+cdef int report_failure(Handle handle, HandleOwner host, PyObject *when_s, Call *call) except -1:
+    """Report the exception that *call* raised.
+
+    *handle*: None if the handle was recycled before the call. The report then has an equal new one.
+    """
+    cdef PyObject *like
+    try:
+        raised()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        args = () if call.args == NULL else <object>call.args
+        if call.count >= 0:
+            like = pack(call.arg + 1, call.count)
+            args = <object>like
+            Py_DECREF(like)
+        if handle is None:
+            if when_s == NULL:
+                like = new_handle(host, call.callback, items(args), len(args), call.context)
+            else:
+                like = new_timer(host, when_s, call.callback, items(args), len(args),
+                                 call.context)
+            handle = <Handle>like
+            Py_DECREF(like)
+        context = {
+            "message": f"Exception in callback {describe(host, <object>call.callback, args)}",
+            "exception": exc,
+            "handle": handle,
+        }
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        host.report(context)
+    return 0
+
+
+cdef describe(HandleOwner host, callback, args):
+    """The text for the callback in asyncio's messages."""
+    if describe_takes_debug:
+        return format_callback_source(callback, args, debug=host.debug)
+    return format_callback_source(callback, args)
+
+
+
+# -- the classes ------------------------------------------------------------------
+
 cdef class HandleOwner:
 
     cdef int forget_timer(self, TimerHandle timer) except -1:
@@ -113,33 +166,6 @@ cdef class HandleOwner:
         return handle.run()
 
 
-cdef int raised() except -1:
-    """Turn the C API's current exception into one that Cython sees."""
-    return -1
-
-
-cdef inline object value(PyObject *reference):
-    return None if reference == NULL else <object>reference
-
-
-cdef inline int drop(PyObject **reference) noexcept:
-    """Py_CLEAR: freeing the object may run any code, and that code finds NULL already."""
-    cdef PyObject *old = reference[0]
-    if old != NULL:
-        reference[0] = NULL
-        Py_DECREF(old)
-    return 0
-
-
-cdef inline int replace(PyObject **reference, object new) noexcept:
-    cdef PyObject *old = reference[0]
-    Py_INCREF(<PyObject *>new)
-    reference[0] = <PyObject *>new
-    if old != NULL:
-        Py_DECREF(old)
-    return 0
-
-
 cdef inline int drop_args(PyObject *self) noexcept:
     cdef int i, count = (<Handle>self).arg_count
     (<Handle>self).arg_count = 0
@@ -148,52 +174,10 @@ cdef inline int drop_args(PyObject *self) noexcept:
     return drop(&(<Handle>self).args)
 
 
-cdef PyObject *call_with(PyObject *callback, PyObject *args) noexcept:
-    if args == NULL:                        # a program has set _args to None
-        PyErr_SetString(TypeError, "the arguments of a handle are a tuple, not None")
-        return NULL
-    return PyObject_Call(callback, args, NULL)
-
-
-# The callback of a handle and its arguments. The struct owns references, because cancel() may drop
-# the references of the handle during the call.
-ctypedef struct Call:
-    PyObject *callback
-    PyObject *context
-    PyObject *args                          # the arguments if count is -1
-    PyObject *arg[1 + INLINE_ARGS]          # the arguments from 1 on; the callee may overwrite 0
-    int count
-
-
-cdef inline PyObject *make(Call *call) noexcept:
-    cdef PyObject *result
-    if PyContext_Enter(call.context) < 0:
-        return NULL                         # not a Context, or a Context that is entered already
-    if call.count < 0:
-        result = call_with(call.callback, call.args)
-    else:
-        result = PyObject_Vectorcall(call.callback, call.arg + 1,
-                                     call.count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-    PyContext_Exit(call.context)
-    return result
-
-
-cdef inline int let_go(Call *call) noexcept:
-    cdef int i
-    for i in range(1, call.count + 1):
-        Py_DECREF(call.arg[i])
-    Py_XDECREF(call.args)
-    Py_DECREF(call.callback)
-    Py_DECREF(call.context)
-    return 0
-
-
 cdef class Handle:
 
-    # -- hot path ----------------------------------------------------------
-
     cdef int run(self) except -1:
-        """Call the callback in its context. The caller holds a reference to the handle."""
+        """Call the callback, and keep it: run_once() calls this if the handle is still in use."""
         cdef Call call
         cdef PyObject *result
         cdef int i
@@ -208,18 +192,16 @@ cdef class Handle:
         for i in range(1, call.count + 1):
             call.arg[i] = self.arg[i]
             Py_INCREF(call.arg[i])
-        result = make(&call)
+        result = invoke(&call)
         if result == NULL:
             try:
                 report_failure(self, <HandleOwner>self.host, NULL, &call)
             finally:
-                let_go(&call)
+                release_call(&call)
             return 0
         Py_DECREF(result)
-        let_go(&call)
+        release_call(&call)
         return 0
-
-    # -- cold path ---------------------------------------------------------
 
     def _run(self):
         (<HandleOwner>self.host).run_by_hand(self)
@@ -393,14 +375,7 @@ cdef class ThreadSafeHandle(Handle):
         return StdThreadSafeHandle
 
 
-cdef describe(HandleOwner host, callback, args):
-    """The text for the callback in asyncio's messages."""
-    if describe_takes_debug:
-        return format_callback_source(callback, args, debug=host.debug)
-    return format_callback_source(callback, args)
-
-
-# -- making and letting go -----------------------------------------------------
+# -- memory ---------------------------------------------------------------------
 #
 # A handle that is no longer used is emptied and kept in a free list for the next callback. The list
 # owns one reference. The garbage collector does not track the handle meanwhile: otherwise
@@ -419,13 +394,9 @@ ctypedef struct free_list:
 cdef free_list free_handles, free_timers, free_thread_safe
 
 
-cdef inline PyObject *owned(object handle) noexcept:
-    Py_INCREF(<PyObject *>handle)
-    return <PyObject *>handle
-
-
-cdef inline int fill(PyObject *self, HandleOwner host, PyObject *callback, PyObject *const *args,
-                     Py_ssize_t count, PyObject *context) except -1:
+cdef inline int init_handle(PyObject *self, HandleOwner host, PyObject *callback,
+                            PyObject *const *args, Py_ssize_t count,
+                            PyObject *context) except -1:
     """Set the fields of an empty handle. If this raises, it has dropped the reference *self*."""
     cdef Py_ssize_t i
 
@@ -458,7 +429,7 @@ cdef int remember_source(Handle handle) except -1:
     try:
         handle._source_traceback = format_helpers.extract_stack(getframe(0))
     except BaseException:
-        Py_DECREF(<PyObject *>handle)       # the reference that fill() drops if it raises
+        Py_DECREF(<PyObject *>handle)       # the reference that init_handle() drops if it raises
         raise
     return 0
 
@@ -473,7 +444,7 @@ cdef PyObject *new_handle(HandleOwner host, PyObject *callback,
         PyObject_GC_Track(self)
     else:
         self = owned(Handle.__new__(Handle))
-    fill(self, host, callback, args, count, context)
+    init_handle(self, host, callback, args, count, context)
     return self
 
 
@@ -488,7 +459,7 @@ cdef PyObject *new_thread_safe(HandleOwner host, PyObject *callback, PyObject *c
         PyObject_GC_Track(self)
     else:
         self = owned(ThreadSafeHandle.__new__(ThreadSafeHandle))
-    fill(self, host, callback, args, count, context)
+    init_handle(self, host, callback, args, count, context)
     return self
 
 
@@ -506,11 +477,11 @@ cdef PyObject *new_timer(HandleOwner host, PyObject *when, PyObject *callback,
         (<TimerHandle>self).timer.owner = <void *>self
     (<TimerHandle>self).when_s = when
     Py_INCREF(when)
-    fill(self, host, callback, args, count, context)
+    init_handle(self, host, callback, args, count, context)
     return self
 
 
-cdef inline bint keep(PyObject *self) noexcept:
+cdef inline bint recycle(PyObject *self) noexcept:
     """Put an empty handle into its free list, with the only reference. False: the list is full."""
     cdef free_list *free = &free_handles
     if Py_TYPE(self) == <PyTypeObject *>TimerHandle:
@@ -525,92 +496,6 @@ cdef inline bint keep(PyObject *self) noexcept:
     return True
 
 
-cdef int run_and_let_go(PyObject *self) except -1:
-    cdef Call call
-    cdef PyObject *host
-    cdef PyObject *when_s = NULL
-    cdef PyObject *result
-    cdef int i
-
-    if (Py_REFCNT(self) != 1 or PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL
-            or (<Handle>self)._source_traceback is not None):
-        try:
-            return (<Handle>self).run()
-        finally:
-            Py_DECREF(self)
-
-    # No other reference to the handle exists. Take its contents out, so that it can be used again
-    # while the callback runs.
-    PyObject_GC_UnTrack(self)
-    call.count = (<Handle>self).arg_count
-    call.callback = (<Handle>self).callback
-    call.context = (<Handle>self).context
-    call.args = (<Handle>self).args
-    for i in range(1, call.count + 1):
-        call.arg[i] = (<Handle>self).arg[i]
-        (<Handle>self).arg[i] = NULL
-    host = (<Handle>self).host
-    (<Handle>self).callback = (<Handle>self).context = (<Handle>self).args = NULL
-    (<Handle>self).host = NULL
-    (<Handle>self).arg_count = 0
-    if Py_TYPE(self) == <PyTypeObject *>TimerHandle:
-        when_s = (<TimerHandle>self).when_s
-        (<TimerHandle>self).when_s = NULL
-    if not keep(self):
-        PyObject_GC_Track(self)
-        Py_DECREF(self)
-
-    result = make(&call)
-    if result == NULL:
-        try:
-            report_failure(None, <HandleOwner>host, when_s, &call)
-        finally:
-            let_go(&call)
-            Py_XDECREF(when_s)
-            Py_DECREF(host)
-        return 0
-    Py_DECREF(result)
-    let_go(&call)
-    Py_XDECREF(when_s)
-    Py_DECREF(host)
-    return 0
-
-
-cdef int report_failure(Handle handle, HandleOwner host, PyObject *when_s, Call *call) except -1:
-    """Report the exception that *call* raised.
-
-    *handle*: None if the handle was recycled before the call. The report then has an equal new one.
-    """
-    cdef PyObject *like
-    try:
-        raised()
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as exc:
-        args = () if call.args == NULL else <object>call.args
-        if call.count >= 0:
-            like = pack(call.arg + 1, call.count)
-            args = <object>like
-            Py_DECREF(like)
-        if handle is None:
-            if when_s == NULL:
-                like = new_handle(host, call.callback, items(args), len(args), call.context)
-            else:
-                like = new_timer(host, when_s, call.callback, items(args), len(args),
-                                 call.context)
-            handle = <Handle>like
-            Py_DECREF(like)
-        context = {
-            "message": f"Exception in callback {describe(host, <object>call.callback, args)}",
-            "exception": exc,
-            "handle": handle,
-        }
-        if handle._source_traceback:
-            context["source_traceback"] = handle._source_traceback
-        host.report(context)
-    return 0
-
-
 cdef int clear(PyObject *self) noexcept:
     # No local variable here and below has the type Handle: it would own a new reference to a handle
     # that is being freed.
@@ -623,18 +508,14 @@ cdef int clear(PyObject *self) noexcept:
     return 0
 
 
-cdef inline int show(PyObject *reference, visitproc visit, void *arg) noexcept:
-    return visit(reference, arg) if reference != NULL else 0
-
-
 cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
     cdef int i
-    cdef int rc = show((<Handle>self).callback, visit, arg)
+    cdef int rc = visit_reference((<Handle>self).callback, visit, arg)
     for i in range(1, (<Handle>self).arg_count + 1):
         rc = rc or visit((<Handle>self).arg[i], arg)
-    rc = rc or show((<Handle>self).args, visit, arg)
-    rc = rc or show((<Handle>self).context, visit, arg)
-    rc = rc or show((<Handle>self).host, visit, arg)
+    rc = rc or visit_reference((<Handle>self).args, visit, arg)
+    rc = rc or visit_reference((<Handle>self).context, visit, arg)
+    rc = rc or visit_reference((<Handle>self).host, visit, arg)
     if (<Handle>self)._source_traceback is not None:
         rc = rc or visit(<PyObject *>(<Handle>self)._source_traceback, arg)
     return rc
@@ -672,7 +553,7 @@ cdef int free_contents(PyObject *self) noexcept:
     drop(&(<Handle>self).host)
     if type == <PyTypeObject *>TimerHandle:
         drop(&(<TimerHandle>self).when_s)
-    if keep(self):
+    if recycle(self):
         PyObject_Init(self, type)           # with one reference again, which the list owns
     else:
         Py_DECREF(Py_None)                  # the value of _source_traceback
@@ -681,7 +562,7 @@ cdef int free_contents(PyObject *self) noexcept:
     return 0
 
 
-cdef int by_hand(type handle_type) except -1:
+cdef int install_slots(type handle_type) except -1:
     cdef PyTypeObject *type = <PyTypeObject *>handle_type
     seal(handle_type)                       # only a loop can make handles
     type.tp_dealloc = <destructor>free_handle
@@ -691,6 +572,6 @@ cdef int by_hand(type handle_type) except -1:
     return 0
 
 
-by_hand(Handle)
-by_hand(TimerHandle)
-by_hand(ThreadSafeHandle)
+install_slots(Handle)
+install_slots(TimerHandle)
+install_slots(ThreadSafeHandle)

@@ -8,6 +8,7 @@ from mioloop.reactor.core cimport (
     mio_transfer)
 from mioloop.reactor.flush_policy cimport FlushPolicy
 from mioloop.reactor.handle cimport Handle, HandleOwner, TimerHandle
+from mioloop.reactor.python_api cimport PyTypeObject
 from mioloop.reactor.read_buffers cimport ReadBuffers
 
 
@@ -20,7 +21,6 @@ cdef extern from *:
         return type->tp_version_tag;
     }
     """
-    ctypedef struct PyTypeObject
     unsigned int class_version "mio_class_version"(PyTypeObject *) noexcept
     PyTypeObject *class_of "Py_TYPE"(object)
 

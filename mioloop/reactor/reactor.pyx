@@ -22,7 +22,7 @@ from libc.string cimport memmove, memset
 from mioloop.reactor.core cimport *
 from mioloop.reactor.flush_policy cimport (
     batch_ends, callbacks_begin, events_begin, forget_thread, look, run_ends)
-from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_and_let_go
+from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_once
 from mioloop.reactor.read_buffers cimport (
     AHEAD_SIZE, ReadBuffers, borrow, drop_buffers, give_back)
 from mioloop.reactor.sealed cimport seal
@@ -715,7 +715,7 @@ cdef class Reactor(HandleOwner):
                 Py_DECREF(handle)           # the ring's reference: `handle` holds another one
                 self.run_instrumented(handle)
             else:
-                run_and_let_go(first)
+                run_once(first)
             if look(&self.policy):
                 self.end_batch()
         batch_ends(&self.policy)
