@@ -12,14 +12,13 @@ import contextlib
 import contextvars
 import errno
 import functools
-import selectors
 import signal
 import socket
 import sys
 import threading
 import warnings
 from asyncio import constants
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -34,6 +33,8 @@ except ModuleNotFoundError as exc:
 
 from mioloop import stdlib
 from mioloop.loop import children, signals
+from mioloop.loop.file_pieces import send_pieces
+from mioloop.loop.selector import ReactorSelector
 from mioloop.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from mioloop.mio.poll import BorrowedPoll
 
 PIECE_BYTES = 16384  # size of the reads when loop.sendfile() reads the file itself; asyncio's value
-_WRITABLE = 0x02  # MIO_WRITABLE of core/mio.h
 # From 3.15 on a server has a context, and each connection gets a copy of it. mioloop does so on
 # every version. Rule R58: a connection has one context for all its callbacks.
 ACCEPTS_IN_CONTEXT = sys.version_info >= (3, 15)
@@ -88,79 +88,6 @@ class _FactoryFailure:
 
     def __init__(self, exc: BaseException) -> None:
         self.exc = exc
-
-
-class _WatchedFds(Mapping[Any, selectors.SelectorKey]):
-    """The descriptors of add_reader() and add_writer(), in the form of selectors.get_map().
-
-    An object that has been closed is found by its identity.
-    """
-
-    def __init__(self, loop: EventLoop) -> None:
-        self._loop = loop
-
-    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
-        watched = self._loop._watched_fds()
-        try:
-            fd = stdlib.fileobj_to_fd(fileobj)
-        except ValueError:
-            found = [fd for fd, (registered, _, _) in watched.items() if registered is fileobj]
-            if not found:
-                raise
-            fd = found[0]
-        if fd not in watched:
-            raise KeyError(fd)
-        registered, reader, writer = watched[fd]
-        events = (reader is not None) * selectors.EVENT_READ
-        events |= (writer is not None) * selectors.EVENT_WRITE
-        return selectors.SelectorKey(registered, fd, events, (reader, writer))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._loop._watched_fds())
-
-    def __len__(self) -> int:
-        return len(self._loop._watched_fds())
-
-
-class _ReactorSelector(selectors.BaseSelector):
-    """The object at BaseSelectorEventLoop._selector. It calls the reactor.
-
-    A tool that drives a loop by hand (nest_asyncio) calls ``select()`` and passes the result to
-    ``loop._process_events()``, which queues the dispatch. If a tool replaces ``select()`` (fake
-    clocks do), every turn of the loop calls the replacement.
-    """
-
-    def __init__(self, loop: EventLoop) -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return [
-            (
-                selectors.SelectorKey(fd, fd, selectors.EVENT_READ | selectors.EVENT_WRITE, None),
-                bool(ready & ~_WRITABLE) * selectors.EVENT_READ
-                | bool(ready & _WRITABLE) * selectors.EVENT_WRITE,
-            )
-            for fd, ready in self._loop._poll_by_hand(timeout)
-        ]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name == "select":
-            self._loop._selector_changed()
-
-    def __delattr__(self, name: str) -> None:
-        super().__delattr__(name)
-        if name == "select":
-            self._loop._selector_changed()
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return _WatchedFds(self._loop)
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        raise NotImplementedError("use loop.add_reader(), loop.add_writer() or loop.watch()")
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        raise NotImplementedError("use loop.remove_reader(), remove_writer() or unwatch()")
 
 
 class EventLoop(NativeLoop, _SelectorEventLoop):
@@ -226,7 +153,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
         try:
-            super().__init__(_ReactorSelector(self))
+            super().__init__(ReactorSelector(self))
             self._opened()
         except BaseException:
             self._close_native()
@@ -676,7 +603,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
             transp.write(data)
 
         try:
-            sent = await self._send_pieces(file, offset, count, PIECE_BYTES, send)
+            sent = await send_pieces(self, file, offset, count, PIECE_BYTES, send)
             # Without this, the protocol might get a resume_writing() without a pause_writing().
             await flow.drain()
             return sent
@@ -687,42 +614,9 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         self, sock: socket.socket, file: Any, offset: int, count: int | None
     ) -> int:
         most = constants.SENDFILE_FALLBACK_READBUFFER_SIZE
-        return await self._send_pieces(
-            file, offset, count, most, lambda data: self.sock_sendall(sock, data)
+        return await send_pieces(
+            self, file, offset, count, most, lambda data: self.sock_sendall(sock, data)
         )
-
-    async def _send_pieces(
-        self,
-        file: Any,
-        offset: int,
-        count: int | None,
-        most: int,
-        send: Callable[[memoryview], Awaitable[None]],
-    ) -> int:
-        """Read *file* from *offset* on, in the executor, and await send() for each piece.
-
-        A piece has at most *most* bytes, all pieces together have *count*; None: to the end of the
-        file. Returns the number of bytes sent. The file's position is *offset* plus this number,
-        also after an error. A file without seek() is read from its current position. (Before 3.14
-        asyncio reads every file from its current position if *offset* is 0.)
-        """
-        seekable = hasattr(file, "seek")
-        if seekable:
-            file.seek(offset)
-        buffer = memoryview(bytearray(min(count, most) if count else most))
-        sent = 0
-        try:
-            while not count or sent < count:
-                room = buffer[: count - sent] if count else buffer
-                size = await self.run_in_executor(None, file.readinto, room)
-                if not size:
-                    break
-                await send(buffer[:size])
-                sent += size
-        finally:
-            if seekable:
-                file.seek(offset + sent)
-        return sent
 
     # -- signals ------------------------------------------------------------------
 

@@ -84,8 +84,8 @@ def process_pending(loop):
         numbers = drain(loop._ssock.fileno())
         full = len(numbers) >= MAYBE_FULL_BYTES
         failure = run_handlers(failure)     # raises Ctrl-C here, not in the following Python code
-        # The numbers that came during drain() were read before `record_signal` recorded them. Remove
-        # these records, or the signals would be handled twice.
+        # The numbers that came during drain() were read before `record_signal` recorded them.
+        # Remove these records, or the signals would be handled twice.
         if not full:
             pending_signals.difference_update(set(numbers).difference(recorded))
         loop._process_self_data(numbers)

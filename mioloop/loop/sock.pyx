@@ -62,8 +62,9 @@ cdef extern from *:
         PyType_Modified(type);
     }
     """
-    void mio_set_resume(PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL,
-                        PySendResult (*send)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR)
+    void mio_set_resume(
+        PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL,
+        PySendResult (*send)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR)
 
 cdef tuple NAMES = ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into",
                     "sock_accept", "sock_sendall", "sock_sendto", "sock_connect",
