@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mioloop.loop.event_loop import EventLoop
+from typing import Any
 
 
 async def send_pieces(
-    loop: EventLoop,
+    loop: asyncio.AbstractEventLoop,
     file: Any,
     offset: int,
     count: int | None,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from mioloop.loop.schedule import NativeLoop
+
+class ShowsTimers(Protocol):
+    """The part of a loop that this list calls."""
+
+    def _show_timers(self) -> None: ...
 
 
 class Scheduled(list[Any]):
@@ -20,7 +23,7 @@ class Scheduled(list[Any]):
     __slots__ = ("_loop",)
     __hash__ = None
 
-    def __init__(self, loop: NativeLoop) -> None:
+    def __init__(self, loop: ShowsTimers) -> None:
         super().__init__()
         self._loop = loop
 

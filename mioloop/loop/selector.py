@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mioloop import stdlib
 
 if TYPE_CHECKING:
-    from mioloop.loop.event_loop import EventLoop
+    from mioloop.loop.schedule import NativeLoop
 
 _WRITABLE = 0x02  # MIO_WRITABLE of core/mio.h
 
@@ -20,7 +20,7 @@ class WatchedFds(Mapping[Any, selectors.SelectorKey]):
     An object that has been closed is found by its identity.
     """
 
-    def __init__(self, loop: EventLoop) -> None:
+    def __init__(self, loop: NativeLoop) -> None:
         self._loop = loop
 
     def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
@@ -54,7 +54,7 @@ class ReactorSelector(selectors.BaseSelector):
     clocks do), every turn of the loop calls the replacement.
     """
 
-    def __init__(self, loop: EventLoop) -> None:
+    def __init__(self, loop: NativeLoop) -> None:
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
