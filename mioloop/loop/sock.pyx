@@ -25,9 +25,10 @@ from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
                              PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 
+from mioloop.loop.coroutine_slots cimport set_resume
+from mioloop.loop.sock_methods cimport *
 from mioloop.reactor.core cimport *
 from mioloop.reactor.python_api cimport *
 from mioloop.reactor.reactor cimport Reactor, Source, Watcher
@@ -37,39 +38,16 @@ from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
 import errno
-import inspect
-import os
 import socket as socket_module
 import warnings
 import weakref
 
 from mioloop import stdlib
-
-cdef object check_ssl_socket = stdlib.check_ssl_socket
-
-cdef extern from "<errno.h>" nogil:
-    const int EWOULDBLOCK           # EAGAIN on most systems
-
-cdef extern from *:
-    """
-    /* Cython has no way yet to say am_send in a class, and its __next__ can end only by
-     * an exception that is raised, with a traceback. */
-    static void mio_set_resume(PyTypeObject *type, PyObject *(*next)(PyObject *),
-                               PySendResult (*send)(PyObject *, PyObject *, PyObject **))
-    {
-        type->tp_iternext = next;
-        type->tp_as_async->am_send = send;
-        PyType_Modified(type);
-    }
-    """
-    void mio_set_resume(
-        PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL,
-        PySendResult (*send)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR)
+from mioloop.loop.coroutine_marks import mark_coroutine_function
 
 cdef tuple NAMES = ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into",
                     "sock_accept", "sock_sendall", "sock_sendto", "sock_connect",
-                    "sock_sendfile")
-cdef object Socket = socket_module.socket
+                    "sock_sendfile", "sock_connect")
 # The property of the C base class: the property of the Python class makes an enum of the value.
 cdef object type_of_socket = socket_module.SocketType.type.__get__
 cdef int SOCK_STREAM = socket_module.SOCK_STREAM
@@ -78,6 +56,16 @@ cdef tuple CONNECT_GOES_ON = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 cdef set IP_FAMILIES = {socket_module.AF_INET}
 if stdlib.HAS_IPV6:
     IP_FAMILIES.add(socket_module.AF_INET6)
+
+# The states of a SockCall, each with the states that may follow it
+MAY_BECOME = {
+    "NEW": ("TRYING", "FINISHED"),
+    "TRYING": ("WAITING", "WOKEN", "FINISHED"),
+    "WAITING": ("WOKEN", "FINISHED"),
+    "WOKEN": ("TRYING", "FINISHED"),
+    "FINISHED": (),
+}
+cdef tuple STATES = tuple(MAY_BECOME)
 
 
 cdef class SockReactor(Reactor):
@@ -115,7 +103,7 @@ cdef class SockReactor(Reactor):
 
     async def sock_connect(self, sock, address):
         """Connect to *address*; the host name of an IP socket is resolved."""
-        check_socket(self, sock)
+        check_socket(sock, self.debug)
         if sock.family in IP_FAMILIES:
             resolved = await self._ensure_resolved(
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
@@ -234,20 +222,20 @@ cdef class SockWatcher(Watcher):
         cdef bint writing = call.operation >= SENDALL
 
         self.enter(call)
-        if call.operation == CONNECT:       # a read probably follows: this saves a system call
+        if call.operation == CONNECTING:    # a read probably follows: this saves a system call
             self.wanted |= MIO_READABLE
         self.update(self.reactor)
         return self.reactor.drained(self, MIO_WRITABLE if writing else MIO_READABLE)
 
-    cdef int leave(self, SockCall call) except -1:
-        """Remove *call*, which has ended. If an event had woken it, wake the next call."""
+    cdef int leave(self, SockCall call, bint woken) except -1:
+        """Remove *call*, which has ended. If an event had *woken* it, wake the next call."""
         cdef list calls = self.writers if call.operation >= SENDALL else self.readers
 
         call.watcher = None
         calls.remove(call)
         if not self.attached:               # the loop is closed
             return 0
-        if call.woken and calls:
+        if woken and calls:
             (<SockCall>calls[0]).wake()
         if self.reader is not None or self.writer is not None:
             try:
@@ -296,7 +284,7 @@ cdef class SockCall:
 
     def throw(self, exc, value=None, traceback=None):
         """coroutine.throw(): end the call with the given exception."""
-        if self.finished:
+        if self.state == CALL_FINISHED:
             raise RuntimeError("cannot reuse already awaited coroutine")
         self.end()
         if value is None:
@@ -323,10 +311,32 @@ cdef class SockCall:
         return f"<coroutine {self.__qualname__} of {self.sock!r}>"
 
     def __dealloc__(self):
-        if self.viewing:
-            PyBuffer_Release(&self.view)
-        if not self.started and not self.finished:
+        PyBuffer_Release(&self.view)
+        if self.state == CALL_NEW:
             warnings.warn(f"coroutine '{NAMES[self.operation]}' was never awaited", RuntimeWarning)
+
+    # -- the state ----------------------------------------------------------------------
+
+    @property
+    def _call_state(self):
+        """The name of the state, a key of MAY_BECOME."""
+        return STATES[<int>self.state]
+
+    cdef int become(self, CallState state) except -1:
+        assert STATES[<int>state] in MAY_BECOME[STATES[<int>self.state]], (
+            f"{self!r}: {STATES[<int>state]} after {STATES[<int>self.state]}")
+        self.state = state
+        return self.check()
+
+    cdef int check(self) except -1:
+        """Assert what is true in each state (in a debug build)."""
+        assert self.state != CALL_NEW or (self.watcher is None and self.waiter is None)
+        assert self.state != CALL_WAITING or self.waiter is not None
+        assert <PyObject *>self.view.obj == NULL or self.operation == SENDALL
+        assert self.operation != CONNECTING or self.state != CALL_NEW
+        return 0
+
+    # -- trying and waiting ---------------------------------------------------------------
 
     cdef Step advance(self) except FAILED:
         """Try the operation. RETURNED: `result` is set. WAITING: call again when `waiter` is done.
@@ -334,19 +344,23 @@ cdef class SockCall:
         With a `waiter` of None, call again in the next turn.
         """
         cdef int fd
-        if self.finished:
+        cdef Outcome outcome = BLOCKED
+        cdef CallState before = self.state
+        if before == CALL_FINISHED:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        if self.started and not self.woken:
+        if before == CALL_WAITING or before == CALL_TRYING:
             raise RuntimeError("the future that a sock_*() waits for is not done")
         try:
-            if not self.started:
-                self.started = True
-                check_socket(self.loop, self.sock)
+            self.become(CALL_TRYING)
+            if before == CALL_NEW:
+                check_socket(self.sock, self.loop.debug)
             fd = self.sock.fileno() if self.plain else fileno(self.sock)
-            if not self.must_queue(fd) and self.attempt(fd):
+            if not self.must_queue(fd):
+                outcome = self.attempt(fd)
+            if outcome == DONE:
                 self.end()
                 return RETURNED
-            self.wait(fd)
+            self.wait(fd, outcome)
             return WAITING
         except BaseException:
             self.end()
@@ -359,7 +373,7 @@ cdef class SockCall:
 
         if self.watcher is not None:
             return False
-        if self.connecting:                 # SO_ERROR is not valid before the socket is ready
+        if self.operation == CONNECTING:    # SO_ERROR is not valid before the socket is ready
             return True
         if self.operation == CONNECT:
             return False
@@ -370,44 +384,48 @@ cdef class SockCall:
             return bool((<SockWatcher>source).writers)
         return bool((<SockWatcher>source).readers)
 
-    cdef int wait(self, int fd) except -1:
+    cdef int wait(self, int fd, Outcome outcome) except -1:
         cdef SockWatcher watcher = self.watcher
-        if self.finished:                   # a method of the user's socket class called close()
+        if self.state == CALL_FINISHED:     # a method of the user's socket class called close()
             raise RuntimeError(f"{self.__name__}() was closed while it ran")
         if watcher is None:
             watcher = self.loop.watcher_for(self.sock, fd)
-        if self.turn_spent:
-            self.turn_spent = False
-            self.woken = True
+        if outcome == TURN_SPENT:
+            self.become(CALL_WOKEN)
             self.waiter = None              # like a bare yield: continue in the next turn
             return watcher.enter(self)
         self.waiter = self.loop.create_future()
-        self.woken = False
+        self.become(CALL_WAITING)
         watcher.join(self)
         self.waiter._asyncio_future_blocking = True     # as Future.__await__() sets it
         return 0
 
     cdef int wake(self) except -1:
-        if not self.woken:
-            self.woken = True
+        if self.state == CALL_WAITING:
+            self.become(CALL_WOKEN)
             if not self.waiter.done():      # if it was cancelled, the task calls throw() next
                 self.waiter.set_result(None)
         return 0
 
     cdef int end(self) except -1:
         cdef SockWatcher watcher = self.watcher     # leave() drops a reference, maybe the last one
-        self.finished = True
+        cdef bint woken = self.state == CALL_WOKEN or self.state == CALL_TRYING
+        if self.state != CALL_FINISHED:
+            self.become(CALL_FINISHED)
         if watcher is not None:
-            watcher.leave(self)
-        if self.viewing:
-            self.viewing = False
-            PyBuffer_Release(&self.view)
+            watcher.leave(self, woken)
+        PyBuffer_Release(&self.view)        # does nothing if there is none
         self.waiter = self.sock = self.argument = self.argument2 = None
         return 0
 
     # -- the operations: True: `result` is set; False: the call would block ----------------
 
-    cdef bint attempt(self, int fd) except -1:
+    cdef Outcome attempt(self, int fd) except RAISED:
+        if self.operation == SENDFILE:
+            return self.send_file(fd)
+        return DONE if self.try_operation(fd) else BLOCKED
+
+    cdef bint try_operation(self, int fd) except -1:
         if self.plain:
             if self.operation == RECV:
                 return self.receive(fd)
@@ -415,10 +433,8 @@ cdef class SockCall:
                 return self.send_rest(fd)
             if self.operation == RECV_INTO:
                 return self.receive_into(fd)
-        if self.operation == CONNECT:
+        if self.operation == CONNECT or self.operation == CONNECTING:
             return self.connect()
-        if self.operation == SENDFILE:
-            return self.send_file(fd)
         return self.call_socket()
 
     cdef bint receive(self, int fd) except -1:
@@ -463,58 +479,41 @@ cdef class SockCall:
         """Send the rest of the data. A short send leaves the socket full: an edge will follow."""
         cdef Py_ssize_t n
 
-        if not self.viewing:
+        if <PyObject *>self.view.obj == NULL:
             PyObject_GetBuffer(self.argument, &self.view, PyBUF_SIMPLE)
-            self.viewing = True
         n = mio_send(fd, <char *>self.view.buf + self.sent, self.view.len - self.sent)
         if n < 0:
             return would_block(n)
         self.sent += n
         return self.sent == self.view.len
 
-    cdef bint send_file(self, int fd) except -1:
+    cdef Outcome send_file(self, int fd) except RAISED:
         cdef FileSending file = self.argument
         cdef Py_ssize_t n = file.send_part(fd)
 
-        if n == -EAGAIN or n == -EWOULDBLOCK:
-            return False
         if n < 0:
+            if is_would_block(n):
+                return BLOCKED
             raise file.failure(-n)
-        self.turn_spent = n > 0
         self.result = file.sent
-        return n == 0
+        return TURN_SPENT if n > 0 else DONE
 
     cdef bint call_socket(self) except -1:
         try:
-            return self.call_method()
+            if self.operation == SENDALL:
+                return self.send_by_method()
+            self.result = call_method(self.sock, self.operation, self.argument, self.argument2)
+            return True
         except WOULD_BLOCK:
             return False
 
-    cdef bint call_method(self) except -1:
-        """Call the method of the socket, which a derived class of the program may define."""
-        sock = self.sock
-        if self.operation == RECV:
-            self.result = sock.recv(self.argument)
-        elif self.operation == RECV_INTO:
-            self.result = sock.recv_into(self.argument)
-        elif self.operation == RECVFROM:
-            self.result = sock.recvfrom(self.argument)
-        elif self.operation == RECVFROM_INTO:
-            self.result = sock.recvfrom_into(
-                self.argument, self.argument2 if self.argument2 else len(self.argument))
-        elif self.operation == ACCEPT:
-            self.result = sock.accept()
-            self.result[0].setblocking(False)
-        elif self.operation == SENDTO:
-            self.result = sock.sendto(self.argument, self.argument2)
-        else:
-            data = memoryview(self.argument).cast("B")
-            self.sent += sock.send(data[self.sent:] if self.sent else self.argument)
-            return self.sent == len(data)
-        return True
+    cdef bint send_by_method(self) except -1:
+        data = memoryview(self.argument).cast("B")
+        self.sent += self.sock.send(data[self.sent:] if self.sent else self.argument)
+        return self.sent == len(data)
 
     cdef bint connect(self) except -1:
-        if not self.connecting:
+        if self.operation == CONNECT:
             try:
                 self.sock.connect(self.argument)
             except WOULD_BLOCK as exc:
@@ -522,36 +521,13 @@ cdef class SockCall:
                 # reports when it has room.
                 if exc.errno not in CONNECT_GOES_ON:
                     raise
-                self.connecting = True
+                self.operation = CONNECTING
                 return False
             return True
         error = self.sock.getsockopt(socket_module.SOL_SOCKET, socket_module.SO_ERROR)
         if error:
             raise OSError(error, f"Connect call failed {self.argument}")
         return True
-
-
-cdef bint would_block(Py_ssize_t error) except -1:
-    if error == -EAGAIN or error == -EWOULDBLOCK:
-        return False
-    raise OSError(-error, os.strerror(-error))
-
-
-cdef int check_socket(SockReactor loop, object sock) except -1:
-    if type(sock) is not Socket:
-        check_ssl_socket(sock)
-    if loop.debug and sock.gettimeout() != 0:
-        raise ValueError("the socket must be non-blocking")
-    return 0
-
-
-cdef int fileno(object sock) except? -2:
-    """sock.fileno(), or -1 if that is no number.
-
-    A mock of a socket may return such a value, and its operations may never have to wait.
-    """
-    fd = sock.fileno()
-    return fd if isinstance(fd, int) else -1
 
 
 cdef object take_result(SockCall call):
@@ -567,7 +543,7 @@ cdef SockCall new_call(SockReactor loop, Operation operation, object sock, objec
     call.sock = sock
     call.argument = argument
     call.argument2 = argument2
-    call.plain = type(sock) is Socket
+    call.plain = is_plain(sock)
     return call
 
 
@@ -599,18 +575,7 @@ cdef PyObject *next_slot(PyObject *self) except? NULL:
     return NULL
 
 
-mio_set_resume(<PyTypeObject *>SockCall, next_slot, send_slot)
-
-
-def mark_coroutine_function(method):
-    """Mark *method* for iscoroutinefunction() and mock.patch.object(): it returns a coroutine."""
-    try:
-        if hasattr(inspect, "markcoroutinefunction"):
-            inspect.markcoroutinefunction(method)
-        else:
-            method._is_coroutine = stdlib.is_coroutine
-    except AttributeError:                  # 3.10: a Cython function does not accept the mark
-        pass
+set_resume(<PyTypeObject *>SockCall, next_slot, send_slot)
 
 
 for name in NAMES[:CONNECT]:                # connect and sendfile are `async def`
