@@ -5,10 +5,10 @@ defined here replaces the stdlib's method of that name. All other methods are th
 attributes that inherited code reads and writes (_ready, _stopping, _thread_id ...) are stored
 here, in one copy. The bases of NativeLoop, each a layer of its own:
 
-    ToolsReactor     loop/tools.pyx      what tools see and replace: _ready, _scheduled, _run, time()
-    WatchingReactor  loop/watching.pyx   add_reader() and its family, loop.watch()
-    SockReactor      loop/sock.pyx       sock_recv() and its family
-    Reactor          reactor/reactor.pyx one turn: poll, callbacks, events, timers
+    ToolsReactor     tools.pyx      what tools see and replace: _ready, _scheduled, _run, time()
+    WatchingReactor  watching.pyx   add_reader() and its family, loop.watch()
+    SockReactor      sock.pyx       sock_recv() and its family
+    Reactor          reactor.pyx    one turn: poll, callbacks, events, timers
 """
 
 from cpython.object cimport PyObject
@@ -37,12 +37,12 @@ cdef object fileobj_to_fd = stdlib.fileobj_to_fd
 
 # -- the fast methods ----------------------------------------------------------------------
 #
-# loop.call_soon(...) of a program runs fast_call_soon(): install_fast_methods() sets these functions
-# on EventLoop, in the place of the `def` of NativeLoop with that name, which is the slow method. A
-# fast method takes its arguments as a vector. It avoids the tuple and the keyword parsing of a `def`
-# with *args, which would take half of the time of a call_soon(). It calls the slow method in the
-# rare cases: a callback passed by keyword, debug mode, a closed loop, a task factory, wrong
-# arguments.
+# loop.call_soon(...) of a program runs fast_call_soon(): install_fast_methods() sets these
+# functions on EventLoop, in the place of the `def` of NativeLoop with that name, which is the slow
+# method. A fast method takes its arguments as a vector. It avoids the tuple and the keyword parsing
+# of a `def` with *args, which would take half of the time of a call_soon(). It calls the slow
+# method in the rare cases: a callback passed by keyword, debug mode, a closed loop, a task factory,
+# wrong arguments.
 
 cdef class NativeLoop(ToolsReactor)             # below
 

@@ -49,8 +49,8 @@ cdef class SockWatcher(Watcher):
 cdef class SockCall:
     """One sock_*() call: a coroutine, and its place among the calls that wait for the socket.
 
-    Only become() changes `state`. In a debug build it refuses a transition that the table MAY_BECOME
-    lacks; ARCHITECTURE.md shows the table.
+    Only become() changes `state`. In a debug build it refuses a transition that the table
+    MAY_BECOME lacks; ARCHITECTURE.md shows the table.
     """
     cdef SockReactor loop
     cdef object sock

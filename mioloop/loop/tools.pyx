@@ -1,8 +1,9 @@
 """What tools see of a loop, and what they replace: asyncio's private attributes and methods.
 
 A tool (nest_asyncio, a fake clock, a monitor, a debugger) sets Handle._run, loop.time,
-loop._selector or _run_once, or changes loop._ready and loop._scheduled. Each replacement is respected (R14, R100)
-and costs nothing while there is none: a turn compares the version tags of a few classes.
+loop._selector or _run_once, or changes loop._ready and loop._scheduled. Each replacement is
+respected (R14, R100) and costs nothing while there is none: a turn compares the version tags of a
+few classes.
 """
 
 from cpython.object cimport PyObject

@@ -22,9 +22,13 @@ class ObservedSocket(socket.socket):
     call = None
     seen: str | None = None
     fails = False
+    resumes = False
 
     def recv(self, *args):
         self.seen = self.call._call_state
+        if self.resumes:
+            with pytest.raises(RuntimeError):
+                self.call.send(None)
         if self.fails:
             raise OSError(errno.ECONNRESET, "reset")
         return super().recv(*args)
@@ -182,6 +186,19 @@ def test_a_finished_call_cannot_go_on(loop, pair):
         call.call.send(None)
     call.end()
     assert call.states == ["NEW", "FINISHED"]
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_call_is_not_continued_from_within_its_attempt(loop, pair, attempt):
+    sock, peer = pair
+    call = Call(loop, sock)
+    if attempt == 2:
+        call.resume()
+    peer.send(b"data")
+    call.poll()
+    sock.resumes = True
+    call.resume()
+    assert call.result == b"data"
 
 
 def table():
