@@ -10,10 +10,10 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from mioloop.mio._core import lib
+from mioloop.mio.closeable import Closeable
 from mioloop.mio.errors import check
 from mioloop.mio.event import Evented
 from mioloop.mio.interest import Interest
@@ -23,7 +23,6 @@ from mioloop.mio.ready import Ready
 
 P = ParamSpec("P")
 R = TypeVar("R")
-H = TypeVar("H", bound="OwnedHandle")
 
 
 class Binding:
@@ -61,7 +60,7 @@ class Binding:
             self._poll = weakref.ref(poll)
 
 
-class OwnedHandle(Evented):
+class OwnedHandle(Closeable, Evented):
     """An Evented that owns a descriptor and closes it.
 
     Any operation that would block raises `BlockingIOError`: wait for the next event.
@@ -137,17 +136,6 @@ class OwnedHandle(Evented):
             if poll is not None and not self.closed:
                 poll.drained(self.fileno(), direction)
             raise
-
-    def __enter__(self: H) -> H:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         # Construction may have failed before there was anything to close.

@@ -11,10 +11,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from mioloop.mio._core import ffi, lib
+from mioloop.mio.closeable import Closeable
 from mioloop.mio.errors import check
 from mioloop.mio.event import Evented, Events
 from mioloop.mio.interest import Interest
@@ -65,7 +65,7 @@ def selectors() -> tuple[str, ...]:
     return tuple(names)
 
 
-class Poll:
+class Poll(Closeable):
     """Watches sources, and fills an `Events` with an event for each ready source.
 
     Any thread may call any method, also while another thread polls. One thread
@@ -273,17 +273,6 @@ class Poll:
         if owned is not None:
             self._closed = True
             free(owned)
-
-    def __enter__(self) -> Poll:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._selector}{' closed' if self._closed else ''}>"

@@ -6,10 +6,10 @@ Source: mio 0.6.21, ``src/poll.rs: Registration, SetReadiness``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from mioloop.mio._core import ffi, lib
+from mioloop.mio.closeable import Closeable
 from mioloop.mio.errors import check
 from mioloop.mio.event import Evented
 from mioloop.mio.interest import Interest
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # default arguments are for the end of the interpreter, when the module's globals may be cleared.
 
 
-class Registration(Evented):
+class Registration(Closeable, Evented):
     """The half of a pair that is registered with a Poll; `SetReadiness` is the other.
 
     Make a pair by `new2`. The first `register` or `reregister` binds it to that Poll
@@ -112,17 +112,6 @@ class Registration(Evented):
     def _forked(self) -> None:
         if self._node is not None:
             lib.mio_registration_forked(self._node)
-
-    def __enter__(self) -> Registration:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(
         self,

@@ -5,15 +5,14 @@ Source: mio 0.7, ``src/waker.rs``. This one is a `Registration` that `Waker.wake
 
 from __future__ import annotations
 
-from types import TracebackType
-
+from mioloop.mio.closeable import Closeable
 from mioloop.mio.poll import Poll
 from mioloop.mio.poll_opt import PollOpt
 from mioloop.mio.ready import Ready
 from mioloop.mio.registration import Registration
 
 
-class Waker:
+class Waker(Closeable):
     """Makes *poll* report a readable event with *token* whenever `wake` was called.
 
     Raises:
@@ -40,14 +39,3 @@ class Waker:
     def close(self) -> None:
         """Cause no further event, not even one that `wake` has caused and no poll has reported."""
         self._registration.close()
-
-    def __enter__(self) -> Waker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
