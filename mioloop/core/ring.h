@@ -1,7 +1,7 @@
 /* ring.h -- a queue of pointers, first in, first out.
  *
  * A ring belongs to one thread at a time, and does not own its items. Without room
- * (mio_ring_free() has been called, or mio_ring_open() not yet) it refuses items.
+ * (mio_ring_free() has been called, or mio_ring_open() not yet) it is full and cannot grow.
  */
 #ifndef MIO_RING_H
 #define MIO_RING_H
@@ -29,17 +29,16 @@ static inline void **mio_ring_at(const mio_ring *ring, size_t i)
     return &ring->items[(ring->first + i) & (ring->capacity - 1)];
 }
 
-/* 0, or the error of mio_ring_grow(). */
-static inline int mio_ring_push(mio_ring *ring, void *item)
+static inline int mio_ring_is_full(const mio_ring *ring)
 {
-    if (ring->count == ring->capacity) {
-        int err = mio_ring_grow(ring);
+    return ring->count == ring->capacity;
+}
 
-        if (err < 0) return err;
-    }
+/* The ring must not be full. */
+static inline void mio_ring_push(mio_ring *ring, void *item)
+{
     *mio_ring_at(ring, ring->count) = item;
     ring->count++;
-    return 0;
 }
 
 /* The ring must not be empty. */

@@ -7,6 +7,7 @@ The stdlib makes some handles itself, for example for signal handlers: a native 
 cimport cython
 from cpython.object cimport PyObject
 
+from mioloop.reactor.core cimport mio_ring_at
 from mioloop.reactor.handle cimport Handle, ThreadSafeHandle, TimerHandle, handle_of
 from mioloop.reactor.python_api cimport Py_DECREF
 from mioloop.reactor.reactor cimport Reactor
@@ -54,10 +55,10 @@ def walk(ReadyView view, size_t first, size_t count):
     cdef Reactor reactor = view.reactor
     cdef size_t i
     for i in range(count + 1):
-        if reactor.ring_first != first or reactor.ring_count != count:
+        if reactor.ring.first != first or reactor.ring.count != count:
             raise RuntimeError("deque mutated during iteration")
         if i < count:
-            yield shown(reactor.ring[(first + i) & (reactor.ring_capacity - 1)])
+            yield shown(<PyObject *>mio_ring_at(&reactor.ring, i)[0])
 
 
 @cython.final
@@ -74,17 +75,17 @@ cdef class ReadyView:
     # -- the operations of asyncio's own turn: without a copy ----------------------
 
     def __len__(self):
-        return self.reactor.ring_count
+        return self.reactor.ring.count
 
     def __bool__(self):
-        return self.reactor.ring_count > 0
+        return self.reactor.ring.count > 0
 
     def append(self, handle):
         push_back(self.reactor, native_handle(self.reactor, handle))
 
     def popleft(self):
         cdef PyObject *first
-        if self.reactor.ring_count == 0:
+        if self.reactor.ring.count == 0:
             raise IndexError("pop from an empty deque")
         first = self.reactor.pop()
         try:
@@ -93,7 +94,7 @@ cdef class ReadyView:
             Py_DECREF(first)                # the ring's reference
 
     def clear(self):
-        while self.reactor.ring_count:
+        while self.reactor.ring.count:
             Py_DECREF(self.reactor.pop())
 
     # -- all other operations: on a copy that is a deque ----------------------------
@@ -102,34 +103,33 @@ cdef class ReadyView:
         cdef Reactor reactor = self.reactor
         cdef size_t i
         handles = deque()
-        for i in range(reactor.ring_count):
-            handles.append(shown(reactor.ring[
-                (reactor.ring_first + i) & (reactor.ring_capacity - 1)]))
+        for i in range(reactor.ring.count):
+            handles.append(shown(<PyObject *>mio_ring_at(&reactor.ring, i)[0]))
         return handles
 
     cdef object change(self, method, tuple args):
         """Apply *method* of deque to a copy of the queue, and queue the resulting handles."""
         cdef Reactor reactor = self.reactor
-        cdef size_t first = reactor.ring_first, count = reactor.ring_count
+        cdef size_t first = reactor.ring.first, count = reactor.ring.count
         cdef list handles, old = []
         changed = self.copy()
         result = method(changed, *args)
         handles = [native_handle(reactor, handle) for handle in changed]
-        if reactor.ring_first != first or reactor.ring_count != count:
+        if reactor.ring.first != first or reactor.ring.count != count:
             raise RuntimeError("deque mutated during iteration")
-        while reactor.ring_count:
+        while reactor.ring.count:
             old.append(<object>reactor.pop())
             Py_DECREF(<PyObject *>old[-1])  # the ring's reference; `old` keeps each handle alive
         for handle in handles:
             push_back(reactor, <Handle>handle)
-        if changed and reactor.ring_first == first:
+        if changed and reactor.ring.first == first:
             self.rotate_storage()
         return result
 
     cdef int rotate_storage(self) except -1:
         """Begin at another place of the ring, so that an iterator notices the change."""
         cdef PyObject *first
-        cdef size_t count = self.reactor.ring_count
+        cdef size_t count = self.reactor.ring.count
         while count:
             count -= 1
             first = self.reactor.pop()
@@ -138,7 +138,7 @@ cdef class ReadyView:
         return 0
 
     def __iter__(self):
-        return walk(self, self.reactor.ring_first, self.reactor.ring_count)
+        return walk(self, self.reactor.ring.first, self.reactor.ring.count)
 
     def __reversed__(self):
         return reversed(self.copy())

@@ -20,8 +20,9 @@ from mioloop.loop.sock cimport SockReactor
 from mioloop.loop.tools cimport ToolsReactor, set_own_methods
 from mioloop.reactor.handle cimport (
     Handle, TimerHandle, handle_of, items, new_handle, new_thread_safe, new_timer)
+from mioloop.reactor.core cimport mio_ring_is_full
 from mioloop.reactor.python_api cimport *
-from mioloop.reactor.reactor cimport forks
+from mioloop.reactor.forking cimport forks
 from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
@@ -57,7 +58,7 @@ cdef PyObject *fast_call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t
 cdef inline PyObject *queue_handle(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
                                    PyObject *kwnames) except NULL:
     cdef PyObject *handle
-    if loop.ring_count == loop.ring_capacity:
+    if mio_ring_is_full(&loop.ring):
         loop.grow_ring()                    # now, because push() must not fail with a new handle
     handle = new_handle(loop, args[0], args + 1, count - 1,
                         NULL if kwnames == NULL else args[count])
@@ -120,7 +121,7 @@ cdef PyObject *fast_call_soon_threadsafe(NativeLoop loop, PyObject *const *args,
     cdef PyObject *handle
     if not is_fast_call(loop, 1 - count, kwnames):
         return call_slow(slow_call_soon_threadsafe, loop, args, count, kwnames)
-    if loop.ring_count == loop.ring_capacity:
+    if mio_ring_is_full(&loop.ring):
         loop.grow_ring()
     handle = new_thread_safe(loop, args[0], args + 1, count - 1,
                              NULL if kwnames == NULL else args[count])

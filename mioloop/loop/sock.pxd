@@ -1,7 +1,9 @@
 from libc.stdint cimport uint32_t
 
 from mioloop.loop.sock_methods cimport Operation
-from mioloop.reactor.reactor cimport Reactor, Source, Watcher
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.source cimport Source
+from mioloop.reactor.watcher cimport Watcher
 
 
 cdef enum CallState:

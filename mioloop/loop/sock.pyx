@@ -31,7 +31,9 @@ from mioloop.loop.coroutine_slots cimport set_resume
 from mioloop.loop.sock_methods cimport *
 from mioloop.reactor.core cimport *
 from mioloop.reactor.python_api cimport *
-from mioloop.reactor.reactor cimport Reactor, Source, Watcher
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.source cimport Source
+from mioloop.reactor.watcher cimport Watcher
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
 from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.sysio cimport *

@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from mioloop.loop.watching cimport WatchingReactor
 from mioloop.reactor.handle cimport Handle
-from mioloop.reactor.reactor cimport Source
+from mioloop.reactor.source cimport Source
 
 
 cdef class ToolsReactor(WatchingReactor):

@@ -16,7 +16,8 @@ from mioloop.loop.sock cimport SockReactor
 from mioloop.loop.watching cimport WatchingReactor
 from mioloop.reactor.handle cimport Handle, ThreadSafeHandle, TimerHandle, items, new_timer
 from mioloop.reactor.python_api cimport *
-from mioloop.reactor.reactor cimport Source, class_of, class_version
+from mioloop.reactor.reactor cimport class_of, class_version
+from mioloop.reactor.source cimport Source
 
 import os
 import time
@@ -180,7 +181,7 @@ cdef class ToolsReactor(WatchingReactor):
         Rule R100: a fake clock or a nesting tool that replaces the selector works.
         """
         timeout = None
-        if self.ring_count or self.stopping or self.has_pending():
+        if self.ring.count or self.stopping or self.has_pending():
             timeout = 0
         elif self.timers.count:
             first = <TimerHandle>mio_timers_first(&self.timers).owner
@@ -188,7 +189,7 @@ cdef class ToolsReactor(WatchingReactor):
         self._process_events(self._selector.select(timeout))
         if self.timers.count:
             self.queue_due_timers()
-        return self.run_ready(self.ring_count, False)
+        return self.run_ready(self.ring.count, False)
 
     def _poll_by_hand(self, timeout):
         """Poll, and return (fd, readiness) of each source that has work, for select()."""

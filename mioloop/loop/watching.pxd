@@ -1,6 +1,7 @@
 from mioloop.loop.sock cimport SockReactor
 from mioloop.reactor.handle cimport Handle
-from mioloop.reactor.reactor cimport Source, Watcher
+from mioloop.reactor.source cimport Source
+from mioloop.reactor.watcher cimport Watcher
 
 
 cdef class WatchedEvented(Source):

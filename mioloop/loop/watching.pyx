@@ -6,7 +6,9 @@ from libc.stdint cimport uint32_t
 from mioloop.reactor.core cimport MIO_TOKEN_MAX
 from mioloop.loop.sock cimport SockReactor
 from mioloop.reactor.handle cimport Handle, handle_of
-from mioloop.reactor.reactor cimport Reactor, Source, Watcher
+from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.source cimport Source
+from mioloop.reactor.watcher cimport Watcher, remember_displaced, unwatch_fd, watch_fd
 from mioloop.reactor.sealed cimport seal
 from mioloop.transports.endpoint cimport enter_context, leave_context
 
@@ -78,8 +80,8 @@ cdef class WatchingReactor(SockReactor):
                 watcher.reader.cancel()
                 watcher.reader = handle
                 return handle
-            return self.watch_fd(watcher.fd, writing, handle, fileobj)
-        return self.watch_fd(fd, writing, handle_of(self, callback, args, context), fileobj)
+            return watch_fd(self, watcher.fd, writing, handle, fileobj)
+        return watch_fd(self, fd, writing, handle_of(self, callback, args, context), fileobj)
 
     cdef bint unwatch(self, fileobj, bint writing) except -1:
         cdef Watcher watcher
@@ -88,12 +90,12 @@ cdef class WatchingReactor(SockReactor):
         except ValueError:
             watcher = self.watcher_of_closed(fileobj)
             if watcher is not None:
-                self.remember_displaced(fileobj)
-                return self.unwatch_fd(watcher.fd, writing)
+                remember_displaced(self, fileobj)
+                return unwatch_fd(self, watcher.fd, writing)
             if self.displaced is None or not is_in(self.displaced, fileobj):
                 raise
             return False
-        return self.unwatch_fd(fd, writing)
+        return unwatch_fd(self, fd, writing)
 
     cdef Watcher watcher_of_closed(self, fileobj):
         """The watcher of *fileobj*, which has been closed, or None.

@@ -69,6 +69,29 @@ cdef extern from "mio.h" nogil:
     void mio_timers_remove(mio_timers *timers, mio_timer *timer)
     mio_timer *mio_timers_first(const mio_timers *timers)
 
+cdef extern from "ring.h" nogil:
+    ctypedef struct mio_ring:
+        void **items
+        size_t capacity
+        size_t first
+        size_t count
+
+    int mio_ring_open(mio_ring *ring, size_t capacity)
+    void mio_ring_free(mio_ring *ring)
+    int mio_ring_grow(mio_ring *ring)
+    void **mio_ring_at(const mio_ring *ring, size_t i)
+    bint mio_ring_is_full(const mio_ring *ring)
+    void mio_ring_push(mio_ring *ring, void *item)
+    void *mio_ring_pop(mio_ring *ring)
+
+cdef extern from "spin.h" nogil:
+    ctypedef struct mio_spin:
+        int64_t most_ns
+        int64_t budget_ns
+
+    int64_t mio_spin_limit(const mio_spin *spin, int64_t now_ns, int64_t timeout_ns)
+    void mio_spin_learn(mio_spin *spin, bint ended, int64_t waited_ns)
+
 cdef extern from "burst.h" nogil:
     ctypedef struct mio_burst
 

@@ -40,7 +40,7 @@ cdef extern from *:
 cdef enum:
     READ_SIZE = 262144          # size of a buffer
     COPY_BELOW = 65536          # a smaller read is copied into a bytes object of its own size
-    AHEAD_SIZE = 4032           # size of a prefetched read; 4096 would map all to the same cache sets
+    AHEAD_SIZE = 4032           # of a prefetched read; 4096 would map all to the same cache sets
     SPARES = 65                 # slots 1 to 64: reads up to AHEAD_SIZE; slot 0: all larger reads
     PYMALLOC_MOST = 512 - 33    # data of the largest bytes object that pymalloc allocates
 

@@ -1,0 +1,66 @@
+"""Forks: what the loops that are running then have gathered is sent once (rule R95)."""
+
+from mioloop.reactor.flush_policy cimport run_ends
+from mioloop.reactor.flush_queue cimport forget_all, send_all
+
+import os
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident()
+
+forks = 0
+children_forked = 0
+
+# The loops that are running, in any thread. Only these can have gathered writes.
+cdef Run *running = NULL
+
+
+cdef int begin_run(Run *run) noexcept:
+    global running
+    run.next = running
+    running = run
+    return 0
+
+
+cdef int end_run(Run *run) noexcept:
+    global running
+    cdef Run *each = running
+    if each == run:
+        running = run.next
+        return 0
+    while each.next != run:
+        each = each.next
+    each.next = run.next
+    return 0
+
+
+def _before_fork():
+    """Send the writes that this thread has gathered. The child would send them a second time."""
+    cdef Run *each = running
+    while each != NULL:
+        if each.thread == PyThread_get_thread_ident():
+            send_all(each.flushes)
+        each = each.next
+
+
+def _after_fork_in_child():
+    """Drop the writes that other threads have gathered: these threads send them in the parent."""
+    global forks, children_forked
+    cdef Run *each = running
+    forks += 1
+    children_forked += 1                # the parent holds the same open files
+    while each != NULL:
+        each.policy.off = True
+        run_ends(each.policy)
+        if each.thread != PyThread_get_thread_ident():
+            forget_all(each.flushes)
+        each = each.next
+
+
+def _after_fork_in_parent():
+    global children_forked
+    children_forked += 1
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent,
+                    after_in_child=_after_fork_in_child)

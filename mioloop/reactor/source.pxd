@@ -1,0 +1,29 @@
+from libc.stdint cimport uint32_t
+
+from mioloop.reactor.core cimport mio_token, mio_transfer
+from mioloop.reactor.handle cimport HandleOwner
+
+
+cdef class Source:
+    """One thing that the reactor polls, and the methods that it calls when the thing is ready."""
+    cdef readonly int fd                # -1: none, or closed
+    cdef mio_token token
+    cdef bint attached                  # token is in the reactor's slab
+    cdef bint held                      # the slab's entry owns a reference
+    cdef bint registered                # fd is registered on the poll
+    cdef uint32_t polled_for            # interest of that registration
+    cdef uint32_t poll_opts             # options of that registration
+    cdef unsigned int forked_before     # children_forked at the time of attach()
+    cdef uint32_t deferred              # readiness to serve in the next turn, without an event
+    cdef bint flush_queued
+    cdef Source next_unflushed          # in the reactor's queue, if flush_queued
+
+    cdef int on_ready(self, uint32_t ready) except -1
+    cdef int give_way(self, HandleOwner reactor, Source successor) except -1
+    cdef int on_flush(self) except -1
+    cdef int send_gathered(self) except -1
+    cdef int drop_gathered(self) noexcept
+    cdef bint prepare_send(self, mio_transfer *transfer) except -1
+    cdef int complete_send(self, Py_ssize_t result) noexcept
+    cdef bint can_prefetch(self, uint32_t ready) noexcept
+    cdef int complete_prefetch(self, const char *data, Py_ssize_t result) noexcept
