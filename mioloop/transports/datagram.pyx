@@ -199,7 +199,7 @@ cdef class DatagramTransport(WriteFlow):
                 return
             self.block()
         self.unsent.append((data, addr))
-        self.buffered_bytes += PyBytes_GET_SIZE(data) + HEADER_BYTES
+        self.flow.size += PyBytes_GET_SIZE(data) + HEADER_BYTES
         self.pause_protocol_if_full()
 
     cdef bint find(self, address, const sockaddr **to, socklen_t *length) except -1:
@@ -263,7 +263,7 @@ cdef class DatagramTransport(WriteFlow):
                 raise
             except BaseException as exc:
                 self.unsent.popleft()
-                self.buffered_bytes -= PyBytes_GET_SIZE(data) + HEADER_BYTES
+                self.flow.size -= PyBytes_GET_SIZE(data) + HEADER_BYTES
                 self.sending_failed(exc)
                 if self._conn_lost:
                     return 0
@@ -272,7 +272,7 @@ cdef class DatagramTransport(WriteFlow):
                 self.block()
                 return self.resume_protocol_if_drained()
             self.unsent.popleft()
-            self.buffered_bytes -= PyBytes_GET_SIZE(data) + HEADER_BYTES
+            self.flow.size -= PyBytes_GET_SIZE(data) + HEADER_BYTES
         if not self.unsent:
             return self.buffer_drained()
         if self.blocked:
@@ -351,7 +351,7 @@ cdef class DatagramTransport(WriteFlow):
     cdef int discard(self) except -1:
         self.waiting.clear()
         self.unsent.clear()
-        self.buffered_bytes = 0
+        self.flow.size = 0
         return 0
 
     cdef int ended(self) except -1:
@@ -383,7 +383,7 @@ cdef class DatagramTransport(WriteFlow):
 
     @property
     def _buffer_size(self):
-        return self.buffered_bytes
+        return self.flow.size
 
     @property
     def max_size(self):

@@ -1,21 +1,17 @@
 from mioloop.transports.endpoint cimport Endpoint
-from mioloop.transports.sysio cimport iovec
+from mioloop.transports.flow_control cimport FlowControl
+from mioloop.transports.write_buffer cimport WriteBuffer
 
 cdef enum:
     MOST_CHUNKS = 1024          # IOV_MAX of Linux, macOS and the BSDs
 
 
 cdef tuple BYTE_PROTOCOLS           # protocols of stream sockets that carry bytes, not records
-cdef tuple water_marks(object high, object low, Py_ssize_t default_high)
-cdef Py_ssize_t whole_bytes(object mark) except -1
 
 
 cdef class WriteFlow(Endpoint):
     """A transport with a write buffer. It pauses and resumes the protocol's writing."""
-    cdef readonly bint _protocol_paused
-    cdef Py_ssize_t buffered_bytes          # written, not yet accepted by the kernel
-    cdef Py_ssize_t high_bytes
-    cdef Py_ssize_t low_bytes
+    cdef FlowControl flow                   # of the bytes that the kernel has not accepted yet
     # The context of the call that found the descriptor full; resume_writing() runs in it. Not used
     # by a connection, which has one context for all its callbacks (R58).
     cdef object writer_context
@@ -32,8 +28,7 @@ cdef class WriteFlow(Endpoint):
 
 cdef class ByteFlow(WriteFlow):
     """A buffer of bytes, sent in the order of the writes, many chunks in one system call."""
-    cdef list chunks                        # bytes, none of them empty
-    cdef Py_ssize_t first_sent              # bytes of chunks[0] that are already sent
+    cdef WriteBuffer buffer                 # made when bytes wait for the first time
     cdef Py_ssize_t offered                 # bytes that prepare_send() gave to the reactor to send
     cdef Py_ssize_t result                  # result of the reactor's send(); 0: none is pending
     cdef bint keeps_records                 # each chunk is a message with its own system call
@@ -44,6 +39,7 @@ cdef class ByteFlow(WriteFlow):
     cdef int flush_other(self) except -1
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2
     cdef Py_ssize_t send_one(self, bytes data) noexcept
-    cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1
+    cdef int keep(self, bytes data) except -1
     cdef int drop_sent(self, Py_ssize_t sent) except -1
+    cdef int drop_buffer(self) noexcept
     cdef int write_failed(self, exc) except -1

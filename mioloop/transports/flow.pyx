@@ -6,17 +6,18 @@ kernel does not accept waits in the buffer and is sent later, in as few system c
 A transport of records makes one call for each record, so that messages keep their borders (R94).
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.flush_policy cimport send_now
 from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context
+from mioloop.transports.flow_control cimport *
 from mioloop.transports.sysio cimport *
+from mioloop.transports.write_buffer cimport new_write_buffer
 from mioloop.reactor.sealed cimport seal
 
-import math
 import os
 import socket
 import sys
@@ -24,62 +25,15 @@ import sys
 cdef extern from "Python.h":
     object PyContext_CopyCurrent()
 
-cdef extern from *:
-    """
-    /* Like list.clear(), but a list with one item and a small allocation keeps the allocation:
-     * the next write uses it. */
-    static inline void mio_list_clear(PyObject *list)
-    {
-        PyObject *only;
-
-        if (PyList_GET_SIZE(list) != 1 || ((PyListObject *)list)->allocated > 4) {
-            if (PyList_SetSlice(list, 0, PY_SSIZE_T_MAX, NULL) < 0) PyErr_Clear();
-            return;
-        }
-        only = PyList_GET_ITEM(list, 0);
-        Py_SET_SIZE(list, 0);
-        Py_DECREF(only);
-    }
-    """
-    void mio_list_clear(list chunks)
-
-cdef enum:
-    DEFAULT_HIGH_BYTES = 65536              # asyncio's default mark (R52); low is a quarter of it
-
 BYTE_PROTOCOLS = (0, socket.IPPROTO_TCP, 262)   # 262 is MPTCP; SCTP is missing, it keeps records
 
 # asyncio's stream transports have a deque of chunks from 3.12 on, and one bytearray before.
 cdef bint keeps_chunks = sys.version_info >= (3, 12)
-cdef object INFINITY = math.inf
-cdef object MOST_BYTES = sys.maxsize
-
-
-cdef tuple water_marks(object high, object low, Py_ssize_t default_high):
-    """Return (low, high), numbers of any type, with asyncio's defaults for None.
-
-    Raises ValueError unless high >= low >= 0.
-    """
-    if high is None:
-        high = default_high if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:                # also if one is NaN
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return low, high
-
-
-cdef Py_ssize_t whole_bytes(object mark) except -1:
-    """Return *mark* rounded down to whole bytes, at most sys.maxsize."""
-    if mark == INFINITY:
-        return MOST_BYTES
-    return min(math.floor(mark), MOST_BYTES)
-
 
 cdef class WriteFlow(Endpoint):
 
     def __cinit__(self, *args, **kwargs):
-        self.high_bytes = DEFAULT_HIGH_BYTES
-        self.low_bytes = DEFAULT_HIGH_BYTES // 4
+        set_limits(&self.flow, DEFAULT_HIGH_BYTES // 4, DEFAULT_HIGH_BYTES)
 
     cdef int serve(self, uint32_t ready) except -1:
         if wakes_reader(ready):
@@ -89,7 +43,7 @@ cdef class WriteFlow(Endpoint):
         return 0
 
     cdef bint idle(self) noexcept:
-        return self.paused and not self.closing and self.buffered_bytes == 0
+        return self.paused and not self.closing and self.flow.size == 0
 
     cdef int flush_now(self) except -1:
         """Send until the buffer is empty. Call block() if the kernel accepts no more."""
@@ -118,7 +72,7 @@ cdef class WriteFlow(Endpoint):
 
     cdef int flush_gathered(self) except -1:
         """Send gathered data, which no system call has tried to send yet."""
-        if self.buffered_bytes and not self.blocked:
+        if self.flow.size and not self.blocked:
             self.flush_now()
         return 0
 
@@ -126,9 +80,9 @@ cdef class WriteFlow(Endpoint):
         if self.blocked or self.paused:
             self.blocked = False
             self.go_on_polling()
-        if self._protocol_paused:
+        if self.flow.paused:
             self.resume_protocol_if_drained()   # resume_writing() may write more
-        if self.buffered_bytes or self._conn_lost:
+        if self.flow.size or self._conn_lost:
             return 0
         return self.all_sent()
 
@@ -138,9 +92,9 @@ cdef class WriteFlow(Endpoint):
         return 0
 
     cdef int pause_protocol_if_full(self) except -1:
-        if self._protocol_paused or self.buffered_bytes <= self.high_bytes:
+        if not should_pause(&self.flow):
             return 0
-        self._protocol_paused = True
+        self.flow.paused = True
         try:
             self._protocol.pause_writing()
         except (SystemExit, KeyboardInterrupt):
@@ -150,11 +104,9 @@ cdef class WriteFlow(Endpoint):
         return 0
 
     cdef int resume_protocol_if_drained(self) except -1:
-        if not self._protocol_paused or self.buffered_bytes > self.low_bytes:
+        if not should_resume(&self.flow) or self._protocol is None:     # None: it is lost
             return 0
-        if self._protocol is None:      # connection_lost() has been called
-            return 0
-        self._protocol_paused = False
+        self.flow.paused = False
         try:
             self._protocol.resume_writing()
         except (SystemExit, KeyboardInterrupt):
@@ -174,7 +126,7 @@ cdef class WriteFlow(Endpoint):
         if self.closing:
             return
         self.closing = True
-        if self.buffered_bytes == 0:
+        if self.flow.size == 0:
             self.schedule_connection_lost(None)
         elif self.blocked:
             self.update_interest()
@@ -191,18 +143,21 @@ cdef class WriteFlow(Endpoint):
 
         self.flush_gathered()
         self.limits = limits
-        self.low_bytes = low_bytes
-        self.high_bytes = high_bytes
+        set_limits(&self.flow, low_bytes, high_bytes)
         self.pause_protocol_if_full()
 
     def get_write_buffer_limits(self):
         """Return the marks (low, high) as they were set."""
-        return (self.low_bytes, self.high_bytes) if self.limits is None else self.limits
+        return (self.flow.low, self.flow.high) if self.limits is None else self.limits
 
     def get_write_buffer_size(self):
         """Return the number of written bytes that the kernel has not accepted."""
         self.flush_gathered()
-        return self.buffered_bytes
+        return self.flow.size
+
+    @property
+    def _protocol_paused(self):
+        return self.flow.paused
 
     @property
     def _high_water(self):
@@ -222,14 +177,11 @@ cdef class WriteFlow(Endpoint):
             info.append(f"fd={self.fd}")
             info.append("read=polling" if self.reading() else "read=idle")
             state = "polling" if self.blocked else "idle"
-            info.append(f"write=<{state}, bufsize={self.buffered_bytes}>")
+            info.append(f"write=<{state}, bufsize={self.flow.size}>")
         return f"<{' '.join(info)}>"
 
 
 cdef class ByteFlow(WriteFlow):
-
-    def __cinit__(self, *args, **kwargs):
-        self.chunks = []
 
     # -- hot path: write -> gather -> send ------------------------------------
 
@@ -241,15 +193,14 @@ cdef class ByteFlow(WriteFlow):
         """Send *data*, or add it to the buffer. *data* is not empty."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data), n
 
-        if (self.buffered_bytes == 0 and not self.blocked
-                and send_now(&self.reactor.policy, self.may_gather(), size, self.high_bytes)):
+        if (self.flow.size == 0 and not self.blocked
+                and send_now(&self.reactor.policy, self.may_gather(), size, self.flow.high)):
             n = self.send_one(data)
             if n == size:
                 return 0
             if n < 0 and n != -EAGAIN and n != -EWOULDBLOCK:
                 return self.write_failed(OSError(-n, os.strerror(-n)))
-            self.chunks.append(data)
-            self.buffered_bytes = size
+            self.keep(data)
             if n > 0:
                 self.drop_sent(n)
             if n < 0 or self.short_read_means_drained:
@@ -257,15 +208,21 @@ cdef class ByteFlow(WriteFlow):
             else:
                 self.flush_now()
             return self.pause_protocol_if_full()
-        self.chunks.append(data)
-        self.buffered_bytes += size
+        self.keep(data)
         return self.written()
+
+    cdef int keep(self, bytes data) except -1:
+        if self.buffer is None:
+            self.buffer = new_write_buffer()
+        self.buffer.append(data)
+        self.flow.size += PyBytes_GET_SIZE(data)
+        return 0
 
     cdef int written(self) except -1:
         """Send, or schedule a flush, after chunks and buffered_bytes have grown."""
         if not self.blocked:
-            if not send_now(&self.reactor.policy, self.may_gather(), self.buffered_bytes,
-                            self.high_bytes):
+            if not send_now(&self.reactor.policy, self.may_gather(), self.flow.size,
+                            self.flow.high):
                 return self.reactor.flush_soon(self)
             self.flush_now()
         return self.pause_protocol_if_full()
@@ -273,7 +230,7 @@ cdef class ByteFlow(WriteFlow):
     cdef int on_flush(self) except -1:
         if not self.blocked:
             self.flush_now()
-            if self.buffered_bytes:
+            if self.flow.size:
                 self.pause_protocol_if_full()
         return 0
 
@@ -282,8 +239,7 @@ cdef class ByteFlow(WriteFlow):
 
     cdef int drop_gathered(self) noexcept:
         if not self.blocked:
-            self.chunks = []
-            self.first_sent = self.buffered_bytes = self.result = 0
+            self.drop_buffer()
         return 0
 
     cdef int complete_send(self, Py_ssize_t result) noexcept:
@@ -293,7 +249,7 @@ cdef class ByteFlow(WriteFlow):
     cdef int flush_now(self) except -1:
         cdef Py_ssize_t n, tried = 0
 
-        while self.buffered_bytes and not self._conn_lost:
+        while self.flow.size and not self._conn_lost:
             if self.result:
                 n, tried = self.result, self.offered
                 self.result = 0
@@ -304,7 +260,7 @@ cdef class ByteFlow(WriteFlow):
             if n < 0:
                 return self.write_failed(OSError(-n, os.strerror(-n)))
             self.drop_sent(n)
-            if self.buffered_bytes == 0:
+            if self.flow.size == 0:
                 return self.buffer_drained()
             if n < tried and self.short_read_means_drained:
                 self.block()                        # before resume_writing(), which may write
@@ -326,40 +282,14 @@ cdef class ByteFlow(WriteFlow):
         """Send *data* by one system call, while the buffer is empty. Return a count or -errno."""
         return 0
 
-    cdef Py_ssize_t gather(self, iovec *iov, Py_ssize_t *tried) except -1:
-        """Fill at most MOST_CHUNKS entries of *iov*, and return their number.
-
-        *tried* is set to the number of bytes in them.
-        """
-        cdef Py_ssize_t count = 1 if self.keeps_records else min(len(self.chunks), MOST_CHUNKS), i
-        cdef object chunk = self.chunks[0]
-
-        iov[0].iov_base = PyBytes_AS_STRING(chunk) + self.first_sent
-        iov[0].iov_len = tried[0] = PyBytes_GET_SIZE(chunk) - self.first_sent
-        for i in range(1, count):
-            chunk = self.chunks[i]
-            iov[i].iov_base = PyBytes_AS_STRING(chunk)
-            iov[i].iov_len = PyBytes_GET_SIZE(chunk)
-            tried[0] += iov[i].iov_len
-        return count
-
     cdef int drop_sent(self, Py_ssize_t sent) except -1:
-        cdef Py_ssize_t gone = 0, size
+        self.flow.size -= sent
+        return self.buffer.consume(sent)
 
-        self.buffered_bytes -= sent
-        if self.buffered_bytes == 0:
-            self.first_sent = 0
-            mio_list_clear(self.chunks)
-            return 0
-        sent += self.first_sent
-        while True:
-            size = PyBytes_GET_SIZE(self.chunks[gone])
-            if sent < size:
-                break
-            sent -= size
-            gone += 1
-        del self.chunks[:gone]
-        self.first_sent = sent
+    cdef int drop_buffer(self) noexcept:
+        if self.buffer is not None:
+            self.buffer.clear()
+        self.flow.size = self.result = 0
         return 0
 
     # -- cold path ---------------------------------------------------------------
@@ -378,15 +308,11 @@ cdef class ByteFlow(WriteFlow):
     def _buffer(self):
         """An immutable copy of the data that the kernel has not accepted."""
         self.get_write_buffer_size()
-        unsent = list(self.chunks)
-        if unsent:
-            unsent[0] = unsent[0][self.first_sent:]
+        unsent = [] if self.buffer is None else self.buffer.unsent()
         return tuple(unsent) if keeps_chunks else b"".join(unsent)
 
     cdef int discard(self) except -1:
-        self.chunks.clear()
-        self.first_sent = self.buffered_bytes = self.result = 0
-        return 0
+        return self.drop_buffer()
 
 
 seal(WriteFlow)

@@ -151,7 +151,8 @@ cdef class WritePipeTransport(ByteFlow):
 
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
-        return mio_writev(self.fd, iov, self.gather(iov, tried))
+        cdef Py_ssize_t most = 1 if self.keeps_records else MOST_CHUNKS
+        return mio_writev(self.fd, iov, self.buffer.as_iovec(iov, most, tried))
 
     cdef int serve(self, uint32_t ready) except -1:
         if self.watches_reader and wakes_reader(ready):
@@ -182,7 +183,7 @@ cdef class WritePipeTransport(ByteFlow):
             logger.info("%r was closed by peer", self)
         entered = enter_context(context)
         try:
-            self._force_close(BrokenPipeError() if self.buffered_bytes else None)
+            self._force_close(BrokenPipeError() if self.flow.size else None)
         finally:
             if entered:
                 leave_context(context)
@@ -219,7 +220,7 @@ cdef class WritePipeTransport(ByteFlow):
 
     def __repr__(self):
         state = "polling" if self.blocked else "idle"
-        return describe("WritePipeTransport", self, f"{state} bufsize={self.buffered_bytes}")
+        return describe("WritePipeTransport", self, f"{state} bufsize={self.flow.size}")
 
 
 cdef str describe(str name, Endpoint self, str state):

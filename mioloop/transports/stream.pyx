@@ -54,7 +54,6 @@ cdef extern from "Python.h":
     PyObject *PyMethod_GET_FUNCTION(object)
     PyObject *PyMethod_GET_SELF(object)
     bint PyObject_TypeCheck(object, type)           # ignores `__class__`
-    int cut_list "PyList_SetSlice"(list, Py_ssize_t, Py_ssize_t, PyObject *) except -1
     int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
     void PyErr_Clear()
     void Py_DECREF(PyObject *)
@@ -389,17 +388,18 @@ cdef class StreamTransport(ByteFlow):
     cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
         cdef iovec iov[MOST_CHUNKS]
         cdef char joined[JOIN_BYTES]
+        cdef char *data
         cdef Py_ssize_t count
 
-        if len(self.chunks) == 1 or self.keeps_records:
-            chunk = self.chunks[0]
-            tried[0] = PyBytes_GET_SIZE(chunk) - self.first_sent
-            return mio_send(self.fd, PyBytes_AS_STRING(chunk) + self.first_sent, tried[0])
-        count = self.gather(iov, tried)
-        if tried[0] > JOIN_BYTES:
-            return mio_sendv(self.fd, iov, count)
-        join(iov, count, joined)
-        return mio_send(self.fd, joined, tried[0])
+        if self.keeps_records or self.buffer.end - self.buffer.first == 1:
+            tried[0] = self.buffer.first_chunk(&data)
+            return mio_send(self.fd, data, tried[0])
+        if self.flow.size <= JOIN_BYTES:
+            self.buffer.copy_to(joined)
+            tried[0] = self.flow.size
+            return mio_send(self.fd, joined, tried[0])
+        count = self.buffer.as_iovec(iov, MOST_CHUNKS, tried)
+        return mio_sendv(self.fd, iov, count)
 
     cdef bint prepare_send(self, mio_transfer *transfer) except -1:
         """Offer one chunk, or several joined ones if they are small.
@@ -407,27 +407,19 @@ cdef class StreamTransport(ByteFlow):
         Makes no object that the garbage collector counts, and releases only bytes objects. So no
         __del__ runs before complete_send(): it could write to, or close, this or another transport.
         """
-        cdef iovec iov[MOST_CHUNKS]
-        cdef Py_ssize_t count, total
-        cdef bytes joined
+        cdef char *data
 
-        if self.result or self.blocked or self.buffered_bytes == 0 or self._conn_lost:
+        if self.result or self.blocked or self.flow.size == 0 or self._conn_lost:
             return False
-        if len(self.chunks) > 1:
-            if self.buffered_bytes > JOIN_BYTES or len(self.chunks) > MOST_CHUNKS:
+        if self.buffer.end - self.buffer.first > 1:
+            if self.flow.size > JOIN_BYTES:
                 return False
-            count = self.gather(iov, &total)
             try:
-                joined = PyBytes_FromStringAndSize(NULL, total)
+                self.buffer.as_one_block()
             except MemoryError:
                 return False
-            join(iov, count, PyBytes_AS_STRING(joined))
-            self.chunks[0] = joined
-            cut_list(self.chunks, 1, count, NULL)
-            self.first_sent = 0
-        chunk = self.chunks[0]
-        transfer.buf = PyBytes_AS_STRING(chunk) + self.first_sent
-        transfer.len = self.offered = PyBytes_GET_SIZE(chunk) - self.first_sent
+        transfer.len = self.offered = self.buffer.first_chunk(&data)
+        transfer.buf = data
         return True
 
     cdef bint idle(self) noexcept:
@@ -593,9 +585,8 @@ cdef class StreamTransport(ByteFlow):
             return
         if self.keeps_records:
             chunks = [b"".join(chunks)]
-        self.chunks.extend(chunks)
         for chunk in chunks:
-            self.buffered_bytes += PyBytes_GET_SIZE(chunk)
+            self.keep(chunk)
         self.written()
 
     def write_eof(self):
@@ -603,7 +594,7 @@ cdef class StreamTransport(ByteFlow):
         if self.closing or self.eof_written:
             return
         self.eof_written = True
-        if self.buffered_bytes == 0:
+        if self.flow.size == 0:
             mio_shutdown_write(self.fd)
         elif not self.blocked:
             self.flush_now()
@@ -674,7 +665,7 @@ cdef class StreamTransport(ByteFlow):
             raise RuntimeError("Empty waiter is already set")
         self.flush_gathered()
         self.empty_waiter = self.reactor.create_future()
-        if self.buffered_bytes == 0:
+        if self.flow.size == 0:
             self.empty_waiter.set_result(None)
         return self.empty_waiter
 
@@ -781,15 +772,6 @@ cdef int set_nodelay(object sock, object protocol) except -1:
     if (protocol == IPPROTO_TCP and sock.type == SOCK_STREAM
             and sock.family in (AF_INET, AF_INET6)):
         sock.setsockopt(IPPROTO_TCP, socket_module.TCP_NODELAY, 1)
-    return 0
-
-
-cdef int join(const iovec *iov, Py_ssize_t count, char *out) noexcept:
-    cdef Py_ssize_t i
-
-    for i in range(count):
-        memcpy(out, iov[i].iov_base, iov[i].iov_len)
-        out += iov[i].iov_len
     return 0
 
 

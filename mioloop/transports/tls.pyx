@@ -24,7 +24,7 @@ from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
 from mioloop.transports.endpoint cimport enter_context, leave_context
 from mioloop.transports.endpoint cimport (
     drop_attributes, has_attributes, set_attribute, write_unraisable)
-from mioloop.transports.flow cimport water_marks, whole_bytes
+from mioloop.transports.flow_control cimport water_marks, whole_bytes
 from mioloop.transports.stream cimport StreamFilter, StreamTransport
 from mioloop.transports.tls_engine cimport WANT, Engine, new_engine
 from mioloop.reactor.sealed cimport seal
