@@ -27,7 +27,7 @@ from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.process cimport new_process_end
-from mioloop.transports.stream cimport new_stream, set_nodelay
+from mioloop.transports.new_stream cimport new_stream, set_nodelay
 
 from asyncio import base_events, futures, tasks
 

@@ -10,7 +10,7 @@ from mioloop.reactor.reactor cimport Reactor
 from mioloop.reactor.source cimport Source
 from mioloop.reactor.watcher cimport Watcher, remember_displaced, unwatch_fd, watch_fd
 from mioloop.reactor.sealed cimport seal
-from mioloop.transports.endpoint cimport enter_context, leave_context
+from mioloop.transports.protocol_calls cimport enter_context, leave_context
 
 from mioloop import stdlib
 

@@ -47,11 +47,11 @@ cdef struct peer:
     PyObject *name                      # owned, or NULL
 
 
-cdef class Peers:
+cdef class AddressCache:
     """A cache of addresses in Python's form: a peer that sends again gets one object again."""
     cdef peer *slots
 
-    cdef object name(self, mio_address *address, socklen_t length)
+    cdef object lookup(self, mio_address *address, socklen_t length)
 
 
 cdef object to_python(mio_address *address, socklen_t length)
@@ -59,4 +59,4 @@ cdef bytes packed(mio_address *address, socklen_t length)
 cdef object unpacked(bytes address)
 cdef bint from_python(object address, int family, mio_address *out, socklen_t *length) except -1
 
-cdef Peers new_peers()
+cdef AddressCache new_address_cache()

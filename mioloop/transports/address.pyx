@@ -39,7 +39,7 @@ cdef enum:
     PEERS = 64                  # a power of two
 
 
-cdef class Peers:
+cdef class AddressCache:
 
     def __cinit__(self):
         self.slots = <peer *>calloc(PEERS, sizeof(peer))
@@ -53,7 +53,7 @@ cdef class Peers:
                 Py_XDECREF(self.slots[i].name)
             free(self.slots)
 
-    cdef object name(self, mio_address *address, socklen_t length):
+    cdef object lookup(self, mio_address *address, socklen_t length):
         """Return to_python() of *address*.
 
         The result is cached for AF_INET and AF_INET6, until another address needs its slot.
@@ -192,8 +192,8 @@ cdef bint from_python(object address, int family, mio_address *out, socklen_t *l
     return False
 
 
-cdef Peers new_peers():
-    return Peers.__new__(Peers)
+cdef AddressCache new_address_cache():
+    return AddressCache.__new__(AddressCache)
 
 
-seal(Peers)
+seal(AddressCache)

@@ -1,13 +1,13 @@
 """The transports of a server, which asyncio's Server counts.
 
 From 3.13 on Server keeps them in a WeakSet, which costs four Python calls and a weak reference for
-each connection. A Clients replaces this set, and has the methods that Server calls.
+each connection. A ServerConnections replaces this set, and has the methods that Server calls.
 """
 
 from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
 
-from mioloop.transports.endpoint cimport Endpoint
+from mioloop.transports.base cimport BaseTransport
 from mioloop.reactor.sealed cimport seal
 
 from asyncio import base_events
@@ -21,12 +21,12 @@ cdef bint server_wants_transport = (
     "transport" in base_events.Server._attach.__code__.co_varnames)
 
 
-cdef class Clients:
+cdef class ServerConnections:
 
     def __dealloc__(self):
-        free(self.transports)               # empty: a listed transport refers to its Clients
+        free(self.transports)               # empty: a listed transport refers to its ServerConnections
 
-    cdef int join(self, Endpoint transport) except -1:
+    cdef int join(self, BaseTransport transport) except -1:
         cdef Py_ssize_t room = max(8, 2 * self.room)
         cdef void *more
         if self.count == self.room:
@@ -45,11 +45,11 @@ cdef class Clients:
     def __len__(self):
         return self.count
 
-    def add(self, Endpoint transport not None):
+    def add(self, BaseTransport transport not None):
         if transport.clients == NULL:
             self.join(transport)
 
-    def discard(self, Endpoint transport not None):
+    def discard(self, BaseTransport transport not None):
         if transport.clients == <PyObject *>self:
             leave(<PyObject *>transport)
 
@@ -63,17 +63,17 @@ cdef int leave(PyObject *transport) noexcept:
 
     Takes no reference to a transport, because it also runs in __dealloc__.
     """
-    cdef PyObject *clients = (<Endpoint>transport).clients
+    cdef PyObject *clients = (<BaseTransport>transport).clients
     cdef PyObject *last
-    cdef Py_ssize_t place = (<Endpoint>transport).place
+    cdef Py_ssize_t place = (<BaseTransport>transport).place
 
     if clients == NULL:
         return 0
-    (<Endpoint>transport).clients = NULL
-    (<Clients>clients).count -= 1
-    last = (<Clients>clients).transports[(<Clients>clients).count]
-    (<Clients>clients).transports[place] = last
-    (<Endpoint>last).place = place
+    (<BaseTransport>transport).clients = NULL
+    (<ServerConnections>clients).count -= 1
+    last = (<ServerConnections>clients).transports[(<ServerConnections>clients).count]
+    (<ServerConnections>clients).transports[place] = last
+    (<BaseTransport>last).place = place
     Py_DECREF(clients)
     return 0
 
@@ -81,29 +81,29 @@ cdef int leave(PyObject *transport) noexcept:
 cdef int count_natively(object server) except -1:
     if (server_wants_transport and type(server) is base_events.Server
             and type(server._clients) is WeakSet and not server._clients):
-        server._clients = Clients.__new__(Clients)
+        server._clients = ServerConnections.__new__(ServerConnections)
     return 0
 
 
-cdef int attach(object server, Endpoint transport) except -1:
+cdef int attach(object server, BaseTransport transport) except -1:
     if not server_wants_transport:
         server._attach()
-    elif type(server._clients) is Clients and server._sockets is not None:
-        (<Clients>server._clients).join(transport)
+    elif type(server._clients) is ServerConnections and server._sockets is not None:
+        (<ServerConnections>server._clients).join(transport)
     else:
         server._attach(transport)
     return 0
 
 
-cdef int detach(object server, Endpoint transport) except -1:
+cdef int detach(object server, BaseTransport transport) except -1:
     cdef PyObject *clients = transport.clients
     if not server_wants_transport:
         server._detach()
-    elif clients != NULL and (<Clients>clients).count > 1:
+    elif clients != NULL and (<ServerConnections>clients).count > 1:
         leave(<PyObject *>transport)
     else:
         server._detach(transport)           # after the last client it wakes wait_closed()
     return 0
 
 
-seal(Clients)
+seal(ServerConnections)

@@ -1,17 +1,21 @@
+cimport cython
+from libc.stdint cimport uint32_t
+
 from mioloop.reactor.reactor cimport Reactor
-from mioloop.transports.address cimport Peers, mio_address
-from mioloop.transports.flow cimport WriteFlow
+from mioloop.transports.address cimport AddressCache, mio_address
+from mioloop.transports.base cimport BaseTransport
 from mioloop.transports.sysio cimport mio_datagram, sockaddr, socklen_t
 
 
-cdef class DatagramTransport(WriteFlow):
+@cython.final
+cdef class DatagramTransport(BaseTransport):
     cdef int family
     cdef object address                 # the only one that sendto() accepts, or None
     cdef bint connected                 # the socket has a peer
     cdef bint named_peer                # the peer has a name: sendto() always sends to the peer
-    cdef bint retrying                  # a timer will call flush_now()
+    cdef bint retrying                  # a timer will call flush()
     cdef object datagram_received       # bound once, not looked up per datagram
-    cdef list waiting                      # (data, address) that were received before a pause
+    cdef list held_datagrams            # (data, address) that were received before a pause
     cdef object unsent                  # deque of (bytes, address)
 
     # datagrams that are received but not delivered yet
@@ -22,12 +26,14 @@ cdef class DatagramTransport(WriteFlow):
     cdef object sender
     cdef mio_address sender_address
     cdef socklen_t sender_length        # 0: none
-    cdef Peers peers                    # cache of senders, from the second sender on
+    cdef AddressCache peers                    # cache of senders, from the second sender on
     cdef object addressee
     cdef mio_address addressee_address
     cdef socklen_t addressee_length
 
-    cdef Py_ssize_t receive_waiting(self) except? -2
+    cdef int read(self, uint32_t ready) except -1
+    cdef Py_ssize_t receive(self) except? -2
+    cdef Py_ssize_t deliver_held(self) except? -2
     cdef Py_ssize_t receive_by_socket(self) except? -2
     cdef Py_ssize_t receive_failed(self, exc) except? -2
     cdef bytes data_of(self, mio_datagram *datagram)
@@ -35,6 +41,10 @@ cdef class DatagramTransport(WriteFlow):
     cdef int deliver(self, object data, object address) except -1
     cdef int delivery_failed(self) except -1
     cdef int sending_failed(self, exc) except -1
+    cdef int flush(self) except -1
+    cdef int flush_in_context(self) except -1
+    cdef int all_sent(self) except -1
+    cdef int wait_for_room(self) except -1
     cdef bint find(self, address, const sockaddr **to, socklen_t *length) except -1
     cdef bint program_has_socket(self) noexcept
     cdef int share_socket(self) except -1

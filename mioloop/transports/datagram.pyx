@@ -11,17 +11,19 @@ Addresses  Numeric addresses of AF_INET and AF_INET6 are converted here. Any oth
            passed unchanged to the socket object.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EBADF
+from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.reactor cimport ONESHOT, Reactor
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
-from mioloop.transports.address cimport from_python, mio_address, new_peers, to_python
-from mioloop.transports.endpoint cimport method_of
-from mioloop.transports.flow cimport WriteFlow
+from mioloop.transports.address cimport from_python, mio_address, new_address_cache, to_python
+from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.protocol_calls cimport enter_context, leave_context, method_of, raised
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
@@ -60,11 +62,46 @@ class Transport(stdlib.FlowControlMixin, transports.Transport, transports.Datagr
     __slots__ = ()
 
 
-cdef class DatagramTransport(WriteFlow):
+@cython.final
+cdef class DatagramTransport(BaseTransport):
 
-    # -- hot path: ready -> recvmmsg -> datagram_received ------------------------
+    # -- readable: on_ready -> read -> receive (recvmmsg) -> deliver: datagram_received() ----
+
+    cdef int on_ready(self, uint32_t ready) except -1:
+        if self.trigger == ONESHOT:
+            self.armed = 0              # the registration is spent
+        try:
+            if wakes_reader(ready):
+                self.read(ready)
+            if self.blocked and wakes_writer(ready):
+                self.flush_in_context()
+        finally:
+            if self.trigger == ONESHOT:
+                self.go_on_polling()
+        return 0
+
+    cdef int read(self, uint32_t ready) except -1:
+        """Receive a batch, and call the protocol in the context of the last resume_reading()."""
+        cdef object context = self.context      # resume_reading() in a callback may replace it
+        cdef Py_ssize_t n
+        cdef bint entered, returned = False
+
+        if not self.reads():
+            self.deferred_readiness |= ready
+            return 0
+        entered = enter_context(context)
+        try:
+            n = self.receive()
+            returned = True
+        finally:
+            if entered:
+                leave_context(context)
+            if not returned:            # KeyboardInterrupt: the loop may be run again
+                self.reactor.defer(self, ready)
+        return self.after_read(n, ready)
 
     cdef Py_ssize_t receive(self) except? -2:
+        """Deliver one batch. Return what after_read() wants to know."""
         cdef Reactor reactor = self.reactor
         cdef mio_datagram batch[MIO_DATAGRAM_BATCH]
         cdef mio_address senders[MIO_DATAGRAM_BATCH]
@@ -72,8 +109,8 @@ cdef class DatagramTransport(WriteFlow):
         cdef int wanted = MIO_DATAGRAM_BATCH, count, i
         cdef Py_ssize_t size
 
-        if self.waiting:
-            return self.receive_waiting()
+        if self.held_datagrams:
+            return self.deliver_held()
         if self.family == AF_UNIX or self.program_has_socket():
             wanted = 1                  # a Unix socket's may be as large as the whole buffer
         elif self.family != AF_INET and self.family != AF_INET6:
@@ -94,18 +131,18 @@ cdef class DatagramTransport(WriteFlow):
             return self.receive_failed(OSError(-count, os.strerror(-count)))
         i = 0
         try:
-            while i < count and self.reading():
+            while i < count and self.reads():
                 i += 1
                 self.batch_left = count - i
                 self.deliver(self.data_of(&batch[i - 1]), self.sender_of(&batch[i - 1]))
         finally:
             while i < count and not self.closing:
-                self.waiting.append((self.data_of(&batch[i]), self.sender_of(&batch[i])))
+                self.held_datagrams.append((self.data_of(&batch[i]), self.sender_of(&batch[i])))
                 self.deferred_readiness |= MIO_READABLE
                 i += 1
             give_back(&reactor.buffers.received, buffer)
-            self.batch_left = len(self.waiting)
-        return READ_SIZE if count == wanted or self.waiting else count
+            self.batch_left = len(self.held_datagrams)
+        return READ_SIZE if count == wanted or self.held_datagrams else count
 
     cdef bint program_has_socket(self) noexcept:
         """Return whether the program may use the socket.
@@ -124,7 +161,7 @@ cdef class DatagramTransport(WriteFlow):
     def get_extra_info(self, name, default=None):
         if name == "socket":
             self.share_socket()
-        return WriteFlow.get_extra_info(self, name, default)
+        return BaseTransport.get_extra_info(self, name, default)
 
     cdef bytes data_of(self, mio_datagram *datagram):
         return bytes_of(&self.reactor.buffers, <char *>datagram.buf, datagram.len)
@@ -136,11 +173,11 @@ cdef class DatagramTransport(WriteFlow):
         if (length != self.sender_length or length == 0
                 or memcmp(&self.sender_address, datagram.peer, length) != 0):
             if self.peers is None and self.sender_length:
-                self.peers = new_peers()
+                self.peers = new_address_cache()
             if self.peers is None:
                 self.sender = to_python(<mio_address *>datagram.peer, length)
             else:
-                self.sender = self.peers.name(<mio_address *>datagram.peer, length)
+                self.sender = self.peers.lookup(<mio_address *>datagram.peer, length)
             self.sender_length = min(length, <socklen_t>sizeof(mio_address))
             memcpy(&self.sender_address, datagram.peer, self.sender_length)
         return self.sender
@@ -197,7 +234,7 @@ cdef class DatagramTransport(WriteFlow):
                 return
             if self._conn_lost:         # the queue is not sent any more
                 return
-            self.block()
+            self.wait_for_room()
         self.unsent.append((data, addr))
         self.flow.size += PyBytes_GET_SIZE(data) + HEADER_BYTES
         self.pause_protocol_if_full()
@@ -247,7 +284,20 @@ cdef class DatagramTransport(WriteFlow):
         except (BlockingIOError, InterruptedError):
             return -EAGAIN
 
-    cdef int flush_now(self) except -1:
+    cdef int flush_in_context(self) except -1:
+        """Call flush() in the context of the call that found the socket full."""
+        cdef object context = self.writer_context
+        cdef bint entered = context is not None and enter_context(context)
+
+        try:
+            self.flush()
+        finally:
+            if entered:
+                leave_context(context)
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send queued datagrams. Wait for a turn if there are many, or until there is room."""
         cdef int i
         cdef Py_ssize_t n
 
@@ -255,7 +305,7 @@ cdef class DatagramTransport(WriteFlow):
             return 0
         for i in range(MOST_SENDS):
             if not self.unsent:
-                return self.buffer_drained()
+                return self.all_sent()
             data, address = self.unsent[0]
             try:
                 n = self.send(data, address)
@@ -269,17 +319,28 @@ cdef class DatagramTransport(WriteFlow):
                     return 0
                 continue
             if n == -EAGAIN:
-                self.block()
+                self.wait_for_room()
                 return self.resume_protocol_if_drained()
             self.unsent.popleft()
             self.flow.size -= PyBytes_GET_SIZE(data) + HEADER_BYTES
         if not self.unsent:
-            return self.buffer_drained()
+            return self.all_sent()
         if self.blocked:
             return self.reactor.defer(self, MIO_WRITABLE)
-        return self.block()
+        return self.wait_for_room()
 
-    cdef int block(self) except -1:
+    cdef int all_sent(self) except -1:
+        if self.after_drain() and self.closing:
+            self.schedule_connection_lost(None)
+        return 0
+
+    cdef int send_gathered(self) except -1:
+        """Send the datagrams that wait, unless the socket is full."""
+        if self.flow.size and not self.blocked:
+            self.flush()
+        return 0
+
+    cdef int wait_for_room(self) except -1:
         """Wait until the kernel accepts more.
 
         The kernel does not know the destination of an unconnected Unix socket: it reports the
@@ -290,12 +351,12 @@ cdef class DatagramTransport(WriteFlow):
                 self.retrying = True
                 self.reactor.call_later(RETRY_S, self._retry)
             return 0
-        return WriteFlow.block(self)
+        return BaseTransport.block(self)
 
     def _retry(self):
         self.retrying = False
         if not self._conn_lost:
-            self.flush_now()
+            self.flush()
 
     # -- cold path -----------------------------------------------------------------
 
@@ -319,12 +380,12 @@ cdef class DatagramTransport(WriteFlow):
             self.callback_failed("error_received", failure)
         return 0
 
-    cdef Py_ssize_t receive_waiting(self) except? -2:
+    cdef Py_ssize_t deliver_held(self) except? -2:
         """Deliver the datagrams that were received before the protocol paused."""
-        while self.waiting and self.reading():
-            data, address = self.waiting.pop(0)
+        while self.held_datagrams and self.reads():
+            data, address = self.held_datagrams.pop(0)
             self.deliver(data, address)
-        if self.waiting:
+        if self.held_datagrams:
             self.deferred_readiness |= MIO_READABLE
         return READ_SIZE                # the socket itself was not read
 
@@ -349,14 +410,19 @@ cdef class DatagramTransport(WriteFlow):
         return READ_SIZE
 
     cdef int discard(self) except -1:
-        self.waiting.clear()
+        self.held_datagrams.clear()
         self.unsent.clear()
         self.flow.size = 0
         return 0
 
-    cdef int ended(self) except -1:
+    cdef int after_connection_lost(self) except -1:
         self.datagram_received = None
-        return WriteFlow.ended(self)
+        return BaseTransport.after_connection_lost(self)
+
+    def abort(self):
+        """Close at once. Queued datagrams are sent only as far as the kernel accepts them now."""
+        self.send_gathered()
+        self._force_close(None)
 
     def set_protocol(self, protocol):
         self._protocol = protocol
@@ -395,11 +461,6 @@ cdef class DatagramTransport(WriteFlow):
         return Transport
 
 
-cdef int raised() except -1:
-    """Raise the C API's current exception, so that Cython sees it."""
-    return -1
-
-
 cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protocol, object address,
                                     object waiter, dict extra):
     """Return a transport on *sock*, which is non-blocking. Schedules connection_made().
@@ -411,7 +472,7 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
     self.owner = sock
     self.family = sock.family
     self.address = address or None
-    self.waiting = []
+    self.held_datagrams = []
     self.unsent = deque()
     self.extra = extra
     self.short_read_means_drained = True            # a batch that is not full means drained
@@ -427,7 +488,8 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
         peername = None
     extra.setdefault("peername", peername)
     self.named_peer = self.connected and bool(extra["peername"])
-    self.start(reactor, sock.fileno(), protocol, waiter)
+    self.set_protocol(protocol)
+    self.start(reactor, sock.fileno(), reactor.trigger_mode, waiter)
     return self
 
 

@@ -1,14 +1,26 @@
+cimport cython
+from libc.stdint cimport uint32_t
+
 from mioloop.reactor.reactor cimport Reactor
-from mioloop.transports.endpoint cimport Endpoint
-from mioloop.transports.flow cimport ByteFlow
+from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.write_buffer cimport WriteBuffer
 
 
-cdef class ReadPipeTransport(Endpoint):
+@cython.final
+cdef class ReadPipeTransport(BaseTransport):
+    cdef int read(self, uint32_t ready) except -1
+    cdef Py_ssize_t deliver(self) except? -2
     cdef Py_ssize_t read_ended(self, Py_ssize_t n) except? -2
 
 
-cdef class WritePipeTransport(ByteFlow):
-    cdef bint watches_reader            # the kernel reports when the reading end is closed
+@cython.final
+cdef class WritePipeTransport(BaseTransport):
+    cdef WriteBuffer buffer             # made at the first write
+    cdef bint keeps_records             # each chunk is a message with its own system call
+
+    cdef int append(self, bytes data) except -1
+    cdef int flush(self) except -1
+    cdef int flush_in_context(self) except -1
     cdef int reader_gone(self) except -1
 
 

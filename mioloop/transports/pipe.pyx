@@ -5,18 +5,21 @@ Ownership  The pipe object owns the descriptor; its close() is called after conn
            for a character device such as a terminal, and for a descriptor that is watched already.
 """
 
-from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
+cimport cython
+from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize,
                             PyBytes_GET_SIZE)
 from libc.errno cimport EAGAIN, EIO
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport EDGE, LEVEL, Reactor, Trigger
+from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Trigger
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
-from mioloop.transports.endpoint cimport Endpoint, enter_context, leave_context, method_of
-from mioloop.transports.flow cimport BYTE_PROTOCOLS, MOST_CHUNKS, ByteFlow
+from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.protocol_calls cimport enter_context, leave_context, method_of
+from mioloop.transports.new_stream cimport BYTE_PROTOCOLS
 from mioloop.transports.sysio cimport *
+from mioloop.transports.write_buffer cimport MOST_CHUNKS, as_bytes, new_write_buffer, snapshot
 from mioloop.reactor.sealed cimport seal
 
 import fcntl
@@ -43,20 +46,43 @@ class WriteTransport(stdlib.FlowControlMixin, transports.WriteTransport):
     __slots__ = ()
 
 
-cdef class ReadPipeTransport(Endpoint):
+@cython.final
+cdef class ReadPipeTransport(BaseTransport):
 
-    cdef Trigger choose_trigger(self) noexcept:
-        """Use level in place of edge, because a short read does not show that the pipe is empty.
+    # -- readable: on_ready -> read -> the protocol's data_received() -------------------
 
-        The read may have ended at a packet (O_DIRECT, which the reading end does not show) or at a
-        message of a socket, with more data after it. Reading until EAGAIN would cost one more
-        system call for each read.
-        """
-        return LEVEL if self.reactor.trigger_mode == EDGE else self.reactor.trigger_mode
+    cdef int on_ready(self, uint32_t ready) except -1:
+        if self.trigger == ONESHOT:
+            self.armed = 0              # the registration is spent
+        try:
+            if wakes_reader(ready):
+                self.read(ready)
+        finally:
+            if self.trigger == ONESHOT:
+                self.go_on_polling()
+        return 0
 
-    # -- hot path: read -> data_received -------------------------------------------
+    cdef int read(self, uint32_t ready) except -1:
+        """Read once, and call the protocol in the context of the last resume_reading()."""
+        cdef object context = self.context      # resume_reading() in a callback may replace it
+        cdef Py_ssize_t n
+        cdef bint entered, returned = False
 
-    cdef Py_ssize_t receive(self) except? -2:
+        if not self.reads():
+            self.deferred_readiness |= ready
+            return 0
+        entered = enter_context(context)
+        try:
+            n = self.deliver()
+            returned = True
+        finally:
+            if entered:
+                leave_context(context)
+            if not returned:            # KeyboardInterrupt: the loop may be run again
+                self.reactor.defer(self, ready)
+        return self.after_read(n, ready)
+
+    cdef Py_ssize_t deliver(self) except? -2:
         cdef Reactor reactor = self.reactor
         cdef bytes buffer = borrow(&reactor.buffers.received)
         cdef Py_ssize_t n
@@ -92,11 +118,6 @@ cdef class ReadPipeTransport(Endpoint):
                 self.schedule_connection_lost(None)
         return 0
 
-    cdef bint is_expected(self, exc) except -1:
-        """Return whether *exc* is not reported: EIO means that a terminal's other side has closed,
-        which is an end of the pipe (R76)."""
-        return isinstance(exc, OSError) and exc.errno == EIO
-
     @property
     def _pipe(self):
         return None if self.fd < 0 else self.owner
@@ -118,22 +139,33 @@ cdef class ReadPipeTransport(Endpoint):
         return ReadTransport
 
     def __repr__(self):
-        return describe("ReadPipeTransport", self, "polling" if self.reading() else "idle")
+        return describe("ReadPipeTransport", self, "polling" if self.reads() else "idle")
 
 
-cdef class WritePipeTransport(ByteFlow):
+@cython.final
+cdef class WritePipeTransport(BaseTransport):
 
     _lost_write_text = "pipe closed by peer or os.write(pipe, data) raised exception."
 
-    # -- hot path: write -> write(2) ----------------------------------------------------
+    # -- writable: write -> append -> flush ---------------------------------------------
+
+    cdef int on_ready(self, uint32_t ready) except -1:
+        if self.trigger == ONESHOT:
+            self.armed = 0              # the registration is spent
+        try:
+            if self.watches_reader and wakes_reader(ready):
+                self.reader_gone()
+            elif self.blocked and wakes_writer(ready):
+                self.flush_in_context()
+        finally:
+            if self.trigger == ONESHOT:
+                self.go_on_polling()
+        return 0
 
     def write(self, data):
         """Send *data* after all earlier data. Never blocks. Ignored after close()."""
-        if not PyBytes_Check(data):
-            if not isinstance(data, (bytearray, memoryview)):
-                raise TypeError(
-                    f"data argument must be a bytes-like object, not {type(data).__name__!r}")
-            data = bytes(data)
+        if not PyBytes_CheckExact(data):
+            data = as_bytes(data)
         if PyBytes_GET_SIZE(data) == 0:
             return
         if self.closing:
@@ -142,34 +174,62 @@ cdef class WritePipeTransport(ByteFlow):
             return
         self.append(data)
 
-    cdef Py_ssize_t send_one(self, bytes data) noexcept:
-        cdef iovec iov
+    cdef int append(self, bytes data) except -1:
+        """Add *data* to the buffer, and send it unless earlier data waits. *data* is not empty."""
+        if self.buffer is None:
+            self.buffer = new_write_buffer()
+        self.buffer.append(data)
+        self.flow.size += PyBytes_GET_SIZE(data)
+        if not self.blocked:
+            self.flush()
+        return self.pause_protocol_if_full()
 
-        iov.iov_base = PyBytes_AS_STRING(data)
-        iov.iov_len = PyBytes_GET_SIZE(data)
-        return mio_writev(self.fd, &iov, 1)
+    cdef int flush_in_context(self) except -1:
+        """Call flush() in the context of the call that found the pipe full."""
+        cdef object context = self.writer_context
+        cdef bint entered = context is not None and enter_context(context)
 
-    cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
+        try:
+            self.flush()
+        finally:
+            if entered:
+                leave_context(context)
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send until the buffer is empty. Call block() if the kernel accepts no more."""
         cdef iovec iov[MOST_CHUNKS]
-        cdef Py_ssize_t most = 1 if self.keeps_records else MOST_CHUNKS
-        return mio_writev(self.fd, iov, self.buffer.as_iovec(iov, most, tried))
+        cdef Py_ssize_t n, tried = 0, most = 1 if self.keeps_records else MOST_CHUNKS
 
-    cdef int serve(self, uint32_t ready) except -1:
-        if self.watches_reader and wakes_reader(ready):
-            return self.reader_gone()
-        if self.blocked and wakes_writer(ready):
-            self.flush_in_context()
+        while self.flow.size and not self._conn_lost:
+            n = mio_writev(self.fd, iov, self.buffer.as_iovec(iov, most, &tried))
+            if n == -EAGAIN or n == -EWOULDBLOCK:
+                return self.block()
+            if n < 0:
+                self.discard()          # fatal() would try to send it
+                return self.fatal(OSError(-n, os.strerror(-n)),
+                                  "Fatal write error on pipe transport")
+            self.flow.size -= n
+            self.buffer.consume(n)
+            if self.flow.size == 0:
+                if self.after_drain() and self.closing:
+                    self.schedule_connection_lost(None)
+            elif n < tried and self.short_read_means_drained:
+                self.block()                        # before resume_writing(), which may write
+                return self.resume_protocol_if_drained()
+        return 0
+
+    cdef int send_gathered(self) except -1:
+        """Send the data that waits, unless the pipe is full."""
+        if self.flow.size and not self.blocked:
+            self.flush()
         return 0
 
     # -- cold path -------------------------------------------------------------------
 
-    cdef bint reading(self) noexcept:
-        """Return whether the poll watches for readable, which means that the reader has closed."""
-        return self.started and not self._conn_lost
-
     def _start(self, waiter):
         if self.watches_reader:
-            ByteFlow._start(self, waiter)
+            BaseTransport._start(self, waiter)
         elif waiter is not None:
             set_result_unless_cancelled(waiter, None)
 
@@ -189,9 +249,20 @@ cdef class WritePipeTransport(ByteFlow):
                 leave_context(context)
         return 0
 
-    cdef int write_failed(self, exc) except -1:
-        self.discard()                  # fatal() would try to send it
-        return self.fatal(exc, "Fatal write error on pipe transport")
+    cdef int discard(self) except -1:
+        if self.buffer is not None:
+            self.buffer.clear()
+        self.flow.size = 0
+        return 0
+
+    def abort(self):
+        """Close at once. Data written earlier is sent only as far as the kernel accepts it now."""
+        self._force_close(None)
+
+    def _force_close(self, exc):
+        """Close at once, and try to send before that: write() and then abort() delivers (R59)."""
+        self.send_gathered()
+        BaseTransport._force_close(self, exc)
 
     def writelines(self, list_of_data):
         self.write(b"".join(list_of_data))
@@ -215,6 +286,11 @@ cdef class WritePipeTransport(ByteFlow):
         return self.fd
 
     @property
+    def _buffer(self):
+        """An immutable copy of the data that the kernel has not accepted."""
+        return snapshot(self.buffer)
+
+    @property
     def __class__(self):
         return WriteTransport
 
@@ -223,7 +299,7 @@ cdef class WritePipeTransport(ByteFlow):
         return describe("WritePipeTransport", self, f"{state} bufsize={self.flow.size}")
 
 
-cdef str describe(str name, Endpoint self, str state):
+cdef str describe(str name, BaseTransport self, str state):
     if self.fd < 0:
         return f"<{name} closed>"
     if self.reactor.closed:
@@ -231,7 +307,7 @@ cdef str describe(str name, Endpoint self, str state):
     return f"<{name} {'closing ' if self.closing else ''}fd={self.fd} {state}>"
 
 
-cdef int give_up(Endpoint self, pipe) except -1:
+cdef int give_up(BaseTransport self, pipe) except -1:
     """Close without the pipe object: asyncio's tests set `_pipe = None` and close it themselves."""
     if pipe is not None:
         raise AttributeError("_pipe can only be set to None: somebody else closes the pipe")
@@ -239,7 +315,7 @@ cdef int give_up(Endpoint self, pipe) except -1:
     return self.close_fd()
 
 
-cdef int claim(Reactor reactor, Endpoint self, object pipe, mode) except -1:
+cdef int claim(Reactor reactor, BaseTransport self, object pipe, mode) except -1:
     """Make *self* the owner that closes *pipe*. Return the descriptor to poll."""
     cdef int fd = pipe.fileno()
     os.set_blocking(fd, False)
@@ -262,9 +338,11 @@ cdef bint is_of_records(int fd, mode) except -1:
     return stat.S_ISFIFO(mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & packets
 
 
-cdef int start(Reactor reactor, Endpoint self, int fd, protocol, waiter) except -1:
+cdef int start(Reactor reactor, BaseTransport self, int fd, Trigger trigger, protocol,
+               waiter) except -1:
     try:
-        self.start(reactor, fd, protocol, waiter)
+        self.set_protocol(protocol)
+        self.start(reactor, fd, trigger, waiter)
     except BaseException:
         if self.duplicated:
             close_descriptor(fd)
@@ -280,11 +358,18 @@ cdef ReadPipeTransport new_read_pipe(Reactor reactor, object pipe, object protoc
     future that is set when reading has begun.
     """
     cdef ReadPipeTransport self = ReadPipeTransport.__new__(ReadPipeTransport)
+    cdef Trigger trigger = reactor.trigger_mode
     mode = os.fstat(pipe.fileno()).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is for pipes/sockets only.")
     self.extra = extra
-    start(reactor, self, claim(reactor, self, pipe, mode), protocol, waiter)
+    self.expected_errno = EIO           # the other side of a terminal has closed: the end (R76)
+    # A short read does not show that the pipe is empty: it may have ended at a packet (O_DIRECT,
+    # which the reading end does not show) or at a message of a socket, with more data after it.
+    # With edges, each read would need one more system call, until EAGAIN. So use level.
+    if trigger == EDGE:
+        trigger = LEVEL
+    start(reactor, self, claim(reactor, self, pipe, mode), trigger, protocol, waiter)
     return self
 
 
@@ -298,7 +383,8 @@ cdef WritePipeTransport new_write_pipe(Reactor reactor, object pipe, object prot
     self.watches_reader = not stat.S_ISCHR(mode)
     self.keeps_records = is_of_records(pipe.fileno(), mode)
     self.extra = extra
-    start(reactor, self, claim(reactor, self, pipe, mode), protocol, waiter)
+    start(reactor, self, claim(reactor, self, pipe, mode), reactor.trigger_mode, protocol,
+          waiter)
     return self
 
 

@@ -9,65 +9,52 @@ Prefetch   Reactor.read_together() receives before the transport's turn. It does
            descriptor: prefetched data is no longer in the socket, where the program would look
            for it. If the program takes the descriptor in another connection's callback while
            data is prefetched, it misses that data; from then on the loop prefetches nothing.
-Writing    See flow.pyx.
-Ownership  The socket object, once made, owns the descriptor. Until then the transport owns it.
+Writing    write() sends at once, or gathers: flush_policy.pxd decides. Gathered data is sent in
+           one system call after the current batch of callbacks. Data that the kernel does not
+           accept waits in the buffer and is sent later, in as few system calls as possible. A
+           socket of records gets one call for each record, so that messages keep their borders
+           (R94).
+Elsewhere  The socket object, the addresses and sendfile() are in socket_transport.pyx, and the
+           functions that make a transport in new_stream.pyx.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_CheckExact,
-                            PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
+from cpython.buffer cimport PyBuffer_Release
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, ENOMEM
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
-from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport Reactor
+from mioloop.reactor.flush_policy cimport send_now
+from mioloop.reactor.reactor cimport ONESHOT, Reactor
 from mioloop.reactor.read_buffers cimport (
     AHEAD_SIZE, COPY_BELOW, READ_SIZE, ReadBuffers, borrow, bytes_of, give_back,
     give_back_unless_kept, set_size)
-from mioloop.transports.address cimport unpacked
-from mioloop.transports.clients cimport attach, detach, leave
-from mioloop.transports.endpoint cimport method_of
-from mioloop.transports.flow cimport BYTE_PROTOCOLS, MOST_CHUNKS, ByteFlow
 from mioloop.transports.prefetch cimport *
-from mioloop.transports.sendfile cimport FileSending, open_file
+from mioloop.transports.protocol_calls cimport (
+    buffer_of, call_with_one, enter_context, leave_context, method_of, raised)
+from mioloop.transports.socket_transport cimport REACH_LOOP, REACH_PROGRAM, SocketTransport
 from mioloop.transports.sysio cimport *
+from mioloop.transports.write_buffer cimport (
+    MOST_CHUNKS, as_bytes, exact_bytes, new_write_buffer, snapshot)
 from mioloop.reactor.sealed cimport seal
 
 import os
-import socket as socket_module
-import weakref
-from asyncio import protocols, transports, trsock
+from asyncio import protocols, transports
 from asyncio.log import logger
 
 from mioloop import stdlib
 
 cdef extern from "Python.h":
-    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
-    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **arguments, size_t count,
-                                  PyObject *names)
-    bint PyMethod_Check(object)
-    PyObject *PyMethod_GET_FUNCTION(object)
-    PyObject *PyMethod_GET_SELF(object)
     bint PyObject_TypeCheck(object, type)           # ignores `__class__`
-    int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
-    void PyErr_Clear()
     void Py_DECREF(PyObject *)
-    object copy_current_context "PyContext_CopyCurrent"()
     Py_ssize_t references "Py_REFCNT"(PyObject *)      # the call itself adds no reference
 
 cdef enum:
     JOIN_BYTES = 4096           # up to here a copy costs less than sendmsg() with a vector
 
-cdef object AF_INET = socket_module.AF_INET
-cdef object AF_INET6 = socket_module.AF_INET6
-cdef object SOCK_STREAM = socket_module.SOCK_STREAM
-cdef object IPPROTO_TCP = socket_module.IPPROTO_TCP
-cdef object ANY_SIZE = -1               # the argument of get_buffer()
 cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef object BufferedProtocol = protocols.BufferedProtocol
 
@@ -78,88 +65,111 @@ class Transport(stdlib.FlowControlMixin, transports.Transport):
     __slots__ = ()
 
 
-class SharedSocket(trsock.TransportSocket):
-    """The TransportSocket of a stream. It notices that the program takes the descriptor.
-
-    All methods of the base class use `_sock`, and so count as taking the descriptor. The methods
-    of this class do not count: they change neither the order of sent data nor the data that can
-    be received.
-    """
-
-    __slots__ = ("_shared", "_transport")
-
-    def __init__(self, sock, transport):
-        self._shared = sock
-        self._transport = weakref.ref(transport)
-
-    @property
-    def _sock(self):
-        transport = self._transport()
-        if transport is not None:
-            (<StreamTransport>transport).share_socket()
-        return self._shared
-
-    def __repr__(self):
-        return repr(trsock.TransportSocket(self._shared))
-
-    @property
-    def family(self):
-        return self._shared.family
-
-    @property
-    def type(self):
-        return self._shared.type
-
-    @property
-    def proto(self):
-        return self._shared.proto
-
-    def getpeername(self):
-        return self._shared.getpeername()
-
-    def getsockname(self):
-        return self._shared.getsockname()
-
-    def getsockopt(self, *args, **kwargs):
-        return self._shared.getsockopt(*args, **kwargs)
-
-    def setsockopt(self, *args, **kwargs):
-        transport = self._transport()
-        if transport is not None:
-            (<StreamTransport>transport).flush_gathered()   # written before the option was set
-        self._shared.setsockopt(*args, **kwargs)
-
-
 cdef class StreamFilter:
 
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
         return 0
 
 
-cdef class StreamTransport(ByteFlow):
+@cython.final
+cdef class StreamTransport(SocketTransport):
 
     _start_tls_compatible = True
     _sendfile_compatible = stdlib.SendfileMode.TRY_NATIVE
 
-    # -- hot path: recv -> data_received --------------------------------------
+    # -- readable: on_ready -> read -> deliver -> the protocol's data_received() -------------
 
-    cdef bint reading(self) noexcept:
-        return not (self.paused or self.closing or self.eof_seen) and self.started
+    cdef int on_ready(self, uint32_t ready) except -1:
+        if self.trigger == ONESHOT:
+            self.armed = 0              # the registration is spent
+        try:                            # no `except` clause: entering one costs time on each event
+            if wakes_reader(ready):
+                self.read(ready)
+            if self.blocked and wakes_writer(ready):
+                self.flush_in_context()
+        finally:
+            if self.trigger == ONESHOT:
+                self.go_on_polling()
+        return 0
 
-    cdef Py_ssize_t receive(self) except? -2:
+    cdef int read(self, uint32_t ready) except -1:
+        """Receive once, and call the protocol in the connection's context."""
+        cdef Reactor reactor = self.reactor
+        cdef object context = self.context      # the protocol may end the transport
+        cdef bytes buffer
         cdef Py_ssize_t n
+        cdef bint entered, returned = False
 
-        if self.ahead.state != PREFETCH_NONE:
-            return self.receive_ahead()
+        if not self.reads():
+            self.deferred_readiness |= ready    # no second edge comes: resume_reading() serves it
+            return 0
+        entered = enter_context(context)
+        try:
+            if self.ahead.state != PREFETCH_NONE:
+                n = self.deliver_prefetched()
+            elif self.buffered_protocol:
+                n = self.read_into_protocol()
+                if n > 0:
+                    self.reads_much = n > AHEAD_SIZE
+            else:
+                if self.data_received is None and self.filter is None:
+                    self.data_received = method_of(self._protocol, "data_received")
+                buffer = borrow(&reactor.buffers.received)
+                n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
+                if n > 0:
+                    self.deliver(buffer, n)
+                    self.reads_much = n > AHEAD_SIZE
+                else:
+                    give_back(&reactor.buffers.received, buffer)
+                    n = self.read_ended(n)
+            returned = True
+        finally:
+            if entered:
+                leave_context(context)
+            if not returned:            # KeyboardInterrupt: the loop may be run again
+                reactor.defer(self, ready)
+        return self.after_read(n, ready)
+
+    cdef int deliver(self, bytes buffer, Py_ssize_t n) except -1:
+        """Pass the first *n* bytes of the loop's read buffer to the protocol, and give it back."""
+        cdef ReadBuffers *buffers = &self.reactor.buffers
+
         if self.filter is not None:
-            n = self.read_into_filter()
-        elif self.buffered_protocol:
-            n = self.read_into_protocol()
-        else:
-            n = self.read_bytes()
-        if n > 0:
-            self.reads_much = n > AHEAD_SIZE
-        return n
+            try:
+                self.feed_filter(PyBytes_AS_STRING(buffer), n)
+            finally:
+                give_back(&buffers.received, buffer)
+            return 0
+        if n < COPY_BELOW or self.keeps_data:
+            data = bytes_of(buffers, PyBytes_AS_STRING(buffer), n)
+            give_back(&buffers.received, buffer)
+            return self.call_protocol("data_received", self.data_received, data)
+        set_size(buffer, n)
+        self.call_protocol("data_received", self.data_received, buffer)
+        if not give_back_unless_kept(&buffers.received, buffer):
+            self.keeps_data = True
+        return 0
+
+    cdef int call_protocol(self, str name, object method, object arg) except -1:
+        cdef PyObject *result = call_with_one(method, arg)
+
+        if result == NULL:
+            return self.protocol_failed(name)
+        Py_DECREF(result)
+        return 0
+
+    cdef int feed_filter(self, const char *data, Py_ssize_t size) except -1:
+        cdef StreamFilter filter = self.filter      # kept: it may replace itself
+
+        try:
+            filter.bytes_received(data, size)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.fatal(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        return 0
+
+    # -- prefetched: read before the transport's turn, and delivered in it -------------------
 
     cdef bint can_prefetch(self, uint32_t ready) noexcept:
         """Return whether the reactor may prefetch.
@@ -170,7 +180,7 @@ cdef class StreamTransport(ByteFlow):
         return ready & ~MIO_WRITABLE == MIO_READABLE and self.prefetch_allowed()
 
     cdef bint prefetch_allowed(self) noexcept:
-        return (self.reach == REACH_LOOP and not self.reads_much and self.reading()
+        return (self.reach == REACH_LOOP and not self.reads_much and self.reads()
                 and self.ahead.state == PREFETCH_NONE)
 
     cdef int complete_prefetch(self, const char *data, Py_ssize_t result) noexcept:
@@ -185,8 +195,8 @@ cdef class StreamTransport(ByteFlow):
             set_error(&self.ahead, ENOMEM)
         return 0
 
-    cdef Py_ssize_t receive_ahead(self) except? -2:
-        """receive() for a prefetched result. If a buffer is small, the rest stays prefetched."""
+    cdef Py_ssize_t deliver_prefetched(self) except? -2:
+        """read() for a prefetched result. If a buffer is small, the rest stays prefetched."""
         cdef bint is_old = self.ahead.state == PREFETCH_STALE
         cdef Py_ssize_t n
         cdef bytes data
@@ -207,6 +217,27 @@ cdef class StreamTransport(ByteFlow):
             self.call_protocol("data_received", self.data_received, data)
         return READ_SIZE if is_old or self.ahead.state != PREFETCH_NONE or n == AHEAD_SIZE else n
 
+    # -- a BufferedProtocol: get_buffer -> recv -> buffer_updated ----------------------------
+
+    cdef Py_ssize_t read_into_protocol(self) except? -2:
+        """Read into a BufferedProtocol's buffer. Return READ_SIZE if the buffer was filled."""
+        cdef Py_buffer view
+        cdef Py_ssize_t n, capacity
+
+        self.find_buffer_methods()
+        buffer_updated = self.buffer_updated    # kept: get_buffer() may replace the protocol
+        failure = buffer_of(self.get_buffer, &view)
+        if failure is not None:
+            self.fatal(failure, "Fatal error: protocol.get_buffer() call failed.")
+            return 0
+        capacity = view.len
+        n = mio_recv(self.fd, view.buf, capacity) if self.fd >= 0 else -EAGAIN
+        PyBuffer_Release(&view)
+        if n <= 0:
+            return self.read_ended(n)
+        self.call_protocol("buffer_updated", buffer_updated, n)
+        return READ_SIZE if n == capacity else n
+
     cdef int copy_into_protocol(self, bytes data) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t n
@@ -214,7 +245,9 @@ cdef class StreamTransport(ByteFlow):
         self.find_buffer_methods()
         buffer_updated = self.buffer_updated    # kept: get_buffer() may replace the protocol
         set_data(&self.ahead, data, PREFETCH_STALE)     # an interrupt must not lose the data
-        if not self.view_buffer(&view):
+        failure = buffer_of(self.get_buffer, &view)
+        if failure is not None:
+            self.fatal(failure, "Fatal error: protocol.get_buffer() call failed.")
             return 0
         if self.ahead.data != <PyObject *>data:     # a nested turn in get_buffer() has delivered it
             PyBuffer_Release(&view)
@@ -229,148 +262,59 @@ cdef class StreamTransport(ByteFlow):
         self.call_protocol("buffer_updated", buffer_updated, n)
         return 0
 
-    cdef Py_ssize_t read_bytes(self) except? -2:
-        cdef ReadBuffers *buffers = &self.reactor.buffers
-        cdef bytes buffer
-        cdef Py_ssize_t n
-
-        if self.data_received is None:
-            self.data_received = method_of(self._protocol, "data_received")
-        buffer = borrow(&buffers.received)
-        n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
-        if n <= 0:
-            give_back(&buffers.received, buffer)
-            return self.read_ended(n)
-        if n < COPY_BELOW or self.keeps_data:
-            data = bytes_of(buffers, PyBytes_AS_STRING(buffer), n)
-            give_back(&buffers.received, buffer)
-            self.call_protocol("data_received", self.data_received, data)
-        else:
-            set_size(buffer, n)
-            self.call_protocol("data_received", self.data_received, buffer)
-            if not give_back_unless_kept(&buffers.received, buffer):
-                self.keeps_data = True
-        return n
-
-    cdef Py_ssize_t read_into_protocol(self) except? -2:
-        """Read into a BufferedProtocol's buffer. Return READ_SIZE if the buffer was filled."""
-        cdef Py_buffer view
-        cdef Py_ssize_t n, capacity
-
-        self.find_buffer_methods()
-        buffer_updated = self.buffer_updated    # kept: get_buffer() may replace the protocol
-        if not self.view_buffer(&view):
-            return 0
-        capacity = view.len
-        n = mio_recv(self.fd, view.buf, capacity) if self.fd >= 0 else -EAGAIN
-        PyBuffer_Release(&view)
-        if n <= 0:
-            return self.read_ended(n)
-        self.call_protocol("buffer_updated", buffer_updated, n)
-        return READ_SIZE if n == capacity else n
-
-    cdef Py_ssize_t read_into_filter(self) except? -2:
-        cdef ReadBuffers *buffers = &self.reactor.buffers
-        cdef bytes buffer = borrow(&buffers.received)
-        cdef Py_ssize_t n
-
-        n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
-        try:
-            if n <= 0:
-                return self.read_ended(n)
-            self.feed_filter(PyBytes_AS_STRING(buffer), n)
-        finally:
-            give_back(&buffers.received, buffer)
-        return n
-
-    cdef int feed_filter(self, const char *data, Py_ssize_t size) except -1:
-        cdef StreamFilter filter = self.filter      # kept: it may replace itself
-
-        try:
-            filter.bytes_received(data, size)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.fatal(exc, "Fatal error: protocol.buffer_updated() call failed.")
-        return 0
-
     cdef int find_buffer_methods(self) except -1:
         if self.get_buffer is None:
             self.get_buffer = method_of(self._protocol, "get_buffer")
             self.buffer_updated = method_of(self._protocol, "buffer_updated")
         return 0
 
-    cdef bint view_buffer(self, Py_buffer *view) except -1:
-        """Fill *view* with the buffer from protocol.get_buffer().
-
-        Return False if that failed or the buffer is unusable; the transport is then closing.
-        """
-        cdef PyObject *buffer
-        get_buffer = self.get_buffer    # kept: get_buffer() may call set_protocol()
-
-        buffer = PyObject_CallOneArg(<PyObject *>get_buffer, <PyObject *>ANY_SIZE)
-        if buffer == NULL:
-            self.protocol_failed("get_buffer")
-            return False
-        if mio_get_buffer(buffer, view, PyBUF_WRITABLE) == 0:
-            if view.len > 0:
-                Py_DECREF(buffer)           # the view holds it
-                return True
-            PyBuffer_Release(view)
-        refused = <object>buffer
-        Py_DECREF(buffer)
-        self.buffer_refused(refused)
-        return False
-
-    cdef int call_protocol(self, str name, object method, object arg) except -1:
-        cdef PyObject *arguments[3]
-        cdef PyObject *result
-
-        if PyMethod_Check(method):              # a method's own call would copy the arguments
-            arguments[1] = PyMethod_GET_SELF(method)
-            arguments[2] = <PyObject *>arg
-            result = PyObject_Vectorcall(PyMethod_GET_FUNCTION(method), &arguments[1],
-                                         2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-        else:
-            result = PyObject_CallOneArg(<PyObject *>method, <PyObject *>arg)
-        if result == NULL:
-            return self.protocol_failed(name)
-        Py_DECREF(result)
-        return 0
-
-    # -- hot path: write -> send ----------------------------------------------
+    # -- writable: write -> append -> flush --------------------------------------------------
 
     def write(self, data):
         """Send *data* after all earlier data. Never blocks, and sends no byte twice."""
-        cdef Py_ssize_t size
-
-        if PyBytes_Check(data):
-            size = PyBytes_GET_SIZE(data)
-        elif isinstance(data, (bytearray, memoryview)):
-            size = data.nbytes if isinstance(data, memoryview) else len(data)
-        else:
-            raise TypeError(
-                f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+        if not PyBytes_CheckExact(data):
+            data = as_bytes(data)
         if self.eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.empty_waiter is not None:
             raise RuntimeError("unable to write; sendfile is in progress")
-        if size == 0:
+        if PyBytes_GET_SIZE(data) == 0:
             return
         if self._conn_lost:
             self.count_lost_write()
             return
-        if not PyBytes_CheckExact(data):
-            data = copied(data)         # the caller may change or resize it (R50)
         self.append(data)
 
-    cdef int send(self, bytes data) except -1:
+    cdef int enqueue(self, bytes data) except -1:
         """write() for a StreamFilter. *data* is not empty."""
         if self._conn_lost:
             return self.count_lost_write()
         if self.eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         return self.append(data)
+
+    cdef int append(self, bytes data) except -1:
+        """Send *data*, or add it to the buffer. *data* is not empty."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), n
+
+        if (self.flow.size == 0 and not self.blocked
+                and send_now(&self.reactor.policy, self.may_gather(), size, self.flow.high)):
+            n = mio_send(self.fd, PyBytes_AS_STRING(data), size)
+            if n == size:
+                return 0
+            if n < 0 and n != -EAGAIN and n != -EWOULDBLOCK:
+                return self.write_failed(OSError(-n, os.strerror(-n)))
+            self.keep(data)
+            if n > 0:
+                self.flow.size -= n
+                self.buffer.consume(n)
+            if n < 0 or self.short_read_means_drained:
+                self.block()
+            else:
+                self.flush()
+            return self.pause_protocol_if_full()
+        self.keep(data)
+        return self.schedule_flush()
 
     cdef bint may_gather(self) noexcept:
         """Return whether gathering a write changes only the time at which it is sent.
@@ -382,10 +326,62 @@ cdef class StreamTransport(ByteFlow):
         return (self.reach == REACH_LOOP
                 or references(<PyObject *>self.sock) <= 1 + self.sock_is_wrapped)
 
-    cdef Py_ssize_t send_one(self, bytes data) noexcept:
-        return mio_send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    cdef int keep(self, bytes data) except -1:
+        if self.buffer is None:
+            self.buffer = new_write_buffer()
+        self.buffer.append(data)
+        self.flow.size += PyBytes_GET_SIZE(data)
+        return 0
 
-    cdef Py_ssize_t send_chunks(self, Py_ssize_t *tried) except? -2:
+    cdef int schedule_flush(self) except -1:
+        """Send, or schedule a flush, after the buffer has grown."""
+        if not self.blocked:
+            if not send_now(&self.reactor.policy, self.may_gather(), self.flow.size,
+                            self.flow.high):
+                return self.reactor.flush_soon(self)
+            self.flush()
+        return self.pause_protocol_if_full()
+
+    cdef int flush_in_context(self) except -1:
+        """Call flush() because the socket is writable: it may call the protocol."""
+        cdef object context = self.context
+        cdef bint entered = enter_context(context)
+
+        try:
+            self.flush()
+        finally:
+            if entered:
+                leave_context(context)
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send until the buffer is empty. Call block() if the kernel accepts no more."""
+        cdef Py_ssize_t n, tried = 0
+
+        while self.flow.size and not self._conn_lost:
+            if self.result:
+                n, tried = self.result, self.offered
+                self.result = 0
+            else:
+                n = self.send_buffered(&tried)
+            if n == -EAGAIN or n == -EWOULDBLOCK:
+                return self.block()
+            if n < 0:
+                return self.write_failed(OSError(-n, os.strerror(-n)))
+            self.flow.size -= n
+            self.buffer.consume(n)
+            if self.flow.size == 0:
+                return self.all_sent()
+            if n < tried and self.short_read_means_drained:
+                self.block()                        # before resume_writing(), which may write
+                return self.resume_protocol_if_drained()
+        return self.send_file_part()
+
+    cdef Py_ssize_t send_buffered(self, Py_ssize_t *tried) except? -2:
+        """Make one system call. Return the bytes sent, or -errno.
+
+        *tried* is set to the number of bytes that the call was given.
+        """
         cdef iovec iov[MOST_CHUNKS]
         cdef char joined[JOIN_BYTES]
         cdef char *data
@@ -400,6 +396,36 @@ cdef class StreamTransport(ByteFlow):
             return mio_send(self.fd, joined, tried[0])
         count = self.buffer.as_iovec(iov, MOST_CHUNKS, tried)
         return mio_sendv(self.fd, iov, count)
+
+    cdef int all_sent(self) except -1:
+        if not self.after_drain():      # resume_writing() has written more
+            return 0
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
+        if self.closing:
+            self.schedule_connection_lost(None)
+        elif self.eof_written:
+            mio_shutdown_write(self.fd)         # a lost connection shows at the next read
+        return 0
+
+    # -- gathered: the reactor sends when the batch of callbacks ends -------------------------
+
+    cdef int on_flush(self) except -1:
+        if not self.blocked:
+            self.flush()
+            if self.flow.size:
+                self.pause_protocol_if_full()
+        return 0
+
+    cdef int send_gathered(self) except -1:
+        if self.flow.size and not self.blocked:
+            self.flush()
+        return 0
+
+    cdef int drop_gathered(self) noexcept:
+        if not self.blocked:
+            self.drop_buffer()
+        return 0
 
     cdef bint prepare_send(self, mio_transfer *transfer) except -1:
         """Offer one chunk, or several joined ones if they are small.
@@ -422,16 +448,8 @@ cdef class StreamTransport(ByteFlow):
         transfer.buf = data
         return True
 
-    cdef bint idle(self) noexcept:
-        return self.file is None and ByteFlow.idle(self)
-
-    cdef int all_sent(self) except -1:
-        if self.empty_waiter is not None and not self.empty_waiter.done():
-            self.empty_waiter.set_result(None)
-        if self.closing:
-            self.schedule_connection_lost(None)
-        elif self.eof_written:
-            mio_shutdown_write(self.fd)         # a lost connection shows at the next read
+    cdef int complete_send(self, Py_ssize_t result) noexcept:
+        self.result = result
         return 0
 
     def _start(self, waiter):
@@ -482,23 +500,6 @@ cdef class StreamTransport(ByteFlow):
             self.fatal(exc, f"Fatal error: protocol.{name}() call failed.")
         return 0
 
-    cdef int buffer_refused(self, buffer) except -1:
-        """Report why this buffer cannot be used (empty or read-only), and close the transport."""
-        cdef Py_buffer view
-
-        PyErr_Clear()
-        try:
-            if not len(buffer):
-                raise RuntimeError("get_buffer() returned an empty buffer")
-            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-            PyBuffer_Release(&view)
-            raise BufferError(f"get_buffer() returned {buffer!r}, which has no room")
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.fatal(exc, "Fatal error: protocol.get_buffer() call failed.")
-        return 0
-
     cdef int write_failed(self, exc) except -1:
         self.discard()                  # fatal() would try to send it
         self.fatal(exc, "Fatal write error on socket transport")
@@ -506,61 +507,28 @@ cdef class StreamTransport(ByteFlow):
             self.empty_waiter.set_exception(exc)
         return 0
 
-    cdef int ended(self) except -1:
-        self.remember_addresses()
+    cdef int drop_buffer(self) noexcept:
+        if self.buffer is not None:
+            self.buffer.clear()
+        self.flow.size = self.result = 0
+        return 0
+
+    cdef int discard(self) except -1:
+        return self.drop_buffer()
+
+    def abort(self):
+        """Close at once. Data written earlier is sent only as far as the kernel accepts it now."""
+        self.send_gathered()
+        self._force_close(None)
+
+    def _force_close(self, exc):
+        """Close at once. Gathered data is sent first: write() and then abort() delivers (R59)."""
+        self.send_gathered()
+        SocketTransport._force_close(self, exc)
+
+    cdef int after_connection_lost(self) except -1:
         self.data_received = self.get_buffer = self.buffer_updated = self.filter = None
-        try:
-            ByteFlow.ended(self)            # the program's own socket class may raise in close()
-        finally:
-            try:
-                if self.empty_waiter is not None and not self.empty_waiter.done():
-                    self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
-                if self.file is not None:
-                    self.file_failed(ConnectionError("the transport was closed during sendfile()"))
-            finally:
-                self.leave_server()
-        return 0
-
-    cdef int close_fd(self) except -1:
-        """Leave the reactor and close the descriptor. Once: `fd` is -1 afterwards."""
-        cdef int fd = self.fd
-        if fd < 0:
-            return 0
-        try:
-            # A program that has had the descriptor may still have it, or a duplicate of it.
-            self.reactor.detach(self, self.reach == REACH_LOOP)
-        finally:
-            self.fd = -1
-            if self.ahead.state != PREFETCH_NONE:
-                if self.ahead.state != PREFETCH_FAILED:
-                    mio_reset_at_close(fd)  # as the kernel does if the socket has unread bytes
-                drop(&self.ahead)
-            self.close_files(fd)
-        return 0
-
-    cdef int close_files(self, int fd) except -1:
-        if self.sock is not None:
-            self.sock.close()
-        else:
-            close_descriptor(fd)
-        return 0
-
-    cdef int leave_server(self) except -1:
-        server, self.server = self.server, None
-        if server is not None:
-            detach(server, self)
-        return 0
-
-    def __dealloc__(self):
-        leave(<PyObject *>self)
-        drop(&self.ahead)
-
-    cdef int forgotten(self) except -1:
-        try:
-            self.close_fd()
-        finally:
-            self.leave_server()
-        return 0
+        return SocketTransport.after_connection_lost(self)
 
     # -- cold path: the rest of asyncio.Transport ------------------------------------
 
@@ -568,7 +536,7 @@ cdef class StreamTransport(ByteFlow):
         # `deferred_readiness` merges the edge of the prefetched data with later ones. STALE makes
         # transport read the socket again after it has delivered that data.
         set_stale(&self.ahead)
-        ByteFlow.pause_reading(self)
+        SocketTransport.pause_reading(self)
 
     def writelines(self, list_of_data):
         """Write all chunks of any iterable like one write(). Empty chunks are skipped (R51)."""
@@ -576,7 +544,7 @@ cdef class StreamTransport(ByteFlow):
             raise RuntimeError("Cannot call writelines() after write_eof()")
         if self.empty_waiter is not None:
             raise RuntimeError("unable to writelines; sendfile is in progress")
-        chunks = [data if PyBytes_CheckExact(data) else copied(data) for data in list_of_data]
+        chunks = [data if PyBytes_CheckExact(data) else exact_bytes(data) for data in list_of_data]
         chunks = [chunk for chunk in chunks if chunk]
         if not chunks:
             return
@@ -587,7 +555,7 @@ cdef class StreamTransport(ByteFlow):
             chunks = [b"".join(chunks)]
         for chunk in chunks:
             self.keep(chunk)
-        self.written()
+        self.schedule_flush()
 
     def write_eof(self):
         """Shut down the write side after all written data. Reading goes on: a half-close (R54)."""
@@ -597,7 +565,7 @@ cdef class StreamTransport(ByteFlow):
         if self.flow.size == 0:
             mio_shutdown_write(self.fd)
         elif not self.blocked:
-            self.flush_now()
+            self.flush()
 
     def can_write_eof(self):
         return True
@@ -608,151 +576,15 @@ cdef class StreamTransport(ByteFlow):
         self.buffered_protocol = self.filter is None and isinstance(protocol, BufferedProtocol)
         self.data_received = self.get_buffer = self.buffer_updated = None  # bound at the next read
 
-    def get_extra_info(self, name, default=None):
-        extra = self.info()
-        if name == "socket" and "socket" not in extra:
-            extra["socket"] = SharedSocket(self.socket_object(), self)
-            self.sock_is_wrapped = True
-        elif name == "sockname" or name == "peername":
-            self.remember_addresses()
-        return extra.get(name, default)
-
-    cdef dict info(self):
-        """Return `extra`, which is made at its first use."""
-        if self.extra is None:
-            self.extra = {}
-            if self.peer_address is not None:
-                self.extra["peername"] = unpacked(self.peer_address)
-            if self.local_address is not None:
-                self.extra["sockname"] = unpacked(self.local_address)
-            self.peer_address = self.local_address = None
-        return self.extra
-
     @property
-    def _extra(self):
-        return self.info()
-
-    cdef int remember_addresses(self) except -1:
-        """Store both addresses, so that extra info has them after the close too (R57)."""
-        cdef dict extra
-        if self.fd < 0 or (self.peer_address is not None and self.local_address is not None):
-            return 0
-        extra = self.info()
-        if "sockname" in extra and "peername" in extra:
-            return 0
-        sock = self.socket_object()
-        for name, ask in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
-            if name not in extra:
-                try:
-                    extra[name] = ask()
-                except OSError:
-                    extra[name] = None
-        return 0
-
-    cdef object socket_object(self):
-        """Return the socket.socket. It is made at its first use, and then owns the descriptor."""
-        if self.sock is None:
-            if self.fd >= 0:
-                self.sock = socket_module.socket(*self.sock_kind, fileno=self.fd)
-                self.sock.setblocking(False)
-            else:                       # first used after the end: make a closed one
-                self.sock = socket_module.socket(*self.sock_kind)
-                self.sock.close()
-        return self.sock
-
-    def _make_empty_waiter(self):
-        if self.empty_waiter is not None:
-            raise RuntimeError("Empty waiter is already set")
-        self.flush_gathered()
-        self.empty_waiter = self.reactor.create_future()
-        if self.flow.size == 0:
-            self.empty_waiter.set_result(None)
-        return self.empty_waiter
-
-    def _reset_empty_waiter(self):
-        self.empty_waiter = None
-
-    async def _send_file(self, file, offset, count):
-        """Send *file* by sendfile(2). Returns the number of bytes.
-
-        The caller has paused reading, made the empty waiter and waited until the buffer is empty.
-        """
-        cdef FileSending sending = open_file(file, offset, count)
-
-        if sending is None:
-            return 0
-        if self._conn_lost:
-            raise ConnectionError("Connection is closed by peer")
-        sending.waiter = self.reactor.create_future()
-        self.file = sending
-        try:
-            self.flush_other()
-            return await sending.waiter
-        finally:
-            if self.file is sending:        # cancelled
-                self.end_file()
-            sending.leave_position()
-
-    cdef int flush_other(self) except -1:
-        cdef FileSending file = self.file
-        cdef Py_ssize_t n
-
-        if file is None or self._conn_lost:
-            return 0
-        n = file.send_part(self.fd)
-        if n == -EAGAIN or n == -EWOULDBLOCK:
-            return self.block()
-        if n > 0:
-            self.blocked = True
-            return self.reactor.defer(self, MIO_WRITABLE)
-        if n < 0:
-            return self.file_failed(file.failure(-n))
-        self.end_file()
-        set_result_unless_cancelled(file.waiter, file.sent)
-        return 0
-
-    cdef int file_failed(self, exc) except -1:
-        waiter = self.file.waiter
-        self.end_file()
-        if not waiter.done():
-            waiter.set_exception(exc)
-        return 0
-
-    cdef int end_file(self) except -1:
-        self.file = None
-        self.blocked = False
-        return self.go_on_polling()
-
-    cdef int share_socket(self) except -1:
-        """The program takes the descriptor. Data that is only gathered is sent before that."""
-        self.reach = REACH_PROGRAM
-        if self.ahead.state != PREFETCH_NONE:
-            self.reactor.prefetches = False
-        return self.flush_gathered()
-
-    @property
-    def _sock(self):
-        if self.fd < 0:
-            return None
-        self.share_socket()
-        return self.socket_object()
-
-    @property
-    def _sock_fd(self):
-        self.share_socket()
-        return self.fd
-
-    @property
-    def _server(self):
-        return self.server
+    def _buffer(self):
+        """An immutable copy of the data that the kernel has not accepted."""
+        self.send_gathered()
+        return snapshot(self.buffer)
 
     @property
     def _eof(self):
         return self.eof_written
-
-    @property
-    def _empty_waiter(self):
-        return self.empty_waiter
 
     @property
     def max_size(self):
@@ -764,82 +596,9 @@ cdef class StreamTransport(ByteFlow):
         return Transport
 
 
-cdef int set_nodelay(object sock, object protocol) except -1:
-    """Set TCP_NODELAY on *sock* if it is a TCP socket by *protocol* (R34).
-
-    A mocked socket's protocol may be no number. It is then not that of TCP, as on asyncio.
-    """
-    if (protocol == IPPROTO_TCP and sock.type == SOCK_STREAM
-            and sock.family in (AF_INET, AF_INET6)):
-        sock.setsockopt(IPPROTO_TCP, socket_module.TCP_NODELAY, 1)
-    return 0
-
-
-cdef bytes copied(data):
-    """Return an exact bytes copy.
-
-    Subclasses of bytes are copied too: their __del__ could run user code during a send.
-    """
-    if PyBytes_Check(data):
-        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-    return bytes(memoryview(data))
-
-
-cdef int raised() except -1:
-    """Raise the C API's current exception, so that Cython sees it."""
-    return -1
-
-
-cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock_kind,
-                                object protocol, object waiter, dict extra, object server,
-                                object context):
-    """Return a transport on a connected, non-blocking socket. Schedules connection_made().
-
-    *waiter*, if not None, is a future that is set when reading has begun. The protocol's
-    callbacks run in *context*. If that is None, they run in a copy of the current context.
-    """
-    cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
-    self.sock = sock
-    self.reach = REACH_MAKER
-    self.sock_kind = sock_kind
-    self.extra = extra
-    start_serving(self, reactor, fd, protocol, waiter, server, context)
-    return self
-
-
-cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
-                                  object server, bytes peer_address, bytes local_address,
-                                  object context):
-    """Return a transport on *fd* from accept(2). Schedules connection_made().
-
-    The transport then owns *fd*. The addresses may be None. A socket object of *sock_kind* is
-    made when the program asks for it.
-    """
-    cdef StreamTransport self = StreamTransport.__new__(StreamTransport)
-    self.sock_kind = sock_kind
-    self.peer_address = peer_address
-    self.local_address = local_address
-    start_serving(self, reactor, fd, protocol, None, server, context)
-    return self
-
-
-cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object protocol,
-                       object waiter, object server, object context) except -1:
-    # A read of a Unix socket ends at a message that passes descriptors, even if more data follows.
-    self.short_read_means_drained = (self.sock_kind[0] in (AF_INET, AF_INET6)
-                         and self.sock_kind[2] in BYTE_PROTOCOLS)
-    self.keeps_records = self.sock_kind[2] not in BYTE_PROTOCOLS
-    self.context = copy_current_context() if context is None else context
-    self.keeps_context = True
-    if server is not None:
-        attach(server, self)
-        self.server = server
-    try:
-        self.start(reactor, fd, protocol, waiter)
-    except BaseException:
-        self.leave_server()
-        raise
-    return 0
+cdef StreamTransport bare_stream():
+    """Return an object for new_stream.pyx, which fills it."""
+    return StreamTransport.__new__(StreamTransport)
 
 
 seal(StreamFilter)

@@ -21,10 +21,10 @@ from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
 
 from mioloop.reactor.reactor cimport Reactor
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
-from mioloop.transports.endpoint cimport enter_context, leave_context
-from mioloop.transports.endpoint cimport (
+from mioloop.transports.attributes cimport (
     drop_attributes, has_attributes, set_attribute, write_unraisable)
 from mioloop.transports.flow_control cimport water_marks, whole_bytes
+from mioloop.transports.protocol_calls cimport enter_context, leave_context
 from mioloop.transports.stream cimport StreamFilter, StreamTransport
 from mioloop.transports.tls_engine cimport WANT, Engine, new_engine
 from mioloop.reactor.sealed cimport seal
@@ -294,7 +294,7 @@ cdef class TlsProtocol(StreamFilter):
         if records is None:
             return 0
         if self.stream is not None and not has_attributes(self.stream):
-            return self.stream.send(records)
+            return self.stream.enqueue(records)
         self._transport.write(records)      # the program may have replaced write()
         return 0
 
@@ -392,7 +392,7 @@ cdef class TlsProtocol(StreamFilter):
         except ssl.SSLError as exc:
             self.send()                 # the alert that tells the peer why
             if self.stream is not None and not self.stream.blocked:
-                self.stream.flush_now()
+                self.stream.flush()
             return self.handshake_failed(exc)
         self.handshake_done()
         return 0

@@ -28,4 +28,11 @@ cdef class WriteBuffer:
     cdef int grow(self) except -1
 
 
+cdef enum:
+    MOST_CHUNKS = 1024          # IOV_MAX of Linux, macOS and the BSDs
+
+
+cdef bytes exact_bytes(data)
+cdef bytes as_bytes(data)
+cdef object snapshot(WriteBuffer buffer)
 cpdef WriteBuffer new_write_buffer()

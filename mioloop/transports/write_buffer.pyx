@@ -4,17 +4,23 @@ The chunks stand in one array of references. The first chunks leave it without m
 and an array that many chunks have made large is freed when the buffer is empty.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
+                            PyBytes_GET_SIZE)
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memcpy, memmove
 
 from mioloop.reactor.sealed cimport seal
+
+import sys
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
     char *bytes_of "PyBytes_AS_STRING"(PyObject *) noexcept
     Py_ssize_t size_of "PyBytes_GET_SIZE"(PyObject *) noexcept
+
+# asyncio's stream transports have a deque of chunks from 3.12 on, and one bytearray before.
+cdef bint keeps_chunks = sys.version_info >= (3, 12)
 
 cdef enum:
     FIRST_ROOM = 4
@@ -158,6 +164,32 @@ cdef class WriteBuffer:
         if self.first_sent:
             chunks[0] = chunks[0][self.first_sent:]
         return chunks
+
+
+cdef bytes exact_bytes(data):
+    """Return a copy of *data*, any bytes-like object, whose type is exactly bytes.
+
+    Subclasses of bytes are copied too: their __del__ could run user code during a send.
+    """
+    if PyBytes_Check(data):
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return bytes(memoryview(data))
+
+
+cdef bytes as_bytes(data):
+    """Return exact_bytes(data), because the caller may change *data* (R50).
+
+    Raises TypeError as asyncio's write() does, also for an array.
+    """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+    return exact_bytes(data)
+
+
+cdef object snapshot(WriteBuffer buffer):
+    """Return an immutable copy of the unsent data of *buffer*, or of None, in asyncio's form."""
+    chunks = [] if buffer is None else buffer.unsent()
+    return tuple(chunks) if keeps_chunks else b"".join(chunks)
 
 
 cpdef WriteBuffer new_write_buffer():

@@ -1,15 +1,12 @@
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.reactor cimport Reactor, Source, Trigger
-
-cdef int write_unraisable(exc, transport) except -1
-cdef int drop_attributes(object transport) noexcept
-cdef bint has_attributes(object transport) noexcept
-cdef int set_attribute(object transport, str name, object value) except -1
+from mioloop.transports.flow_control cimport FlowControl
 
 
-cdef class Endpoint(Source):
+cdef class BaseTransport(Source):
     """The base of all transports: one descriptor and its protocol."""
     cdef readonly object _protocol
     cdef Reactor reactor
@@ -34,36 +31,53 @@ cdef class Endpoint(Source):
     # reading
     cdef bint started                   # connection_made() was called: reading may begin
     cdef bint paused
-    cdef uint32_t deferred_readiness  # readiness that an edge reported while paused
+    cdef bint eof_seen                  # the stream has ended, and the protocol keeps it open
+    cdef bint watches_reader            # of a write pipe: readable means that its reader has gone
+    cdef uint32_t deferred_readiness    # readiness that an edge reported while paused
+
+    # writing
+    cdef FlowControl flow               # of the bytes that the kernel has not accepted yet
+    cdef bint sends_file                # sendfile() is going on, in the place of the buffer
+    cdef tuple limits                   # (low, high) as set by the program, or None
+    # The context of the call that found the descriptor full; resume_writing() runs in it. Not used
+    # by a connection, which has one context for all its callbacks (R58).
+    cdef object writer_context
 
     # the end
+    cdef int expected_errno             # of the errors that are not reported; 0: every OSError
     cdef bint closing                   # by close(), by abort() or after an error
     cdef readonly int _conn_lost        # 1 once connection_lost() is scheduled; later writes add 1
 
-    cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1
+    cdef int start(self, Reactor reactor, int fd, Trigger trigger, waiter) except -1
     cdef object callback_context(self)
-    cdef bint reading(self) noexcept
-    cdef Trigger choose_trigger(self) noexcept
-    cdef bint idle(self) noexcept
-    cdef int serve(self, uint32_t ready) except -1
-    cdef int read(self, uint32_t ready) except -1
-    cdef Py_ssize_t receive(self) except? -2
+
+    @cython.final
+    cdef inline bint reads(self) noexcept:
+        """Return whether data is received and delivered now, or its reader watched."""
+        if self.watches_reader:
+            return self.started and not self._conn_lost
+        return self.started and not (self.paused or self.closing or self.eof_seen)
+
+    @cython.final
+    cdef inline bint idles(self) noexcept:
+        """Return whether nothing happens to the transport until the program calls it."""
+        return (self.paused and not self.closing and self.flow.size == 0
+                and not self.sends_file)
+
+    cdef int after_read(self, Py_ssize_t n, uint32_t ready) except -1
     cdef int block(self) except -1
+    cdef bint after_drain(self) except -1
+    cdef int pause_protocol_if_full(self) except -1
+    cdef int resume_protocol_if_drained(self) except -1
     cdef int update_interest(self) except -1
     cdef int go_on_polling(self) except -1
-    cdef bint is_expected(self, exc) except -1
     cdef int callback_failed(self, str name, exc) except -1
     cdef int fatal(self, exc, str message) except -1
     cdef int report(self, str message, exc) except -1
     cdef int discard(self) except -1
     cdef int schedule_connection_lost(self, exc) except -1
     cdef int count_lost_write(self) except -1
-    cdef int ended(self) except -1
+    cdef int after_connection_lost(self) except -1
     cdef int close_fd(self) except -1
     cdef int close_files(self, int fd) except -1
     cdef int forgotten(self) except -1
-
-
-cdef bint enter_context(object context) noexcept
-cdef int leave_context(object context) except -1
-cdef object method_of(object protocol, str name)

@@ -1,20 +1,26 @@
-"""Endpoint: the base of all transports, with one registration, pausing, and one end.
+"""BaseTransport: what all transports share, as helpers: a transport itself tells how it works.
+
+These are the descriptor and its registration, the context of callbacks, pausing in both directions,
+and the one end. The helpers call no method that a transport overrides, with these exceptions: the
+hooks of a Source, discard() and after_connection_lost(), which tell what else ends with the
+transport, and the methods that a program may override (set_protocol(), _force_close()).
 
 The reactor's trigger is edge, level or oneshot; a protocol sees no difference. The reactor's slab
 owns a reference to a transport from start() until connection_lost() has been called, except while
 the transport is paused and idle.
 """
 
-from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
-from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source, Trigger
+from mioloop.reactor.reactor cimport EDGE, LEVEL, Reactor, Source, Trigger
 from mioloop.reactor.read_buffers cimport READ_SIZE
 from mioloop.reactor.sealed cimport seal
+from mioloop.transports.attributes cimport drop_attributes, set_attribute, write_unraisable
+from mioloop.transports.flow_control cimport *
+from mioloop.transports.protocol_calls cimport enter_context, leave_context
 
-import functools
 import warnings
 from asyncio import constants
 from asyncio.log import logger
@@ -23,155 +29,57 @@ from mioloop import stdlib
 
 cdef extern from "Python.h":
     object PyContext_CopyCurrent()
-    int PyContext_Enter(object context)
-    int PyContext_Exit(object context) except -1
-    PyObject **_PyObject_GetDictPtr(object)
-    int PyObject_GenericSetAttr(object transport, object name, object value) except -1
-    void Py_XDECREF(PyObject *)
-    void PyErr_Clear()
-    void PyErr_SetObject(object type, object exc)
-    void PyErr_WriteUnraisable(object where)
 
 cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
-cdef int write_unraisable(exc, transport) except -1:
-    """Report *exc* as Python reports an exception in __del__.
-
-    For a SystemExit, Cython would end the process instead.
-    """
-    PyErr_SetObject(type(exc), exc)
-    PyErr_WriteUnraisable(transport)
-    return 0
-
-
-# Private methods and attributes of asyncio's transports. A program may replace them there.
-cdef frozenset PRIVATE_NAMES = frozenset(
-    name
-    for kind in (
-        stdlib.SelectorSocketTransport,
-        stdlib.SelectorDatagramTransport,
-        stdlib.UnixReadPipeTransport,
-        stdlib.UnixWritePipeTransport,
-        stdlib.SSLProtocolTransport,
-    )
-    for name in dir(kind)
-    if name.startswith("_") and not name.startswith("__")
-) | {
-    "_address", "_buffer", "_buffer_size", "_closed", "_closing", "_conn_lost", "_empty_waiter",
-    "_eof", "_fileno", "_header_size", "_paused", "_pipe", "_protocol", "_protocol_connected",
-    "_read_ready_cb", "_server", "_sock_fd", "_ssl_protocol", "_write_ready", "max_size",
-}
-
-
-cdef int drop_attributes(object transport) noexcept:
-    """Remove the dictionary that Cython makes with the object: most transports never need one."""
-    cdef PyObject **attributes = _PyObject_GetDictPtr(transport)
-    cdef PyObject *made = attributes[0]
-    attributes[0] = NULL
-    Py_XDECREF(made)
-    return 0
-
-
-cdef bint has_attributes(object transport) noexcept:
-    """Return whether the program may have replaced a method of *transport*."""
-    return _PyObject_GetDictPtr(transport)[0] != NULL
-
-
-cdef int set_attribute(object transport, str name, object value) except -1:
-    """Set an attribute. Raises AttributeError for a private name of asyncio without effect here."""
-    if name in PRIVATE_NAMES and not hasattr(type(transport), name):
-        raise AttributeError(
-            f"{name!r} of {type(transport).__name__!r} objects cannot be set: "
-            "mioloop makes no use of it")
-    PyObject_GenericSetAttr(transport, name, value)
-    return 0
-
-
-cdef class Endpoint(Source):
+cdef class BaseTransport(Source):
 
     def __cinit__(self, *args, **kwargs):
         drop_attributes(self)
+        set_limits(&self.flow, DEFAULT_HIGH_BYTES // 4, DEFAULT_HIGH_BYTES)
 
     def __setattr__(self, str name, value):
         set_attribute(self, name, value)
 
     _lost_write_text = "socket.send() raised exception."
 
-    # -- hot path: ready -> receive -> protocol ------------------------------
+    # -- reading ------------------------------------------------------------------
 
-    cdef int on_ready(self, uint32_t ready) except -1:
-        if self.trigger == ONESHOT:
-            self.armed = 0              # the registration is spent
-            try:
-                self.serve(ready)
-            finally:
-                self.go_on_polling()
-            return 0
-        return self.serve(ready)
+    cdef int after_read(self, Py_ssize_t n, uint32_t ready) except -1:
+        """Remember the readiness in *ready* that no further edge reports, after a read of *n* bytes.
 
-    cdef int serve(self, uint32_t ready) except -1:
-        if wakes_reader(ready):
-            self.read(ready)
-        return 0
-
-    cdef bint reading(self) noexcept:
-        return self.started and not (self.paused or self.closing)
-
-    cdef int read(self, uint32_t ready) except -1:
-        cdef Py_ssize_t n
-        cdef bint returned = False
-        cdef object context = self.context      # resume_reading() in a callback may replace it
-        cdef bint entered
-
-        if not self.reading():
-            self.deferred_readiness |= ready    # no second edge comes: resume_reading() serves it
-            return 0
-        entered = enter_context(context)
-        try:                            # no `except` clause: entering one costs time on each read
-            n = self.receive()
-            returned = True
-        finally:
-            if entered:
-                PyContext_Exit(context)
-            if not returned:            # KeyboardInterrupt: the loop may be run again
-                self.reactor.defer(self, ready)
+        *n* is READ_SIZE if there may be more data, and a smaller positive count if there is none.
+        It is <= 0 at the end of the stream, after an error, and when there was nothing to read
+        and the reactor's drained() was called.
+        """
         if n <= 0 or self.trigger != EDGE:
             return 0
         if (n < READ_SIZE and self.short_read_means_drained
                 and not ready & (MIO_READ_CLOSED | MIO_HUP | MIO_ERROR | MIO_PRIORITY)):
             self.reactor.drained(self, MIO_READABLE)
-        elif self.reading():
+        elif self.reads():
             self.reactor.defer(self, ready & ~MIO_WRITABLE)
         else:
             self.deferred_readiness |= ready
         return 0
 
-    cdef Py_ssize_t receive(self) except? -2:
-        """Read once and call the protocol.
-
-        Returns READ_SIZE if there may be more data, and a smaller positive count if there is none.
-        Returns <= 0 at the end of the stream, after an error, and when there was nothing to read
-        and the reactor's drained() was called.
-        """
-        return 0
-
     # -- the registration -------------------------------------------------------
 
-    cdef int start(self, Reactor reactor, int fd, protocol, waiter) except -1:
+    cdef int start(self, Reactor reactor, int fd, Trigger trigger, waiter) except -1:
         """Attach to the reactor, which owns a reference from now on. Schedules connection_made().
 
-        *waiter*, if not None, is a future that is set when reading has begun.
+        The protocol has been set. *waiter*, if not None, is a future that is set when reading has
+        begun.
         """
         self.reactor = reactor
-        self.trigger = self.choose_trigger()
-        self.set_protocol(protocol)
+        self.trigger = trigger
         if self.context is None:
             self.context = PyContext_CopyCurrent()
         reactor.attach(self, fd)
         try:
-            reactor.post(protocol.connection_made, (self,), self.callback_context())
+            reactor.post(self._protocol.connection_made, (self,), self.callback_context())
             # Without the context: during a nested turn in connection_made() it is already entered.
             reactor.post(self._start, (waiter,), None)
         except BaseException:           # the caller keeps the descriptor
@@ -194,13 +102,6 @@ cdef class Endpoint(Source):
         """Return the context for a callback scheduled now. None: a copy of the current context."""
         return self.context if self.keeps_context else None
 
-    cdef Trigger choose_trigger(self) noexcept:
-        return self.reactor.trigger_mode
-
-    cdef bint idle(self) noexcept:
-        """Return whether nothing happens to the transport until the program calls it."""
-        return self.paused and not self.closing
-
     cdef int update_interest(self) except -1:
         """Register the wanted interest with the poll, if another one is registered.
 
@@ -211,7 +112,7 @@ cdef class Endpoint(Source):
 
         if not self.attached:
             return 0
-        if self.idle():
+        if self.idles():
             self.reactor.drop_reference(self)   # if forgotten now, it warns (ResourceWarning)
         else:
             self.reactor.keep_alive(self)
@@ -222,7 +123,7 @@ cdef class Endpoint(Source):
             if self.blocked:
                 want |= MIO_WRITABLE
         else:
-            want = MIO_READABLE if self.reading() else 0
+            want = MIO_READABLE if self.reads() else 0
             if self.blocked:
                 want |= MIO_WRITABLE
         if want == self.armed:
@@ -248,10 +149,84 @@ cdef class Endpoint(Source):
             self.fatal(exc, "Fatal error: the descriptor cannot be polled")
         return 0
 
+    # -- writing ------------------------------------------------------------------
+
     cdef int block(self) except -1:
+        """Wait for writable readiness, because the kernel accepts no more."""
+        if not (self.blocked or self.keeps_context):
+            self.writer_context = PyContext_CopyCurrent()
         self.blocked = True
         self.reactor.drained(self, MIO_WRITABLE)
         return self.go_on_polling()
+
+    cdef bint after_drain(self) except -1:
+        """The buffer has become empty. Return whether it is still so after resume_writing()."""
+        if self.blocked or self.paused:
+            self.blocked = False
+            self.go_on_polling()
+        if self.flow.paused:
+            self.resume_protocol_if_drained()   # resume_writing() may write more
+        return self.flow.size == 0 and not self._conn_lost
+
+    cdef int pause_protocol_if_full(self) except -1:
+        if not should_pause(&self.flow):
+            return 0
+        self.flow.paused = True
+        try:
+            self._protocol.pause_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.report("protocol.pause_writing() failed", exc)
+        return 0
+
+    cdef int resume_protocol_if_drained(self) except -1:
+        if not should_resume(&self.flow) or self._protocol is None:     # None: it is lost
+            return 0
+        self.flow.paused = False
+        try:
+            self._protocol.resume_writing()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.report("protocol.resume_writing() failed", exc)
+        return 0
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the marks in bytes: pause_writing() above *high*, resume_writing() down to *low*.
+
+        Raises ValueError unless high >= low >= 0.
+        """
+        cdef tuple limits = water_marks(high, low, DEFAULT_HIGH_BYTES)
+        cdef Py_ssize_t low_bytes = whole_bytes(limits[0]), high_bytes = whole_bytes(limits[1])
+
+        self.send_gathered()
+        self.limits = limits
+        set_limits(&self.flow, low_bytes, high_bytes)
+        self.pause_protocol_if_full()
+
+    def get_write_buffer_limits(self):
+        """Return the marks (low, high) as they were set."""
+        return (self.flow.low, self.flow.high) if self.limits is None else self.limits
+
+    def get_write_buffer_size(self):
+        """Return the number of written bytes that the kernel has not accepted."""
+        self.send_gathered()
+        return self.flow.size
+
+    @property
+    def _protocol_paused(self):
+        return self.flow.paused
+
+    @property
+    def _high_water(self):
+        return self.get_write_buffer_limits()[1]
+
+    @property
+    def _low_water(self):
+        return self.get_write_buffer_limits()[0]
+
+    # -- pausing ------------------------------------------------------------------
 
     def pause_reading(self):
         if self.closing or self.paused:
@@ -287,16 +262,13 @@ cdef class Endpoint(Source):
         """Report an exception of a protocol's callback (R13). The transport goes on."""
         return self.report(f"Exception in callback protocol.{name}()", exc)
 
-    cdef bint is_expected(self, exc) except -1:
-        """Return whether only connection_lost() gets *exc*, and no report is made (R46).
-
-        An OSError is caused by the peer or the network.
-        """
-        return isinstance(exc, OSError)
-
     cdef int fatal(self, exc, str message) except -1:
-        """End the transport because of *exc*."""
-        if not self.is_expected(exc):
+        """End the transport because of *exc*.
+
+        Only connection_lost() gets an error that is caused by the peer or the network (R46): an
+        OSError, or of a pipe the one with `expected_errno`. Any other error is reported.
+        """
+        if not isinstance(exc, OSError) or self.expected_errno not in (0, exc.errno):
             self.report(message, exc)
         elif self.reactor.debug:
             logger.debug("%r: %s", self, message, exc_info=exc)
@@ -316,10 +288,15 @@ cdef class Endpoint(Source):
         return 0
 
     def close(self):
-        """Stop receiving, and call connection_lost() soon."""
-        if not self.closing:
-            self.closing = True
+        """Stop receiving. When all written data is sent, close and call connection_lost()."""
+        if self.closing:
+            return
+        self.closing = True
+        self.send_gathered()
+        if self.flow.size == 0:
             self.schedule_connection_lost(None)
+        else:
+            self.update_interest()
 
     def is_closing(self):
         return self.closing
@@ -349,12 +326,12 @@ cdef class Endpoint(Source):
             self._protocol.connection_lost(exc)
         finally:
             try:
-                self.ended()
+                self.after_connection_lost()
             finally:
                 if entered:
                     leave_context(context)
 
-    cdef int ended(self) except -1:
+    cdef int after_connection_lost(self) except -1:
         """Drop all references and close the descriptor, after connection_lost()."""
         self.discard()
         self._protocol = self.context = None
@@ -398,6 +375,19 @@ cdef class Endpoint(Source):
         except BaseException as exc:
             write_unraisable(exc, self)
 
+    def __repr__(self):
+        info = [type(self).__name__]
+        if self.fd < 0:
+            info.append("closed")
+        else:
+            if self.closing:
+                info.append("closing")
+            info.append(f"fd={self.fd}")
+            info.append("read=polling" if self.reads() else "read=idle")
+            state = "polling" if self.blocked else "idle"
+            info.append(f"write=<{state}, bufsize={self.flow.size}>")
+        return f"<{' '.join(info)}>"
+
     def __reduce_ex__(self, protocol):      # object.__reduce_ex__() would use __class__
         raise TypeError(f"cannot copy or pickle {type(self).__name__!r} objects")
 
@@ -431,35 +421,4 @@ cdef class Endpoint(Source):
         return self.callback_context()
 
 
-cdef bint enter_context(object context) noexcept:
-    """Enter *context*. Return False if a callback that has not returned yet is running in it.
-
-    Such a callback has called another callback of its protocol, or runs a nested turn.
-    """
-    if PyContext_Enter(context) == 0:
-        return True
-    PyErr_Clear()
-    return False
-
-
-cdef int leave_context(object context) except -1:
-    return PyContext_Exit(context)
-
-
-cdef object method_of(object protocol, str name):
-    """Return the method *name* of *protocol*, to be kept and called many times.
-
-    If the attribute cannot be read, return a callable that reads it at each call. The call then
-    raises asyncio's error: the AttributeError that names the class and the method (R97).
-    """
-    try:
-        return getattr(protocol, name)
-    except Exception:
-        return functools.partial(call_by_name, protocol, name)
-
-
-def call_by_name(protocol, name, *args):
-    return getattr(protocol, name)(*args)
-
-
-seal(Endpoint)
+seal(BaseTransport)

@@ -1,0 +1,80 @@
+"""How a stream transport begins: on a connected socket, or on a descriptor from accept(2)."""
+
+from mioloop.transports.clients cimport attach
+from mioloop.transports.socket_transport cimport REACH_MAKER
+from mioloop.transports.stream cimport bare_stream
+
+import socket as socket_module
+
+cdef extern from "Python.h":
+    object copy_current_context "PyContext_CopyCurrent"()
+
+cdef object AF_INET = socket_module.AF_INET
+cdef object AF_INET6 = socket_module.AF_INET6
+cdef object SOCK_STREAM = socket_module.SOCK_STREAM
+cdef object IPPROTO_TCP = socket_module.IPPROTO_TCP
+BYTE_PROTOCOLS = (0, IPPROTO_TCP, 262)  # 262 is MPTCP; SCTP is missing, it keeps records
+
+
+cdef int set_nodelay(object sock, object protocol) except -1:
+    """Set TCP_NODELAY on *sock* if it is a TCP socket by *protocol* (R34).
+
+    A mocked socket's protocol may be no number. It is then not that of TCP, as on asyncio.
+    """
+    if (protocol == IPPROTO_TCP and sock.type == SOCK_STREAM
+            and sock.family in (AF_INET, AF_INET6)):
+        sock.setsockopt(IPPROTO_TCP, socket_module.TCP_NODELAY, 1)
+    return 0
+
+
+cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock_kind,
+                                object protocol, object waiter, dict extra, object server,
+                                object context):
+    """Return a transport on a connected, non-blocking socket. Schedules connection_made().
+
+    *waiter*, if not None, is a future that is set when reading has begun. The protocol's
+    callbacks run in *context*. If that is None, they run in a copy of the current context.
+    """
+    cdef StreamTransport self = bare_stream()
+    self.sock = sock
+    self.reach = REACH_MAKER
+    self.sock_kind = sock_kind
+    self.extra = extra
+    start_serving(self, reactor, fd, protocol, waiter, server, context)
+    return self
+
+
+cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
+                                  object server, bytes peer_address, bytes local_address,
+                                  object context):
+    """Return a transport on *fd* from accept(2). Schedules connection_made().
+
+    The transport then owns *fd*. The addresses may be None. A socket object of *sock_kind* is
+    made when the program asks for it.
+    """
+    cdef StreamTransport self = bare_stream()
+    self.sock_kind = sock_kind
+    self.peer_address = peer_address
+    self.local_address = local_address
+    start_serving(self, reactor, fd, protocol, None, server, context)
+    return self
+
+
+cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object protocol,
+                       object waiter, object server, object context) except -1:
+    # A read of a Unix socket ends at a message that passes descriptors, even if more data follows.
+    self.short_read_means_drained = (self.sock_kind[0] in (AF_INET, AF_INET6)
+                         and self.sock_kind[2] in BYTE_PROTOCOLS)
+    self.keeps_records = self.sock_kind[2] not in BYTE_PROTOCOLS
+    self.set_protocol(protocol)
+    self.context = copy_current_context() if context is None else context
+    self.keeps_context = True
+    if server is not None:
+        attach(server, self)
+        self.server = server
+    try:
+        self.start(reactor, fd, reactor.trigger_mode, waiter)
+    except BaseException:
+        self.leave_server()
+        raise
+    return 0

@@ -1,0 +1,67 @@
+"""The methods of a protocol, and the context that they run in."""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+import functools
+
+cdef extern from "Python.h":
+    int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
+    void Py_DECREF(PyObject *)
+    void Py_XDECREF(PyObject *)
+
+cdef object ANY_SIZE = -1               # the argument of get_buffer()
+
+cdef object method_of(object protocol, str name):
+    """Return the method *name* of *protocol*, to be kept and called many times.
+
+    If the attribute cannot be read, return a callable that reads it at each call. The call then
+    raises asyncio's error: the AttributeError that names the class and the method (R97).
+    """
+    try:
+        return getattr(protocol, name)
+    except Exception:
+        return functools.partial(call_by_name, protocol, name)
+
+
+def call_by_name(protocol, name, *args):
+    return getattr(protocol, name)(*args)
+
+
+cdef object buffer_of(get_buffer, Py_buffer *view):
+    """Fill *view* with the buffer that get_buffer() of a BufferedProtocol returns.
+
+    Returns None; or, if there is no usable buffer, the exception that tells why.
+    """
+    cdef PyObject *buffer = PyObject_CallOneArg(<PyObject *>get_buffer, <PyObject *>ANY_SIZE)
+
+    if buffer != NULL and mio_get_buffer(buffer, view, PyBUF_WRITABLE) == 0:
+        if view.len > 0:
+            Py_DECREF(buffer)               # the view holds it
+            return None
+        PyBuffer_Release(view)
+    try:
+        if buffer == NULL:
+            raised()
+        refuse(<object>buffer)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        return exc
+    finally:
+        Py_XDECREF(buffer)
+
+
+cdef int refuse(buffer) except -1:
+    """Raise the exception that tells why *buffer* is unusable: it is empty or read-only."""
+    cdef Py_buffer view
+
+    PyErr_Clear()
+    if not len(buffer):
+        raise RuntimeError("get_buffer() returned an empty buffer")
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    PyBuffer_Release(&view)
+    raise BufferError(f"get_buffer() returned {buffer!r}, which has no room")
+
+
+cdef int raised() except -1:
+    """Raise the C API's current exception, so that Cython sees it."""
+    return -1
