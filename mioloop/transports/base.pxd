@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t
 
 from mioloop.reactor.reactor cimport Reactor, Source, Trigger
 from mioloop.transports.flow_control cimport FlowControl
+from mioloop.transports.states cimport *
 
 
 cdef class BaseTransport(Source):
@@ -25,45 +26,83 @@ cdef class BaseTransport(Source):
     # the registration
     cdef uint32_t armed                 # interest that is registered with the poll
     cdef Trigger trigger                # how the descriptor is polled
-    cdef bint blocked                   # the kernel accepts no more: wait until writable
     cdef bint short_read_means_drained  # a short read means drained, a short write means full
 
     # reading
+    cdef ReadState read_state
     cdef bint started                   # connection_made() was called: reading may begin
-    cdef bint paused
-    cdef bint eof_seen                  # the stream has ended, and the protocol keeps it open
     cdef bint watches_reader            # of a write pipe: readable means that its reader has gone
     cdef uint32_t deferred_readiness    # readiness that an edge reported while paused
 
     # writing
     cdef FlowControl flow               # of the bytes that the kernel has not accepted yet
-    cdef bint sends_file                # sendfile() is going on, in the place of the buffer
+    cdef WriteState write_state
     cdef tuple limits                   # (low, high) as set by the program, or None
     # The context of the call that found the descriptor full; resume_writing() runs in it. Not used
     # by a connection, which has one context for all its callbacks (R58).
     cdef object writer_context
 
     # the end
+    cdef Life life
     cdef int expected_errno             # of the errors that are not reported; 0: every OSError
-    cdef bint closing                   # by close(), by abort() or after an error
     cdef readonly int _conn_lost        # 1 once connection_lost() is scheduled; later writes add 1
 
     cdef int start(self, Reactor reactor, int fd, Trigger trigger, waiter) except -1
     cdef object callback_context(self)
 
+    # -- the states: the tables are in states.pyx
+
+    @cython.final
+    cdef inline int enter_life(self, Life life) except -1:
+        assert may_follow("Life", self.life, life), f"life {life} after {self.life}"
+        self.life = life
+        return 0
+
+    @cython.final
+    cdef inline int enter_read(self, ReadState state) except -1:
+        assert may_follow("ReadState", self.read_state, state), f"{state} after {self.read_state}"
+        self.read_state = state
+        return 0
+
+    @cython.final
+    cdef inline int enter_write(self, WriteState state) except -1:
+        assert may_follow("WriteState", self.write_state, state), f"{state} after {self.write_state}"
+        self.write_state = state
+        return 0
+
+    @cython.final
+    cdef inline bint closes(self) noexcept:
+        """Return whether close(), abort() or an error has begun the end."""
+        return self.life >= LIFE_CLOSING
+
+    @cython.final
+    cdef inline bint paused(self) noexcept:
+        return self.read_state == READ_PAUSED or self.read_state == READ_ENDED_PAUSED
+
+    @cython.final
+    cdef inline bint ended(self) noexcept:
+        """Return whether the stream has ended, and the protocol keeps the transport open."""
+        return self.read_state >= READ_ENDED
+
+    @cython.final
+    cdef inline bint blocked(self) noexcept:
+        """Return whether a write must wait: until writable, or behind a file."""
+        return self.write_state != WRITE_FREE
+
     @cython.final
     cdef inline bint reads(self) noexcept:
         """Return whether data is received and delivered now, or its reader watched."""
         if self.watches_reader:
-            return self.started and not self._conn_lost
-        return self.started and not (self.paused or self.closing or self.eof_seen)
+            return self.started and self.life < LIFE_LOST
+        return self.started and self.read_state == READ_FLOWING and self.life < LIFE_CLOSING
 
     @cython.final
     cdef inline bint idles(self) noexcept:
         """Return whether nothing happens to the transport until the program calls it."""
-        return (self.paused and not self.closing and self.flow.size == 0
-                and not self.sends_file)
+        return (self.paused() and not self.closes() and self.flow.size == 0
+                and self.write_state != WRITE_FILE)
 
+    cdef bint is_consistent(self) except -1
     cdef int after_read(self, Py_ssize_t n, uint32_t ready) except -1
     cdef int block(self) except -1
     cdef bint after_drain(self) except -1

@@ -91,6 +91,8 @@ cdef class BaseTransport(Source):
     def _start(self, waiter):
         """Begin to read after connection_made(), then set *waiter* (R45: order of callbacks)."""
         self.started = True
+        if self.life == LIFE_STARTING:
+            self.enter_life(LIFE_OPEN)
         try:
             if not self._conn_lost:
                 self.update_interest()  # the loop reports EPERM: the file cannot be polled
@@ -120,11 +122,11 @@ cdef class BaseTransport(Source):
             want = self.armed
             if self.started:
                 want |= MIO_READABLE | MIO_PRIORITY     # urgent data cuts a read short
-            if self.blocked:
+            if self.blocked():
                 want |= MIO_WRITABLE
         else:
             want = MIO_READABLE if self.reads() else 0
-            if self.blocked:
+            if self.blocked():
                 want |= MIO_WRITABLE
         if want == self.armed:
             return 0
@@ -144,7 +146,8 @@ cdef class BaseTransport(Source):
         try:
             self.update_interest()
         except OSError as exc:
-            self.blocked = True             # fatal() must not send
+            if self.write_state == WRITE_FREE:
+                self.enter_write(WRITE_FULL)    # fatal() must not send
             self.discard()
             self.fatal(exc, "Fatal error: the descriptor cannot be polled")
         return 0
@@ -153,16 +156,17 @@ cdef class BaseTransport(Source):
 
     cdef int block(self) except -1:
         """Wait for writable readiness, because the kernel accepts no more."""
-        if not (self.blocked or self.keeps_context):
-            self.writer_context = PyContext_CopyCurrent()
-        self.blocked = True
+        if self.write_state == WRITE_FREE:
+            if not self.keeps_context:
+                self.writer_context = PyContext_CopyCurrent()
+            self.enter_write(WRITE_FULL)
         self.reactor.drained(self, MIO_WRITABLE)
         return self.go_on_polling()
 
     cdef bint after_drain(self) except -1:
         """The buffer has become empty. Return whether it is still so after resume_writing()."""
-        if self.blocked or self.paused:
-            self.blocked = False
+        if self.blocked() or self.paused():
+            self.enter_write(WRITE_FREE)
             self.go_on_polling()
         if self.flow.paused:
             self.resume_protocol_if_drained()   # resume_writing() may write more
@@ -229,15 +233,15 @@ cdef class BaseTransport(Source):
     # -- pausing ------------------------------------------------------------------
 
     def pause_reading(self):
-        if self.closing or self.paused:
+        if self.closes() or self.paused():
             return
-        self.paused = True
+        self.enter_read(READ_ENDED_PAUSED if self.ended() else READ_PAUSED)
         self.update_interest()
 
     def resume_reading(self):
-        if self.closing or not self.paused:
+        if self.closes() or not self.paused():
             return
-        self.paused = False
+        self.enter_read(READ_ENDED if self.ended() else READ_FLOWING)
         if not self.keeps_context:
             self.context = PyContext_CopyCurrent()
         self.update_interest()
@@ -246,7 +250,18 @@ cdef class BaseTransport(Source):
             self.deferred_readiness = 0
 
     def is_reading(self):
-        return not self.closing and not self.paused
+        return not self.closes() and not self.paused()
+
+    # -- invariants ---------------------------------------------------------------
+
+    cdef bint is_consistent(self) except -1:
+        """Return whether the states agree. A debug build asserts it after each event."""
+        return ((self.life >= LIFE_LOST) == (self._conn_lost > 0)
+                and not (self.life == LIFE_STARTING and self.started)
+                and (self.attached or not (self.registered or self.held))
+                and (self.fd >= 0 or not self.attached)
+                and self.flow.size >= 0
+                and 0 <= self.flow.low <= self.flow.high)
 
     # -- cold path: failures and the end ------------------------------------------
 
@@ -279,8 +294,9 @@ cdef class BaseTransport(Source):
         if self._conn_lost:
             return
         self.discard()
-        self.blocked = False
-        self.closing = True
+        self.enter_write(WRITE_FREE)
+        if self.life < LIFE_CLOSING:
+            self.enter_life(LIFE_CLOSING)
         self.schedule_connection_lost(exc)
 
     cdef int discard(self) except -1:
@@ -289,9 +305,9 @@ cdef class BaseTransport(Source):
 
     def close(self):
         """Stop receiving. When all written data is sent, close and call connection_lost()."""
-        if self.closing:
+        if self.closes():
             return
-        self.closing = True
+        self.enter_life(LIFE_CLOSING)
         self.send_gathered()
         if self.flow.size == 0:
             self.schedule_connection_lost(None)
@@ -299,12 +315,13 @@ cdef class BaseTransport(Source):
             self.update_interest()
 
     def is_closing(self):
-        return self.closing
+        return self.closes()
 
     cdef int schedule_connection_lost(self, exc) except -1:
         """Schedule connection_lost() once. It never runs inside the call that caused it."""
         if self._conn_lost == 0:
             self._conn_lost = 1
+            self.enter_life(LIFE_LOST)
             self.reactor.post(self._call_connection_lost, (exc,), None)
             try:
                 self.update_interest()
@@ -335,6 +352,8 @@ cdef class BaseTransport(Source):
         """Drop all references and close the descriptor, after connection_lost()."""
         self.discard()
         self._protocol = self.context = None
+        if self.life == LIFE_LOST:      # else the program has called this by itself
+            self.enter_life(LIFE_CLOSED)
         return self.close_fd()
 
     cdef int close_fd(self) except -1:
@@ -380,11 +399,11 @@ cdef class BaseTransport(Source):
         if self.fd < 0:
             info.append("closed")
         else:
-            if self.closing:
+            if self.closes():
                 info.append("closing")
             info.append(f"fd={self.fd}")
             info.append("read=polling" if self.reads() else "read=idle")
-            state = "polling" if self.blocked else "idle"
+            state = "polling" if self.blocked() else "idle"
             info.append(f"write=<{state}, bufsize={self.flow.size}>")
         return f"<{' '.join(info)}>"
 
@@ -406,11 +425,11 @@ cdef class BaseTransport(Source):
 
     @property
     def _paused(self):
-        return self.paused
+        return self.paused()
 
     @property
     def _closing(self):
-        return self.closing
+        return self.closes()
 
     @property
     def _extra(self):

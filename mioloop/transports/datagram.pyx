@@ -24,6 +24,7 @@ from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
 from mioloop.transports.address cimport from_python, mio_address, new_address_cache, to_python
 from mioloop.transports.base cimport BaseTransport
 from mioloop.transports.protocol_calls cimport enter_context, leave_context, method_of, raised
+from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
@@ -73,11 +74,12 @@ cdef class DatagramTransport(BaseTransport):
         try:
             if wakes_reader(ready):
                 self.read(ready)
-            if self.blocked and wakes_writer(ready):
+            if self.blocked() and wakes_writer(ready):
                 self.flush_in_context()
         finally:
             if self.trigger == ONESHOT:
                 self.go_on_polling()
+        assert self.is_consistent()
         return 0
 
     cdef int read(self, uint32_t ready) except -1:
@@ -136,7 +138,7 @@ cdef class DatagramTransport(BaseTransport):
                 self.batch_left = count - i
                 self.deliver(self.data_of(&batch[i - 1]), self.sender_of(&batch[i - 1]))
         finally:
-            while i < count and not self.closing:
+            while i < count and not self.closes():
                 self.held_datagrams.append((self.data_of(&batch[i]), self.sender_of(&batch[i])))
                 self.deferred_readiness |= MIO_READABLE
                 i += 1
@@ -325,18 +327,18 @@ cdef class DatagramTransport(BaseTransport):
             self.flow.size -= PyBytes_GET_SIZE(data) + HEADER_BYTES
         if not self.unsent:
             return self.all_sent()
-        if self.blocked:
+        if self.blocked():
             return self.reactor.defer(self, MIO_WRITABLE)
         return self.wait_for_room()
 
     cdef int all_sent(self) except -1:
-        if self.after_drain() and self.closing:
+        if self.after_drain() and self.closes():
             self.schedule_connection_lost(None)
         return 0
 
     cdef int send_gathered(self) except -1:
         """Send the datagrams that wait, unless the socket is full."""
-        if self.flow.size and not self.blocked:
+        if self.flow.size and not self.blocked():
             self.flush()
         return 0
 

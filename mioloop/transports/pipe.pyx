@@ -18,6 +18,7 @@ from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
 from mioloop.transports.base cimport BaseTransport
 from mioloop.transports.protocol_calls cimport enter_context, leave_context, method_of
 from mioloop.transports.new_stream cimport BYTE_PROTOCOLS
+from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
 from mioloop.transports.write_buffer cimport MOST_CHUNKS, as_bytes, new_write_buffer, snapshot
 from mioloop.reactor.sealed cimport seal
@@ -60,6 +61,7 @@ cdef class ReadPipeTransport(BaseTransport):
         finally:
             if self.trigger == ONESHOT:
                 self.go_on_polling()
+        assert self.is_consistent()
         return 0
 
     cdef int read(self, uint32_t ready) except -1:
@@ -111,7 +113,8 @@ cdef class ReadPipeTransport(BaseTransport):
         else:
             if self.reactor.debug:
                 logger.info("%r was closed by peer", self)
-            self.closing = True
+            if self.life < LIFE_CLOSING:
+                self.enter_life(LIFE_CLOSING)
             try:
                 self.reactor.post(method_of(self._protocol, "eof_received"), (), None)
             finally:
@@ -155,11 +158,12 @@ cdef class WritePipeTransport(BaseTransport):
         try:
             if self.watches_reader and wakes_reader(ready):
                 self.reader_gone()
-            elif self.blocked and wakes_writer(ready):
+            elif self.blocked() and wakes_writer(ready):
                 self.flush_in_context()
         finally:
             if self.trigger == ONESHOT:
                 self.go_on_polling()
+        assert self.is_consistent()
         return 0
 
     def write(self, data):
@@ -168,7 +172,7 @@ cdef class WritePipeTransport(BaseTransport):
             data = as_bytes(data)
         if PyBytes_GET_SIZE(data) == 0:
             return
-        if self.closing:
+        if self.closes():
             if self._conn_lost:         # else what is buffered is still sent; the count is not 0
                 self.count_lost_write()
             return
@@ -180,7 +184,7 @@ cdef class WritePipeTransport(BaseTransport):
             self.buffer = new_write_buffer()
         self.buffer.append(data)
         self.flow.size += PyBytes_GET_SIZE(data)
-        if not self.blocked:
+        if not self.blocked():
             self.flush()
         return self.pause_protocol_if_full()
 
@@ -212,7 +216,7 @@ cdef class WritePipeTransport(BaseTransport):
             self.flow.size -= n
             self.buffer.consume(n)
             if self.flow.size == 0:
-                if self.after_drain() and self.closing:
+                if self.after_drain() and self.closes():
                     self.schedule_connection_lost(None)
             elif n < tried and self.short_read_means_drained:
                 self.block()                        # before resume_writing(), which may write
@@ -221,7 +225,7 @@ cdef class WritePipeTransport(BaseTransport):
 
     cdef int send_gathered(self) except -1:
         """Send the data that waits, unless the pipe is full."""
-        if self.flow.size and not self.blocked:
+        if self.flow.size and not self.blocked():
             self.flush()
         return 0
 
@@ -230,7 +234,10 @@ cdef class WritePipeTransport(BaseTransport):
     def _start(self, waiter):
         if self.watches_reader:
             BaseTransport._start(self, waiter)
-        elif waiter is not None:
+            return
+        if self.life == LIFE_STARTING:
+            self.enter_life(LIFE_OPEN)
+        if waiter is not None:
             set_result_unless_cancelled(waiter, None)
 
     cdef int reader_gone(self) except -1:
@@ -295,7 +302,7 @@ cdef class WritePipeTransport(BaseTransport):
         return WriteTransport
 
     def __repr__(self):
-        state = "polling" if self.blocked else "idle"
+        state = "polling" if self.blocked() else "idle"
         return describe("WritePipeTransport", self, f"{state} bufsize={self.flow.size}")
 
 
@@ -304,7 +311,7 @@ cdef str describe(str name, BaseTransport self, str state):
         return f"<{name} closed>"
     if self.reactor.closed:
         state = "open"
-    return f"<{name} {'closing ' if self.closing else ''}fd={self.fd} {state}>"
+    return f"<{name} {'closing ' if self.closes() else ''}fd={self.fd} {state}>"
 
 
 cdef int give_up(BaseTransport self, pipe) except -1:

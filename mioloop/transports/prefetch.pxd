@@ -9,6 +9,8 @@ FAILED  An errno.
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 
+from mioloop.transports.states cimport may_follow
+
 cdef extern from "Python.h":
     void Py_DECREF(PyObject *)
 
@@ -25,24 +27,28 @@ ctypedef struct Prefetch:
     PrefetchState state
 
 
+cdef inline int enter(Prefetch *self, PrefetchState state) noexcept:
+    assert may_follow("PrefetchState", self.state, state), f"prefetch: {state} after {self.state}"
+    self.state = state
+    return 0
+
+
 cdef inline int set_data(Prefetch *self, bytes data, PrefetchState state) noexcept:
     """Go from NONE to READY or STALE."""
     Py_INCREF(data)
     self.data = <PyObject *>data
-    self.state = state
-    return 0
+    return enter(self, state)
 
 
 cdef inline int set_error(Prefetch *self, int error) noexcept:
     """Go from NONE to FAILED."""
     self.error = error
-    self.state = PREFETCH_FAILED
-    return 0
+    return enter(self, PREFETCH_FAILED)
 
 
 cdef inline int set_stale(Prefetch *self) noexcept:
     if self.state == PREFETCH_READY:
-        self.state = PREFETCH_STALE
+        enter(self, PREFETCH_STALE)
     return 0
 
 
@@ -57,7 +63,7 @@ cdef inline int drop(Prefetch *self) noexcept:
     cdef PyObject *data = self.data
     self.data = NULL
     self.error = 0
-    self.state = PREFETCH_NONE
+    enter(self, PREFETCH_NONE)
     if data != NULL:
         Py_DECREF(data)
     return 0

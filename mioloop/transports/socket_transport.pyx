@@ -17,6 +17,7 @@ from mioloop.transports.base cimport BaseTransport
 from mioloop.transports.clients cimport detach, leave
 from mioloop.transports.prefetch cimport *
 from mioloop.transports.sendfile cimport FileSending, open_file
+from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
 
 import socket as socket_module
@@ -186,7 +187,7 @@ cdef class SocketTransport(BaseTransport):
             raise ConnectionError("Connection is closed by peer")
         sending.waiter = self.reactor.create_future()
         self.file = sending
-        self.sends_file = True
+        self.enter_write(WRITE_FILE)
         try:
             self.send_file_part()
             return await sending.waiter
@@ -206,7 +207,6 @@ cdef class SocketTransport(BaseTransport):
         if n == -EAGAIN or n == -EWOULDBLOCK:
             return self.block()
         if n > 0:
-            self.blocked = True
             return self.reactor.defer(self, MIO_WRITABLE)
         if n < 0:
             return self.file_failed(file.failure(-n))
@@ -223,7 +223,7 @@ cdef class SocketTransport(BaseTransport):
 
     cdef int end_file(self) except -1:
         self.file = None
-        self.sends_file = self.blocked = False
+        self.enter_write(WRITE_FREE)
         return self.go_on_polling()
 
     @property

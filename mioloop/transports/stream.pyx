@@ -36,6 +36,7 @@ from mioloop.transports.prefetch cimport *
 from mioloop.transports.protocol_calls cimport (
     buffer_of, call_with_one, enter_context, leave_context, method_of, raised)
 from mioloop.transports.socket_transport cimport REACH_LOOP, REACH_PROGRAM, SocketTransport
+from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
 from mioloop.transports.write_buffer cimport (
     MOST_CHUNKS, as_bytes, exact_bytes, new_write_buffer, snapshot)
@@ -85,11 +86,12 @@ cdef class StreamTransport(SocketTransport):
         try:                            # no `except` clause: entering one costs time on each event
             if wakes_reader(ready):
                 self.read(ready)
-            if self.blocked and wakes_writer(ready):
+            if self.blocked() and wakes_writer(ready):
                 self.flush_in_context()
         finally:
             if self.trigger == ONESHOT:
                 self.go_on_polling()
+        assert self.is_consistent()
         return 0
 
     cdef int read(self, uint32_t ready) except -1:
@@ -256,7 +258,7 @@ cdef class StreamTransport(SocketTransport):
         n = min(view.len, PyBytes_GET_SIZE(data))
         memcpy(view.buf, PyBytes_AS_STRING(data), n)
         PyBuffer_Release(&view)
-        if n < PyBytes_GET_SIZE(data) and not self.closing:
+        if n < PyBytes_GET_SIZE(data) and not self.closes():
             set_data(&self.ahead, data[n:], PREFETCH_STALE)
             self.reactor.defer(self, MIO_READABLE)
         self.call_protocol("buffer_updated", buffer_updated, n)
@@ -297,7 +299,7 @@ cdef class StreamTransport(SocketTransport):
         """Send *data*, or add it to the buffer. *data* is not empty."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data), n
 
-        if (self.flow.size == 0 and not self.blocked
+        if (self.flow.size == 0 and not self.blocked()
                 and send_now(&self.reactor.policy, self.may_gather(), size, self.flow.high)):
             n = mio_send(self.fd, PyBytes_AS_STRING(data), size)
             if n == size:
@@ -335,7 +337,7 @@ cdef class StreamTransport(SocketTransport):
 
     cdef int schedule_flush(self) except -1:
         """Send, or schedule a flush, after the buffer has grown."""
-        if not self.blocked:
+        if not self.blocked():
             if not send_now(&self.reactor.policy, self.may_gather(), self.flow.size,
                             self.flow.high):
                 return self.reactor.flush_soon(self)
@@ -402,7 +404,7 @@ cdef class StreamTransport(SocketTransport):
             return 0
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_result(None)
-        if self.closing:
+        if self.closes():
             self.schedule_connection_lost(None)
         elif self.eof_written:
             mio_shutdown_write(self.fd)         # a lost connection shows at the next read
@@ -411,19 +413,19 @@ cdef class StreamTransport(SocketTransport):
     # -- gathered: the reactor sends when the batch of callbacks ends -------------------------
 
     cdef int on_flush(self) except -1:
-        if not self.blocked:
+        if not self.blocked():
             self.flush()
             if self.flow.size:
                 self.pause_protocol_if_full()
         return 0
 
     cdef int send_gathered(self) except -1:
-        if self.flow.size and not self.blocked:
+        if self.flow.size and not self.blocked():
             self.flush()
         return 0
 
     cdef int drop_gathered(self) noexcept:
-        if not self.blocked:
+        if not self.blocked():
             self.drop_buffer()
         return 0
 
@@ -435,7 +437,7 @@ cdef class StreamTransport(SocketTransport):
         """
         cdef char *data
 
-        if self.result or self.blocked or self.flow.size == 0 or self._conn_lost:
+        if self.result or self.blocked() or self.flow.size == 0 or self._conn_lost:
             return False
         if self.buffer.end - self.buffer.first > 1:
             if self.flow.size > JOIN_BYTES:
@@ -455,6 +457,8 @@ cdef class StreamTransport(SocketTransport):
     def _start(self, waiter):
         """Begin to read after connection_made(), then set *waiter* (R45: order of callbacks)."""
         self.started = True
+        if self.life == LIFE_STARTING:
+            self.enter_life(LIFE_OPEN)
         if not self._conn_lost:
             try:
                 self.update_interest()
@@ -485,11 +489,20 @@ cdef class StreamTransport(SocketTransport):
         except BaseException as exc:
             return self.fatal(exc, "Fatal error: protocol.eof_received() call failed.")
         if keep_open:
-            self.eof_seen = True
+            self.enter_read(READ_ENDED_PAUSED if self.paused() else READ_ENDED)
             self.go_on_polling()
         else:
             self.close()
         return 0
+
+    cdef bint is_consistent(self) except -1:
+        return (SocketTransport.is_consistent(self)
+                and (self.flow.size == 0) == (self.buffer is None or len(self.buffer) == 0)
+                and (self.result == 0 or self.flow.size > 0)
+                and not (self.file is not None and self.write_state != WRITE_FILE
+                         and self.life < LIFE_LOST)
+                and (self.ahead.data != NULL) == (self.ahead.state == PREFETCH_READY
+                                                  or self.ahead.state == PREFETCH_STALE))
 
     cdef int protocol_failed(self, str name) except -1:
         try:
@@ -559,12 +572,12 @@ cdef class StreamTransport(SocketTransport):
 
     def write_eof(self):
         """Shut down the write side after all written data. Reading goes on: a half-close (R54)."""
-        if self.closing or self.eof_written:
+        if self.closes() or self.eof_written:
             return
         self.eof_written = True
         if self.flow.size == 0:
             mio_shutdown_write(self.fd)
-        elif not self.blocked:
+        elif not self.blocked():
             self.flush()
 
     def can_write_eof(self):

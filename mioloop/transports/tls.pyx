@@ -347,7 +347,7 @@ cdef class TlsProtocol(StreamFilter):
         if self.state >= FLUSHING or (self.incoming == EXHAUSTED and not sends_after_eof):
             return True
         if self.stream is not None:
-            return self.stream.closing
+            return self.stream.closes()
         return self._transport is not None and self._transport.is_closing()
 
     # -- the handshake ----------------------------------------------------------------------
@@ -374,7 +374,7 @@ cdef class TlsProtocol(StreamFilter):
             self.handshake_began = self.reactor.time()
         try:
             self.shake_hands()          # start_tls() may have fed data that was read earlier
-            if self.stream is not None and self.stream.eof_seen:
+            if self.stream is not None and self.stream.ended():
                 self.eof_received()     # the stream does not report it a second time
         except (SystemExit, KeyboardInterrupt):
             raise
@@ -391,7 +391,7 @@ cdef class TlsProtocol(StreamFilter):
             return self.send()
         except ssl.SSLError as exc:
             self.send()                 # the alert that tells the peer why
-            if self.stream is not None and not self.stream.blocked:
+            if self.stream is not None and not self.stream.blocked():
                 self.stream.flush()
             return self.handshake_failed(exc)
         self.handshake_done()
