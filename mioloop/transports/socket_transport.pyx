@@ -11,6 +11,7 @@ from libc.errno cimport EAGAIN
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
+from mioloop.reactor.read_buffers cimport READ_SIZE
 from mioloop.reactor.sealed cimport seal
 from mioloop.transports.address cimport unpacked
 from mioloop.transports.base cimport BaseTransport
@@ -159,6 +160,24 @@ cdef class SocketTransport(BaseTransport):
     @property
     def _server(self):
         return self.server
+
+    @property
+    def max_size(self):
+        """The most bytes that one read asks for."""
+        return READ_SIZE
+
+    def _start(self, waiter):
+        """Begin to read after connection_made(), then set *waiter* (R45: order of callbacks)."""
+        self.started = True
+        if self.life == LIFE_STARTING:
+            self.enter_life(LIFE_OPEN)
+        if not self._conn_lost:
+            try:
+                self.update_interest()
+            except OSError as exc:
+                self.fatal(exc, "Fatal error: the socket cannot be polled")
+        if waiter is not None:
+            set_result_unless_cancelled(waiter, None)
 
     # -- sendfile ----------------------------------------------------------------
 

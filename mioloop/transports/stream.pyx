@@ -56,7 +56,6 @@ cdef extern from "Python.h":
 cdef enum:
     JOIN_BYTES = 4096           # up to here a copy costs less than sendmsg() with a vector
 
-cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef object BufferedProtocol = protocols.BufferedProtocol
 
 
@@ -454,19 +453,6 @@ cdef class StreamTransport(SocketTransport):
         self.result = result
         return 0
 
-    def _start(self, waiter):
-        """Begin to read after connection_made(), then set *waiter* (R45: order of callbacks)."""
-        self.started = True
-        if self.life == LIFE_STARTING:
-            self.enter_life(LIFE_OPEN)
-        if not self._conn_lost:
-            try:
-                self.update_interest()
-            except OSError as exc:
-                self.fatal(exc, "Fatal error: the socket cannot be polled")
-        if waiter is not None:
-            set_result_unless_cancelled(waiter, None)
-
     # -- cold path: the end of a stream -----------------------------------------
 
     cdef int read_ended(self, Py_ssize_t n) except -1:
@@ -598,11 +584,6 @@ cdef class StreamTransport(SocketTransport):
     @property
     def _eof(self):
         return self.eof_written
-
-    @property
-    def max_size(self):
-        """The most bytes that one read asks for."""
-        return READ_SIZE
 
     @property
     def __class__(self):
