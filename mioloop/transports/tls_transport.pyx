@@ -29,11 +29,13 @@ cdef class TlsTransport:
 
     def write(self, data):
         """Encrypt *data* and send it after all earlier data. Never blocks."""
-        if not isinstance(data, bytes):
-            if not isinstance(data, (bytearray, memoryview)):
+        if type(data) is not bytes:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise TypeError(
                     f"data: expecting a bytes-like instance, got {type(data).__name__}")
-            data = bytes(data)          # the caller may change or resize it (R50)
+            # The caller may change or resize it (R50). A class derived from bytes is copied, too:
+            # its __bytes__() may return other bytes, and its __del__() would run during a write.
+            data = bytes(memoryview(data))
         if data:
             write(self._ssl_protocol, data)
 

@@ -87,6 +87,22 @@ def test_writes_inside_callbacks_keep_record_order(loop, run, tls):
     run(loop, main())
 
 
+def test_a_class_derived_from_bytes_can_be_written(loop, run, tls):
+    """R50: with its own contents."""
+
+    class Text(bytes):
+        def __bytes__(self):
+            return b"other"
+
+    async def main():
+        async with tls_pair(loop, tls) as (client, server):
+            client.transport.write(Text(b"one"))
+            client.transport.writelines([Text(b"two"), b"three"])
+            assert await server.received(11) == b"onetwothree"
+
+    run(loop, main())
+
+
 @pytest.mark.known_difference("uvloop", "no eof_received")
 async def test_end_of_file_without_close_notify(loop, tls):
     """R66: TCP EOF alone is eof_received, then connection_lost(None)."""
