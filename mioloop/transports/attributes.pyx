@@ -2,6 +2,8 @@
 
 from cpython.object cimport PyObject
 
+from asyncio import transports
+
 from mioloop import stdlib
 
 cdef extern from "Python.h":
@@ -10,6 +12,9 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject *)
     void PyErr_SetObject(object type, object exc)
     void PyErr_WriteUnraisable(object where)
+
+cdef object StdBaseTransport = transports.BaseTransport
+cdef object stdlib_get_extra_info = StdBaseTransport.get_extra_info
 
 
 cdef int write_unraisable(exc, transport) except -1:
@@ -63,3 +68,19 @@ cdef int set_attribute(object transport, str name, object value) except -1:
             "mioloop makes no use of it")
     PyObject_GenericSetAttr(transport, name, value)
     return 0
+
+
+cdef object extra_info(transport, dict extra, name, default):
+    """Return *extra*[*name*], or *default*.
+
+    A program may replace the method of asyncio.BaseTransport, which asyncio's transports inherit.
+    mock.patch() does so in tests. Then call the replacement (R99).
+    """
+    cdef object replacement = StdBaseTransport.get_extra_info
+
+    if replacement is stdlib_get_extra_info:
+        return extra.get(name, default)
+    bind = getattr(type(replacement), "__get__", None)
+    if bind is not None:
+        replacement = bind(replacement, transport, type(transport))
+    return replacement(name) if default is None else replacement(name, default)

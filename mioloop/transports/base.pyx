@@ -17,7 +17,8 @@ from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport EDGE, LEVEL, Reactor, Source, Trigger
 from mioloop.reactor.read_buffers cimport READ_SIZE
 from mioloop.reactor.sealed cimport seal
-from mioloop.transports.attributes cimport drop_attributes, set_attribute, write_unraisable
+from mioloop.transports.attributes cimport (
+    drop_attributes, extra_info, set_attribute, write_unraisable)
 from mioloop.transports.flow_control cimport *
 from mioloop.transports.protocol_calls cimport enter_context, leave_context
 
@@ -417,7 +418,7 @@ cdef class BaseTransport(Source):
         return self._protocol
 
     def get_extra_info(self, name, default=None):
-        return self.extra.get(name, default)
+        return extra_info(self, self.extra, name, default)
 
     @property
     def _loop(self):

@@ -13,6 +13,7 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.read_buffers cimport READ_SIZE
 from mioloop.reactor.sealed cimport seal
+from mioloop.transports.attributes cimport extra_info
 from mioloop.transports.address cimport unpacked
 from mioloop.transports.base cimport BaseTransport
 from mioloop.transports.clients cimport detach, leave
@@ -93,7 +94,7 @@ cdef class SocketTransport(BaseTransport):
             self.sock_is_wrapped = True
         elif name == "sockname" or name == "peername":
             self.remember_addresses()
-        return extra.get(name, default)
+        return extra_info(self, extra, name, default)
 
     cdef dict info(self):
         """Return `extra`, which is made at its first use."""

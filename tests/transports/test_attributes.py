@@ -235,3 +235,26 @@ async def test_attribute_that_leads_back_to_its_transport_is_collected(mioloop_l
         await turns()
         gc.collect()
         assert gone() is None
+
+
+@pytest.mark.known_difference("uvloop", "methods of asyncio's classes are not used", strict=False)
+@kinds
+async def test_replaced_get_extra_info_of_base_transport_is_called(loop, tls, connect):
+    """R99: asyncio's transports inherit it, so a replacement on the class reaches all of them."""
+    async with connect(loop, tls) as transport:
+        before = transport.get_extra_info("sockname")
+        stdlib_one = asyncio.BaseTransport.get_extra_info
+        with mock.patch("asyncio.BaseTransport.get_extra_info") as replaced:
+            assert transport.get_extra_info("sockname") is replaced.return_value
+        assert replaced.call_args.args[0] == "sockname"  # asyncio's TLS passes None, too
+        asked = []
+
+        def wrapper(self, name, default=None):
+            asked.append(name)
+            return stdlib_one(self, name, default)
+
+        with mock.patch("asyncio.BaseTransport.get_extra_info", wrapper):
+            assert transport.get_extra_info("sockname") == before
+            assert transport.get_extra_info("unknown", 5) == 5
+        assert asked[-2:] == ["sockname", "unknown"]
+        assert transport.get_extra_info("sockname") == before
