@@ -120,3 +120,7 @@ cdef class BaseTransport(Source):
     cdef int close_fd(self) except -1
     cdef int close_files(self, int fd) except -1
     cdef int forgotten(self) except -1
+
+
+cdef class WritingTransport(BaseTransport):
+    pass

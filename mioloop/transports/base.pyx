@@ -197,40 +197,6 @@ cdef class BaseTransport(Source):
             self.report("protocol.resume_writing() failed", exc)
         return 0
 
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Set the marks in bytes: pause_writing() above *high*, resume_writing() down to *low*.
-
-        Raises ValueError unless high >= low >= 0.
-        """
-        cdef tuple limits = water_marks(high, low, DEFAULT_HIGH_BYTES)
-        cdef Py_ssize_t low_bytes = whole_bytes(limits[0]), high_bytes = whole_bytes(limits[1])
-
-        self.send_gathered()
-        self.limits = limits
-        set_limits(&self.flow, low_bytes, high_bytes)
-        self.pause_protocol_if_full()
-
-    def get_write_buffer_limits(self):
-        """Return the marks (low, high) as they were set."""
-        return (self.flow.low, self.flow.high) if self.limits is None else self.limits
-
-    def get_write_buffer_size(self):
-        """Return the number of written bytes that the kernel has not accepted."""
-        self.send_gathered()
-        return self.flow.size
-
-    @property
-    def _protocol_paused(self):
-        return self.flow.paused
-
-    @property
-    def _high_water(self):
-        return self.get_write_buffer_limits()[1]
-
-    @property
-    def _low_water(self):
-        return self.get_write_buffer_limits()[0]
-
     # -- pausing ------------------------------------------------------------------
 
     def pause_reading(self):
@@ -441,4 +407,43 @@ cdef class BaseTransport(Source):
         return self.callback_context()
 
 
+cdef class WritingTransport(BaseTransport):
+    """The methods and attributes that all transports have but those that only read."""
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the marks in bytes: pause_writing() above *high*, resume_writing() down to *low*.
+
+        Raises ValueError unless high >= low >= 0.
+        """
+        cdef tuple limits = water_marks(high, low, DEFAULT_HIGH_BYTES)
+        cdef Py_ssize_t low_bytes = whole_bytes(limits[0]), high_bytes = whole_bytes(limits[1])
+
+        self.send_gathered()
+        self.limits = limits
+        set_limits(&self.flow, low_bytes, high_bytes)
+        self.pause_protocol_if_full()
+
+    def get_write_buffer_limits(self):
+        """Return the marks (low, high) as they were set."""
+        return (self.flow.low, self.flow.high) if self.limits is None else self.limits
+
+    def get_write_buffer_size(self):
+        """Return the number of written bytes that the kernel has not accepted."""
+        self.send_gathered()
+        return self.flow.size
+
+    @property
+    def _protocol_paused(self):
+        return self.flow.paused
+
+    @property
+    def _high_water(self):
+        return self.get_write_buffer_limits()[1]
+
+    @property
+    def _low_water(self):
+        return self.get_write_buffer_limits()[0]
+
+
 seal(BaseTransport)
+seal(WritingTransport)

@@ -3,12 +3,12 @@ from libc.stdint cimport uint32_t
 
 from mioloop.reactor.reactor cimport Reactor
 from mioloop.transports.address cimport AddressCache, mio_address
-from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.sysio cimport mio_datagram, sockaddr, socklen_t
 
 
 @cython.final
-cdef class DatagramTransport(BaseTransport):
+cdef class DatagramTransport(WritingTransport):
     cdef int family
     cdef object address                 # the only one that sendto() accepts, or None
     cdef bint connected                 # the socket has a peer

@@ -22,7 +22,7 @@ from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport ONESHOT, Reactor
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
 from mioloop.transports.address cimport from_python, mio_address, new_address_cache, to_python
-from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.protocol_calls cimport enter_context, leave_context, method_of, raised
 from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
@@ -64,7 +64,7 @@ class Transport(stdlib.FlowControlMixin, transports.Transport, transports.Datagr
 
 
 @cython.final
-cdef class DatagramTransport(BaseTransport):
+cdef class DatagramTransport(WritingTransport):
 
     # -- readable: on_ready -> read -> receive (recvmmsg) -> deliver: datagram_received() ----
 

@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport uint32_t
 
 from mioloop.reactor.reactor cimport Reactor
-from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.write_buffer cimport WriteBuffer
 
 
@@ -14,7 +14,7 @@ cdef class ReadPipeTransport(BaseTransport):
 
 
 @cython.final
-cdef class WritePipeTransport(BaseTransport):
+cdef class WritePipeTransport(WritingTransport):
     cdef WriteBuffer buffer             # made at the first write
     cdef bint keeps_records             # each chunk is a message with its own system call
 

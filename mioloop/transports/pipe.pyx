@@ -15,7 +15,7 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Trigger
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
-from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.protocol_calls cimport enter_context, leave_context, method_of
 from mioloop.transports.new_stream cimport BYTE_PROTOCOLS
 from mioloop.transports.states cimport *
@@ -146,7 +146,7 @@ cdef class ReadPipeTransport(BaseTransport):
 
 
 @cython.final
-cdef class WritePipeTransport(BaseTransport):
+cdef class WritePipeTransport(WritingTransport):
 
     _lost_write_text = "pipe closed by peer or os.write(pipe, data) raised exception."
 

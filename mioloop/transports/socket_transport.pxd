@@ -1,6 +1,6 @@
 from cpython.object cimport PyObject
 
-from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.prefetch cimport Prefetch
 from mioloop.transports.sendfile cimport FileSending
 
@@ -12,7 +12,7 @@ cdef enum Reach:
     REACH_PROGRAM       # the program, which has asked for it
 
 
-cdef class SocketTransport(BaseTransport):
+cdef class SocketTransport(WritingTransport):
     # the descriptor: owned by `sock` if there is one, else by the transport
     cdef object sock                    # socket.socket, or None: made when the program asks for it
     cdef tuple sock_kind                # (family, type, proto) of `sock`

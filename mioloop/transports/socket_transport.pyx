@@ -15,7 +15,7 @@ from mioloop.reactor.read_buffers cimport READ_SIZE
 from mioloop.reactor.sealed cimport seal
 from mioloop.transports.attributes cimport extra_info
 from mioloop.transports.address cimport unpacked
-from mioloop.transports.base cimport BaseTransport
+from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.clients cimport detach, leave
 from mioloop.transports.prefetch cimport *
 from mioloop.transports.sendfile cimport FileSending, open_file
@@ -83,7 +83,7 @@ class SharedSocket(trsock.TransportSocket):
         self._shared.setsockopt(*args, **kwargs)
 
 
-cdef class SocketTransport(BaseTransport):
+cdef class SocketTransport(WritingTransport):
 
     # -- the socket object -----------------------------------------------------
 
