@@ -12,13 +12,12 @@ import contextlib
 import contextvars
 import errno
 import functools
-import signal
 import socket
 import sys
 import threading
 import warnings
 from asyncio import constants
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -33,8 +32,10 @@ except ModuleNotFoundError as exc:
 
 from mioloop import stdlib
 from mioloop.loop import children, signals
-from mioloop.loop.file_pieces import send_pieces
+from mioloop.loop.file_pieces import send_pieces, send_through
+from mioloop.loop.own_methods import defines
 from mioloop.loop.selector import ReactorSelector
+from mioloop.loop.wakeup import signal_wakeup
 from mioloop.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -43,29 +44,9 @@ if TYPE_CHECKING:
     from mioloop import mio
     from mioloop.mio.poll import BorrowedPoll
 
-PIECE_BYTES = 16384  # size of the reads when loop.sendfile() reads the file itself; asyncio's value
 # From 3.15 on a server has a context, and each connection gets a copy of it. mioloop does so on
 # every version. Rule R58: a connection has one context for all its callbacks.
 ACCEPTS_IN_CONTEXT = sys.version_info >= (3, 15)
-_Socket = socket.socket  # tools replace the name in the module
-
-
-def _defines(sock: Any, *names: str) -> bool:
-    """Return whether *sock* has its own version of a method of socket.socket.
-
-    A native transport uses only the descriptor, and would ignore that method. For such a socket the
-    stdlib makes the transport, which calls it.
-    """
-    kind = type(sock)
-    return (
-        kind is not _Socket
-        and isinstance(sock, _Socket)
-        and any(
-            getattr(kind, name) is not getattr(_Socket, name)
-            or name in getattr(sock, "__dict__", ())
-            for name in names
-        )
-    )
 
 
 def _with_context(server: asyncio.AbstractServer) -> asyncio.AbstractServer:
@@ -176,37 +157,12 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         self._check_closed()
         self._check_running()
         self._renew_after_fork()
-        with self._signal_wakeup():
+        with signal_wakeup(self):
             self._turn_until_stopped(True)
             try:
                 super().run_forever()
             finally:
                 self._turn_until_stopped(False)
-
-    @contextlib.contextmanager
-    def _signal_wakeup(self) -> Iterator[None]:
-        """While the loop runs in the main thread, let a signal end the poll by the self-pipe.
-
-        Rule R82: Ctrl-C ends an idle poll and a busy loop.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        ours = self._csock.fileno()
-        before = signals.set_wakeup_fd(ours)
-        try:
-            yield
-        finally:
-            # Set the new descriptor in one step: a signal that comes while there is none would be
-            # lost. While there are handlers, signals between two runs are kept for the next run.
-            if before == ours:
-                before = -1
-            ours = self._csock.fileno()  # it has changed if this is a forked child
-            restored = ours if self._signal_handlers else before
-            with contextlib.suppress(ValueError, OSError):  # closed meanwhile
-                now = signal.set_wakeup_fd(restored, warn_on_full_buffer=restored != ours)
-                if now != ours:  # the program has set another one during the run: keep it
-                    signal.set_wakeup_fd(now)
 
     def _renew(self) -> None:
         """In a forked child: replace the parent's poll and self-pipe by new ones.
@@ -349,7 +305,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         context: contextvars.Context | None = None,
         **unknown: Any,
     ) -> asyncio.Transport:
-        if unknown or _defines(sock, "recv", "recv_into", "send", "sendmsg", "shutdown"):
+        if unknown or defines(sock, "recv", "recv_into", "send", "sendmsg", "shutdown"):
             if context is not None or ACCEPTS_IN_CONTEXT:
                 unknown["context"] = context
             self._ensure_fd_no_transport(sock)
@@ -472,7 +428,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
             sock.close()
             raise protocol.exc
         kind: Any = super()
-        if _defines(sock, "recvfrom", "send", "sendto"):
+        if defines(sock, "recvfrom", "send", "sendto"):
             self._ensure_fd_no_transport(sock)
             kind = super(NativeLoop, self)  # the stdlib's
         return kind._make_datagram_transport(sock, protocol, address, waiter, extra, **unknown)
@@ -514,7 +470,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         context: contextvars.Context | None = None,
         **unknown: Any,
     ) -> None:
-        if unknown or _defines(sock, "accept"):
+        if unknown or defines(sock, "accept"):
             if ACCEPTS_IN_CONTEXT:
                 unknown["context"] = context
             if sys.version_info >= (3, 11):
@@ -595,20 +551,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
     async def _sendfile_fallback(
         self, transp: Any, file: Any, offset: int, count: int | None
     ) -> int:
-        flow = stdlib.SendfileFallbackProtocol(transp)
-
-        async def send(data: memoryview) -> None:
-            # Before write(): if this raises, the pieces that the transport holds count as sent.
-            await flow.drain()
-            transp.write(data)
-
-        try:
-            sent = await send_pieces(self, file, offset, count, PIECE_BYTES, send)
-            # Without this, the protocol might get a resume_writing() without a pause_writing().
-            await flow.drain()
-            return sent
-        finally:
-            await flow.restore()
+        return await send_through(self, transp, file, offset, count)
 
     async def _sock_sendfile_fallback(
         self, sock: socket.socket, file: Any, offset: int, count: int | None

@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from mioloop import stdlib
+
+PIECE_BYTES = 16384  # size of the reads when loop.sendfile() reads the file itself; asyncio's value
+
 
 async def send_pieces(
     loop: asyncio.AbstractEventLoop,
@@ -39,3 +43,23 @@ async def send_pieces(
         if seekable:
             file.seek(offset + sent)
     return sent
+
+
+async def send_through(
+    loop: asyncio.AbstractEventLoop, transp: Any, file: Any, offset: int, count: int | None
+) -> int:
+    """Send *file* through *transp*, which has no way to send a file itself."""
+    flow = stdlib.SendfileFallbackProtocol(transp)
+
+    async def send(data: memoryview) -> None:
+        # Before write(): if this raises, the pieces that the transport holds count as sent.
+        await flow.drain()
+        transp.write(data)
+
+    try:
+        sent = await send_pieces(loop, file, offset, count, PIECE_BYTES, send)
+        # Without this, the protocol might get a resume_writing() without a pause_writing().
+        await flow.drain()
+        return sent
+    finally:
+        await flow.restore()
