@@ -1,4 +1,4 @@
-"""What tools see of a loop, and what they replace: asyncio's private attributes and methods.
+"""The parts of a loop that tools see and replace: asyncio's private attributes and methods.
 
 A tool (nest_asyncio, a fake clock, a monitor, a debugger) sets Handle._run, loop.time,
 loop._selector or _run_once, or changes loop._ready and loop._scheduled. Each replacement is

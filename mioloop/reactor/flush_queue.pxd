@@ -50,7 +50,7 @@ cdef inline int empty(FlushQueue *queue) except -1:
 # Before and after a fork, see forking.pyx.
 
 cdef inline int send_all(FlushQueue *queue) except -1:
-    """Send what the sources have gathered. They stay in the queue."""
+    """Send the gathered bytes of the sources. The sources stay in the queue."""
     cdef Source source = None if queue.first == NULL else <Source>queue.first
 
     while source is not None:
@@ -61,7 +61,7 @@ cdef inline int send_all(FlushQueue *queue) except -1:
 
 
 cdef inline int forget_all(FlushQueue *queue) except -1:
-    """Drop what the sources have gathered. They stay in the queue."""
+    """Drop the gathered bytes of the sources. The sources stay in the queue."""
     cdef Source source = None if queue.first == NULL else <Source>queue.first
 
     while source is not None:

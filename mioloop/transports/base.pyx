@@ -1,8 +1,8 @@
-"""BaseTransport: what all transports share, as helpers: a transport itself tells how it works.
+"""BaseTransport: the helpers of all transports. A transport itself tells how it works.
 
 These are the descriptor and its registration, the context of callbacks, pausing in both directions,
 and the one end. The helpers call no method that a transport overrides, with these exceptions: the
-hooks of a Source, discard() and after_connection_lost(), which tell what else ends with the
+hooks of a Source, discard() and after_connection_lost(), which tell the parts that end with the
 transport, and the methods that a program may override (set_protocol(), _force_close()).
 
 The reactor's trigger is edge, level or oneshot; a protocol sees no difference. The reactor's slab
@@ -408,7 +408,7 @@ cdef class BaseTransport(Source):
 
 
 cdef class WritingTransport(BaseTransport):
-    """The methods and attributes that all transports have but those that only read."""
+    """The methods and attributes of every transport that writes."""
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the marks in bytes: pause_writing() above *high*, resume_writing() down to *low*.

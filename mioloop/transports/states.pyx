@@ -1,10 +1,10 @@
-"""What may follow each state of a transport. In a debug build the setters assert it.
+"""The states that may follow each state of a transport. In a debug build the setters assert it.
 
-Three machines are in base.pxd, and PrefetchState is in prefetch.pxd. What asyncio shows as flags
-(is_closing(), is_reading(), `_paused`, ...) is derived from them.
+Three machines are in base.pxd, and PrefetchState is in prefetch.pxd. The flags that asyncio shows
+(is_closing(), is_reading(), `_paused`, ...) are derived from them.
 """
 
-# In each table the order is that of the enum.
+# Each table has the order of its enum.
 TABLES = {
     "Life": {
         "STARTING": ("OPEN", "CLOSING"),

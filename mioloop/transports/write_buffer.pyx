@@ -1,6 +1,6 @@
 """WriteBuffer: bytes that wait to be sent, in the order of the writes.
 
-The chunks stand in one array of references. The first chunks leave it without moving the others,
+The chunks stand in one array of references. The first chunks leave it without moving the rest,
 and an array that many chunks have made large is freed when the buffer is empty.
 """
 
@@ -167,7 +167,7 @@ cdef class WriteBuffer:
 
 
 cdef bytes exact_bytes(data):
-    """Return a copy of *data*, any bytes-like object, whose type is exactly bytes.
+    """Return a copy of *data*, any bytes-like object. The type of the copy is exactly bytes.
 
     Subclasses of bytes are copied too: their __del__ could run user code during a send.
     """

@@ -1,4 +1,4 @@
-"""WriteBuffer alone: bytes leave it in the order in which they came, whatever the kernel accepts."""
+"""WriteBuffer alone: bytes leave it in the order of the writes, however few the kernel accepts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 import sys
 
 import pytest
-
 from mioloop.transports.write_buffer import new_write_buffer
 
 
