@@ -162,6 +162,9 @@ int64_t mio_clock_now(void);
 
 /* cdef-end */
 
+/* Lets the C library keep some free memory at the top of the heap (heap.c). */
+void mio_keep_heap(void);
+
 /* A descriptor for mio_thread_delay_ns(), or -1 where the system has no such count. */
 int mio_thread_delay_open(void);
 

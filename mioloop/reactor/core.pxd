@@ -31,6 +31,7 @@ cdef extern from "mio.h" nogil:
     int mio_poll_wake(mio_poll *poll)
     int mio_poll_fd(mio_poll *poll)
     int64_t mio_clock_now()
+    void mio_keep_heap()
     int mio_thread_delay_open()
     int64_t mio_thread_delay_ns(int fd)
 

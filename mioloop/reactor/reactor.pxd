@@ -1,19 +1,18 @@
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mioloop.reactor.batch_io cimport BatchIo
-from mioloop.reactor.core cimport (
-    mio_event, mio_ring, mio_ring_is_full, mio_ring_pop, mio_ring_push, mio_spin, mio_timers)
+from mioloop.reactor.call_queue cimport CallQueue
+from mioloop.reactor.core cimport mio_event, mio_spin
 from mioloop.reactor.flush_policy cimport FlushPolicy
 from mioloop.reactor.flush_queue cimport FlushQueue
 from mioloop.reactor.forking cimport Run
-from mioloop.reactor.handle cimport Handle, HandleOwner, TimerHandle
+from mioloop.reactor.handle cimport Handle
 from mioloop.reactor.looking cimport Looking
 from mioloop.reactor.python_api cimport PyTypeObject
 from mioloop.reactor.read_buffers cimport ReadBuffers
-from mioloop.reactor.registry cimport EDGE, LEVEL, ONESHOT, Registry, Trigger
+from mioloop.reactor.registry cimport EDGE, LEVEL, ONESHOT, Trigger
 from mioloop.reactor.source cimport Source
 
 
@@ -30,10 +29,7 @@ cdef extern from *:
     PyTypeObject *class_of "Py_TYPE"(object)
 
 
-cdef class Reactor(Registry):
-    cdef mio_ring ring                  # the ready queue: owned references to Handles
-    cdef mio_timers timers              # each scheduled TimerHandle is owned by the heap
-
+cdef class Reactor(CallQueue):
     # Events that were polled. An event that has not been dispatched stays here when an exception
     # leaves the loop. A nested turn appends its events.
     cdef mio_event *events
@@ -80,28 +76,12 @@ cdef class Reactor(Registry):
     cdef int64_t polled_ns              # when the last poll returned
     cdef mio_spin spin                  # how long a wait polls before it blocks
 
-    cdef uint64_t turns, polls, spins, event_total, callback_total, timer_total
+    cdef uint64_t turns, polls, spins, event_total, callback_total
 
     # called by loop/ and transports/
     cdef int open_reactor(self, str selector, str trigger, double spin_s, bint io_uring) except -1
     cdef int close_reactor(self) except -1
     cdef int free_all(self) noexcept
-    @cython.final
-    cdef inline int push(self, PyObject *handle) except -1:
-        if mio_ring_is_full(&self.ring):
-            self.grow_ring()
-        Py_INCREF(<object>handle)
-        mio_ring_push(&self.ring, handle)
-        return 0
-
-    @cython.final
-    cdef inline PyObject *pop(self) noexcept:
-        """Remove and return the first handle. The caller takes the ring's reference over.
-
-        The ring must not be empty.
-        """
-        return <PyObject *>mio_ring_pop(&self.ring)
-
     @cython.final
     cdef inline int end_batch(self) except -1:
         """Send the gathered writes of the callbacks that have returned."""
@@ -125,8 +105,6 @@ cdef class Reactor(Registry):
         return 0
 
     cdef int serve_tools(self) except -1
-    cdef object post(self, object callback, tuple args, object context)
-    cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1
     cdef int wake(self) except -1
     cdef int run_turns(self) except -1
     cdef int defer(self, Source source, uint32_t ready) except -1
@@ -136,7 +114,6 @@ cdef class Reactor(Registry):
     cdef int turn(self) except -1
     cdef int turn_by_selector(self) except -1
     cdef int begin(self) noexcept
-    cdef int64_t until_next_timer(self) except? -2
     cdef bint has_pending(self) noexcept
     cdef bint must_look(self) noexcept
     cdef int look(self) except -1
@@ -144,7 +121,6 @@ cdef class Reactor(Registry):
     cdef int poll_events(self, int64_t timeout_ns) except -1
     cdef int poll_into_room(self, int64_t timeout_ns) noexcept nogil
     cdef int wait(self, int64_t timeout_ns) noexcept nogil
-    cdef int queue_due_timers(self) except -1
     cdef int run_ready(self, size_t count, bint woken) except -1
     cdef int run_instrumented(self, Handle handle) except -1
     cdef int dispatch(self) except -1
@@ -155,9 +131,6 @@ cdef class Reactor(Registry):
     cdef int flush(self) except -1
     cdef int send_together(self) except -1
     cdef int read_together(self) except -1
-    cdef int64_t timer_now_ns(self) except? -1       # loop.time() in ns: the loop may override it
-    cdef int64_t monotonic_ns(self) noexcept
-    cdef int grow_ring(self) except -1
 
 
 # Number of calls of the loop's own Python-level signal handler since the process began.

@@ -13,11 +13,10 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF
 from libc.errno cimport EINTR
-from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memmove, memset
+from libc.string cimport memmove
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.batch_io cimport LEAST_BATCH, drop_burst, read_batch, send_batch
@@ -25,30 +24,22 @@ from mioloop.reactor.flush_policy cimport (
     batch_ends, callbacks_begin, events_begin, forget_thread, look, run_ends)
 from mioloop.reactor.flush_queue cimport dequeue, empty, enqueue
 from mioloop.reactor.forking cimport begin_run, end_run, forks
-from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of, run_once
+from mioloop.reactor.call_queue cimport CallQueue
+from mioloop.reactor.handle cimport Handle, run_once
 from mioloop.reactor.looking cimport (
     LOOKS_BEFORE_PEEK, arm_peek, drop_peek, peek_completed, peek_is_due)
+from mioloop.reactor.python_api cimport (
+    PyThread_get_thread_ident, PyTypeObject, inquiry, traverseproc, visitproc)
 from mioloop.reactor.read_buffers cimport borrow, drop_buffers, give_back
 from mioloop.reactor.registry cimport EDGE, LEVEL, ONESHOT, Registry, check
 
-import errno
+from mioloop.reactor.registry import io_uring_problem, selectors  # for the layers above
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
 
 cdef extern from * nogil:
     int add_atomically "__sync_add_and_fetch"(int *number, int by)
-
-cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident()
-
-cdef extern from *:
-    ctypedef int (*visitproc)(PyObject *, void *) noexcept
-    ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
-    ctypedef int (*inquiry)(PyObject *) noexcept
-    ctypedef struct NativeType "PyTypeObject":
-        traverseproc tp_traverse
-        inquiry tp_clear
 
 cdef enum:
     LEAST_EVENT_CAPACITY = 64
@@ -64,23 +55,8 @@ TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
 
 signal_count = 0
 
-cdef extern from *:
-    """
-    /* glibc gives memory at the top of the heap back to the system whenever more than 128 KiB of
-     * it is free, and streams of large messages then pay page faults for the same memory again
-     * and again: 24 for each of 100 KiB. Once a large block has come and gone, the limit is twice
-     * that block's size (malloc(3), M_MMAP_THRESHOLD): a process may keep 16 MiB. */
-    static void mio_keep_heap(void)
-    {
-        void *volatile block = malloc(8 << 20);
 
-        free(block);
-    }
-    """
-    void mio_keep_heap() nogil
-
-
-cdef class Reactor(Registry):
+cdef class Reactor(CallQueue):
 
     # -- one turn ------------------------------------------------------------------
 
@@ -287,20 +263,6 @@ cdef class Reactor(Registry):
                 arm_peek(&self.looking, self.poll, self.turns)
         return 0
 
-    cdef int64_t until_next_timer(self) except? -2:
-        """The time that a poll may wait, in ns; -1: without limit."""
-        cdef int64_t now
-
-        if self.timers.count == 0:
-            return -1
-        now = self.timer_now_ns()
-        # now() may run Python code, which may cancel timers or queue callbacks.
-        if self.timers.count == 0:
-            return -1
-        if self.ring.count:
-            return 0
-        return until(mio_timers_first(&self.timers).deadline_ns, now)
-
     cdef int make_event_room(self) except -1:
         """Move the undispatched events to the front, and make room for one event of each source."""
         cdef int pending = self.event_count - self.event_next
@@ -351,19 +313,6 @@ cdef class Reactor(Registry):
             now_ns = mio_clock_now()
         mio_spin_learn(&self.spin, n > 0 or not self.parked, now_ns - began_ns)
         return n
-
-    cdef int queue_due_timers(self) except -1:
-        cdef int64_t now = self.timer_now_ns()
-        cdef mio_timer *first
-
-        while True:
-            first = mio_timers_first(&self.timers)
-            if first == NULL or first.deadline_ns > now:
-                return 0
-            handle = <TimerHandle>first.owner
-            self.push(<PyObject *>handle)
-            self.forget_timer(handle)
-            self.timer_total += 1
 
     cdef int run_instrumented(self, Handle handle) except -1:
         """Run *handle* in debug mode or by a replaced Handle._run. The loop overrides this."""
@@ -460,22 +409,6 @@ cdef class Reactor(Registry):
             send_batch(&self.batch_io, self.flushes.first)
         return 0
 
-    # -- the ready queue -----------------------------------------------------------
-
-    cdef int grow_ring(self) except -1:
-        if self.ring.capacity == 0:
-            raise RuntimeError("Event loop is closed")
-        if mio_ring_grow(&self.ring) < 0:
-            raise MemoryError
-        return 0
-
-    cdef object post(self, object callback, tuple args, object context):
-        if self.closed:
-            raise RuntimeError("Event loop is closed")
-        handle = handle_of(self, callback, args, context)
-        self.push(<PyObject *>handle)
-        return handle
-
     cdef int wake(self) except -1:
         """End a poll that is blocking. Needed after a push() from another thread."""
         if self.parked:
@@ -491,35 +424,7 @@ cdef class Reactor(Registry):
                 add_atomically(&self.wakers, -1)
         return 0
 
-    # -- timers --------------------------------------------------------------------
-
-    cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1:
-        """Add a timer. The heap takes a new reference.
-
-        If this raises, it has dropped the caller's reference.
-        """
-        cdef int rc
-        if self.closed:                     # creating the handle may have run any code
-            Py_DECREF(<object>handle)
-            raise RuntimeError("Event loop is closed")
-        rc = mio_timers_add(&self.timers, &(<TimerHandle>handle).timer, deadline_ns)
-        if rc < 0:
-            Py_DECREF(<object>handle)
-            check(rc)
-        Py_INCREF(<object>handle)
-        return 0
-
-    cdef int forget_timer(self, TimerHandle handle) except -1:
-        if handle.timer.position != MIO_TIMER_IDLE:
-            mio_timers_remove(&self.timers, &handle.timer)
-            Py_DECREF(handle)
-        return 0
-
-    cdef int64_t timer_now_ns(self) except? -1:
-        return mio_clock_now()
-
-    cdef int64_t monotonic_ns(self) noexcept:
-        return mio_clock_now()
+    # -- hooks ---------------------------------------------------------------------
 
     cdef int serve_tools(self) except -1:
         """See look_around(). The loop overrides this."""
@@ -528,7 +433,6 @@ cdef class Reactor(Registry):
     # -- opening and closing -------------------------------------------------------
 
     def __cinit__(self, *args, **kwargs):
-        mio_timers_init(&self.timers)
         self.deferred_sources = []
         self.deferred_now = []
         self.this_run.policy = &self.policy
@@ -584,8 +488,8 @@ cdef class Reactor(Registry):
         while add_atomically(&self.wakers, 0) and self.fork_generation == forks:
             sched_yield()
         try:
-            drop_ring(self)
-            drop_timers(self)
+            self.drop_ring()
+            self.drop_timers()
             empty(&self.flushes)
             self.drop_sources()
             self.deferred_sources = []
@@ -646,49 +550,6 @@ cdef class Reactor(Registry):
         }
 
 
-cdef inline int64_t until(int64_t deadline_ns, int64_t now_ns) noexcept nogil:
-    """The time until the deadline; 0 if it has passed. A replaced clock may have any value."""
-    if deadline_ns <= now_ns:
-        return 0
-    if now_ns < 0 and deadline_ns > INT64_MAX + now_ns:
-        return INT64_MAX
-    return deadline_ns - now_ns
-
-
-cdef int drop_ring(Reactor reactor) except -1:
-    """Empty the ring. It is taken away before the first handle is dropped."""
-    cdef mio_ring ring = reactor.ring
-    memset(&reactor.ring, 0, sizeof(mio_ring))
-    while ring.count:
-        Py_DECREF(<object>mio_ring_pop(&ring))
-    mio_ring_free(&ring)
-    return 0
-
-
-cdef int drop_timers(Reactor reactor) except -1:
-    cdef TimerHandle timer
-    while reactor.timers.count:
-        timer = <TimerHandle>mio_timers_first(&reactor.timers).owner
-        reactor.forget_timer(timer)
-    return 0
-
-
-def selectors():
-    """The names of the selectors of this build, the default first."""
-    names = []
-    while mio_selector_name(len(names)) != NULL:
-        names.append(mio_selector_name(len(names)).decode())
-    return names
-
-
-def io_uring_problem():
-    """The name of the errno with which the system refuses an io_uring; None if it allows one."""
-    cdef mio_burst *burst
-    cdef int rc = mio_burst_new(&burst)
-    mio_burst_free(burst)
-    return None if rc == 0 else errno.errorcode.get(-rc, str(-rc))
-
-
 # -- garbage collection: references in the core's structures ---------------
 #
 # The ring, the heap and the slab own references that Cython does not know. Without
@@ -733,7 +594,7 @@ cdef int clear(PyObject *self) noexcept:
     return cython_clear(self)
 
 
-cython_traverse = (<NativeType *>Reactor).tp_traverse
-cython_clear = (<NativeType *>Reactor).tp_clear
-(<NativeType *>Reactor).tp_traverse = traverse
-(<NativeType *>Reactor).tp_clear = clear
+cython_traverse = (<PyTypeObject *>Reactor).tp_traverse
+cython_clear = (<PyTypeObject *>Reactor).tp_clear
+(<PyTypeObject *>Reactor).tp_traverse = traverse
+(<PyTypeObject *>Reactor).tp_clear = clear

@@ -12,7 +12,24 @@ from libc.errno cimport EBADF, EEXIST, ENOENT, EPERM
 from mioloop.reactor.core cimport *
 from mioloop.reactor.forking cimport children_forked, forks
 
+import errno
 import os
+
+
+def selectors():
+    """The names of the selectors of this build, the default first."""
+    names = []
+    while mio_selector_name(len(names)) != NULL:
+        names.append(mio_selector_name(len(names)).decode())
+    return names
+
+
+def io_uring_problem():
+    """The name of the errno with which the system refuses an io_uring; None if it allows one."""
+    cdef mio_burst *burst
+    cdef int rc = mio_burst_new(&burst)
+    mio_burst_free(burst)
+    return None if rc == 0 else errno.errorcode.get(-rc, str(-rc))
 
 
 cdef int check(int rc) except -1:
