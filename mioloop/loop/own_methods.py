@@ -17,7 +17,7 @@ def defines(sock: Any, *names: str) -> bool:
     kind = type(sock)
     return (
         kind is not _Socket
-        and isinstance(sock, _Socket)
+        and issubclass(kind, _Socket)       # a mock only says that it is a socket
         and any(
             getattr(kind, name) is not getattr(_Socket, name)
             or name in getattr(sock, "__dict__", ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
+from unittest import mock
 
 import pytest
 
@@ -204,3 +205,12 @@ async def test_file_is_sent_through_a_socket_of_an_own_class(loop):
         transport.close()
         assert await reader == b"x" * 100_000 + b"end"
         assert await protocol.closed() is None
+
+
+def test_mock_of_a_socket_has_no_methods_of_its_own():
+    """R99: CPython's own tests make transports of mocks, which say that they are sockets."""
+    from mioloop.loop.own_methods import defines
+
+    mocked = mock.MagicMock(spec=socket.socket)
+    assert isinstance(mocked, socket.socket)
+    assert not defines(mocked, "recv", "recvfrom", "accept")
