@@ -73,6 +73,16 @@ cdef inline int send_batch(BatchIo *batch, PyObject *first) except -1:
     return 0
 
 
+cdef inline bint is_among(PyObject *source, PyObject **sources, int count) noexcept:
+    """Whether *source* is to read already: nested polls report a source more than once."""
+    cdef int i
+
+    for i in range(count):
+        if sources[i] == source:
+            return True
+    return False
+
+
 cdef inline int read_batch(BatchIo *batch, const mio_slab *slab, const mio_event *events, int most,
                            char *room) except -1:
     """Read for the sources of *events*, at most MIO_BURST_MOST, into *room*."""
@@ -83,7 +93,8 @@ cdef inline int read_batch(BatchIo *batch, const mio_slab *slab, const mio_event
 
     for i in range(most):
         found = mio_slab_get(slab, events[i].token)
-        if found != NULL and (<Source>found).can_prefetch(events[i].ready):
+        if (found != NULL and not is_among(<PyObject *>found, sources, count)
+                and (<Source>found).can_prefetch(events[i].ready)):
             transfers[count].fd = (<Source>found).fd
             transfers[count].buf = room + count * AHEAD_SIZE
             transfers[count].len = AHEAD_SIZE
