@@ -14,6 +14,7 @@ import socket
 import pytest
 
 from tests.support.connections import receive_all, send, socket_pair
+from tests.support.crowds import crowd
 from tests.support.protocols import BufferedRecorder, Recorder
 from tests.support.waiting import turns
 
@@ -289,3 +290,14 @@ async def test_connection_made_that_raises_leaves_a_working_transport(loop, repo
         assert await protocol.closed() is None
     server.close()
     assert [str(report["exception"]) for report in reports] == ["made"]
+
+
+async def test_source_that_two_polls_of_a_tool_report_is_prefetched_once(mioloop_loop):
+    """R90, R100: the second result would take the place of the first, and its bytes be lost."""
+    loop = mioloop_loop
+    data = b"".join(b"%07d\n" % i for i in range(1500))     # several prefetched blocks
+    async with crowd(loop, count=8) as many:            # both reports fit in one burst
+        many.send(data)
+        loop._selector.select(0)
+        loop._process_events(loop._selector.select(0))
+        assert await many.received(len(data)) == [data] * len(many.protocols)
