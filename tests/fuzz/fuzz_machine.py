@@ -304,6 +304,8 @@ class Machine:
             return                  # a pipe's or socket's end, a handshake that was given up
         if isinstance(error, RuntimeError) and "cannot enter context" in str(error):
             return                  # a turn within a callback finds its context taken
+        if isinstance(error, AssertionError) and "transport creation" in context["message"]:
+            return                  # Server._attach(): the server was closed after the accept
         text = "".join(traceback.format_exception(error)) if error else ""
         self.fault(f"reported: {context.get('message')}: {error!r}\n{text}")
 
@@ -668,15 +670,16 @@ class Machine:
     def step_fork(self, way):
         if threading.active_count() > 1 or self.finalizers:
             return                  # out of a finalizer no exception comes
+        over, self.over = self.over, True   # finalizers run in fork() too, in both processes
         pid = os.fork()
         if pid:
+            self.over = over
             _, status = os.waitpid(pid, 0)
             if status:
                 self.fault(f"a forked child ended with status {status}")
             return
         faulthandler.register(signal.SIGALRM, chain=True)   # its other timer is a thread
         signal.alarm(FORKED_CHILD_S)
-        self.over = True
         raise Forked(way)
 
     def in_forked_child(self, way):
