@@ -16,7 +16,12 @@ import importlib
 import inspect
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio.unix_events
+    import socket
+    from concurrent.futures import ThreadPoolExecutor
 
 Version = tuple[int, int]
 
@@ -108,12 +113,6 @@ create_transport_context = _object(
 FlowControlMixin = _object(
     "asyncio.transports", "_FlowControlMixin", "transports/test_stream.py"
 )
-UnixDefaultEventLoopPolicy = _object(
-    "asyncio.unix_events", "_UnixDefaultEventLoopPolicy", "loop/test_policy.py", until=(3, 15)
-)
-UnixSelectorEventLoop = _object(
-    "asyncio.unix_events", "_UnixSelectorEventLoop", "transports/test_sendfile.py"
-)
 UnixSubprocessTransport = _object(
     "asyncio.unix_events", "_UnixSubprocessTransport", "transports/test_subprocess.py"
 )
@@ -121,7 +120,51 @@ sighandler_noop = _object("asyncio.unix_events", "_sighandler_noop", "loop/test_
 fileobj_to_fd = _object("selectors", "_fileobj_to_fd", "loop/test_fd_watching.py")
 getframe = _object("sys", "_getframe", "loop/test_debug.py")
 
-HAS_POLICIES = UnixDefaultEventLoopPolicy is not None
+# A class that mioloop derives from has its type here, where the type checker knows one.
+if TYPE_CHECKING:
+    UnixDefaultEventLoopPolicy = asyncio.unix_events._UnixDefaultEventLoopPolicy
+    HAS_POLICIES: bool
+
+    class UnixSelectorEventLoop(asyncio.SelectorEventLoop):
+        """The private members that `EventLoop` calls or extends: typeshed does not declare them."""
+
+        _ssock: Any                         # a socket; None until the loop has made it
+        _csock: Any
+        _default_executor: ThreadPoolExecutor | None
+        _signal_handlers: dict[int, asyncio.Handle]
+        _transports: dict[int, Any]
+
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _check_sendfile_params(
+            self, sock: Any, file: Any, offset: int, count: int | None
+        ) -> None: ...
+        def _ensure_fd_no_transport(self, fd: Any) -> None: ...
+        def _read_from_self(self) -> None: ...
+        def _start_serving(self, *args: Any, **kwargs: Any) -> None: ...
+        def _stop_serving(self, sock: socket.socket) -> None: ...
+        def _make_socket_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport: ...
+        def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport: ...
+        def _make_datagram_transport(
+            self, *args: Any, **kwargs: Any
+        ) -> asyncio.DatagramTransport: ...
+        async def _make_subprocess_transport(
+            self, *args: Any, **kwargs: Any
+        ) -> asyncio.SubprocessTransport: ...
+        async def _create_connection_transport(self, *args: Any, **kwargs: Any) -> Any: ...
+        async def _accept_connection2(self, *args: Any, **kwargs: Any) -> None: ...
+        async def _sendfile_native(
+            self, transp: Any, file: Any, offset: int, count: int | None
+        ) -> int: ...
+
+else:
+    UnixDefaultEventLoopPolicy = _object(
+        "asyncio.unix_events", "_UnixDefaultEventLoopPolicy", "loop/test_policy.py", until=(3, 15)
+    )
+    UnixSelectorEventLoop = _object(
+        "asyncio.unix_events", "_UnixSelectorEventLoop", "transports/test_sendfile.py"
+    )
+    HAS_POLICIES = UnixDefaultEventLoopPolicy is not None
 
 # -- hooks of the loop ----------------------------------------------------------------------------
 

@@ -336,7 +336,7 @@ class UnawaitedStart:
     __del__ = close
 
 
-class SubprocessTransport(stdlib.UnixSubprocessTransport):
+class SubprocessTransport(stdlib.UnixSubprocessTransport):  # type: ignore[misc]  # typeshed has none
     """A child of a mioloop loop."""
 
     _closed: bool

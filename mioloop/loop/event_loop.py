@@ -58,10 +58,8 @@ def _with_context(server: asyncio.AbstractServer) -> asyncio.AbstractServer:
     return server
 
 
-if TYPE_CHECKING:
-    _SelectorEventLoop = asyncio.SelectorEventLoop
-else:                                   # the public name may be mioloop's own, see mioloop.takeover
-    _SelectorEventLoop = stdlib.UnixSelectorEventLoop
+# asyncio's public name may be mioloop's own, see mioloop.takeover.
+_SelectorEventLoop = stdlib.UnixSelectorEventLoop
 
 
 class _FactoryFailure:
@@ -344,9 +342,10 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         from mioloop.transports.tls import make_tls  # programs without TLS start sooner
 
         tls = make_tls(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+            self, protocol, sslcontext, waiter, server_side, server_hostname, True, **timeouts
         )
-        transport: asyncio.Transport = tls._app_transport
+        transport = tls._app_transport
+        assert transport is not None  # it is None after connection_lost() only
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return transport
 
@@ -531,17 +530,14 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if not hasattr(transp, "_send_file"):  # a transport of the stdlib
-            sent: int = await super()._sendfile_native(  # type: ignore[misc]
-                transp, file, offset, count
-            )
-            return sent
-        self._check_sendfile_params(transp._sock, file, offset, count)  # type: ignore[attr-defined]
+            return await super()._sendfile_native(transp, file, offset, count)
+        self._check_sendfile_params(transp._sock, file, offset, count)
         drained = transp._make_empty_waiter()
         reading = transp.is_reading()
         transp.pause_reading()
         try:
             await drained
-            sent = await transp._send_file(file, offset, count)
+            sent: int = await transp._send_file(file, offset, count)
             return sent
         finally:
             transp._reset_empty_waiter()

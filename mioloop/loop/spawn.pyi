@@ -1,11 +1,12 @@
-"""A child that is not waited for. Declares only the names that Python code of mioloop uses."""
-
 from collections.abc import Sequence
+from typing import final
 
 SUPPORTED: bool
 
+@final
 class Spawned:
-    pid: int
+    @property
+    def pid(self) -> int: ...
     def executed(self) -> None: ...
 
 def spawn(

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from mioloop.loop import signals
 
 if TYPE_CHECKING:
-    from mioloop.loop.schedule import NativeLoop
+    from mioloop.loop.event_loop import EventLoop
 
 
 @contextlib.contextmanager
-def signal_wakeup(loop: NativeLoop) -> Iterator[None]:
+def signal_wakeup(loop: EventLoop) -> Iterator[None]:
     """While the loop runs in the main thread, let a signal end the poll by the self-pipe.
 
     Rule R82: Ctrl-C ends an idle poll and a busy loop.

@@ -1,2 +1,12 @@
-def selectors() -> list[str]: ...
-def io_uring_problem() -> str | None: ...
+from typing_extensions import disjoint_base
+
+from mioloop.reactor.call_queue import CallQueue
+from mioloop.reactor.registry import io_uring_problem as io_uring_problem
+from mioloop.reactor.registry import selectors as selectors
+
+TRIGGERS: dict[str, int]
+
+@disjoint_base
+class Reactor(CallQueue):
+    def stats(self) -> dict[str, int]: ...
+    def _burst_from(self, least: int) -> None: ...

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from mioloop.loop.sock import MAY_BECOME
 
 import mioloop
+from mioloop.loop.sock import MAY_BECOME
 
 DOCUMENT = Path(__file__).parents[2] / "ARCHITECTURE.md"
 

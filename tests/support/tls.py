@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from mioloop.transports.tls_engine import select_engine
 
+from mioloop.transports.tls_engine import select_engine
 from tests.support.connections import socket_pair
 from tests.support.protocols import Recorder
 from tests.support.waiting import turns

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from mioloop.transports.states import TABLES, may_follow
 
 ROOT = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from mioloop.transports.tls_states import may_follow, tables
 
 DOCUMENT = Path(__file__).parents[2] / "ARCHITECTURE.md"

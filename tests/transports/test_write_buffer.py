@@ -6,6 +6,7 @@ import random
 import sys
 
 import pytest
+
 from mioloop.transports.write_buffer import new_write_buffer
 
 

@@ -1,0 +1,1 @@
+# No name of this module is for Python.

@@ -1,0 +1,3 @@
+from typing import Any
+
+def call_by_name(protocol: Any, name: str, *args: Any) -> Any: ...

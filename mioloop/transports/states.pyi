@@ -1,0 +1,3 @@
+TABLES: dict[str, dict[str, tuple[str, ...]]]
+
+def may_follow(machine: str, before: int, state: int) -> bool: ...

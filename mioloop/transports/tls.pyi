@@ -1,0 +1,29 @@
+import asyncio
+import ssl
+from typing import Any
+
+from mioloop.loop.schedule import NativeLoop
+from mioloop.transports.tls_session import TlsSession
+
+class TlsProtocol(TlsSession):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def _read_before(self, data: bytes | bytearray) -> None: ...
+    def _below_is_full(self, app_knows: bool) -> None: ...
+
+def make_tls(
+    loop: NativeLoop,
+    protocol: asyncio.BaseProtocol,
+    context: ssl.SSLContext | None,
+    waiter: asyncio.Future[Any] | None,
+    server_side: bool,
+    server_hostname: str | None,
+    call_connection_made: bool = True,
+    *,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> TlsProtocol: ...

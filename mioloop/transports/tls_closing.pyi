@@ -1,0 +1,1 @@
+WANTS_MORE: tuple[type[Exception], ...]

@@ -1,0 +1,16 @@
+import ssl
+
+from typing_extensions import disjoint_base
+
+def select_engine(name: str | None = None) -> str: ...
+def engine_in_use() -> str: ...
+@disjoint_base
+class Engine:
+    @property
+    def ssl_object(self) -> ssl.SSLObject: ...
+
+@disjoint_base
+class MemoryEngine(Engine): ...
+
+@disjoint_base
+class OpenSslEngine(Engine): ...
