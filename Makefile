@@ -121,8 +121,13 @@ test-all: test-core   ## the Python tests on every CPython found: PYTHONS=, pyth
 
 # -- checks and cleaning ------------------------------------------------------------------
 
-lint: build $(VENV)/.extra-test $(VENV)/.extra-lint   ## ruff and the prose on everything, mypy on the package and the examples
+# stubtest imports the compiled modules and compares them with their stubs.
+STUBS = $(subst /,.,$(basename $(shell find mioloop -name '*.pyi')))
+
+lint: build $(VENV)/.extra-test $(VENV)/.extra-lint   ## ruff and the prose on everything, mypy on the package and the examples, stubtest on the stubs
 	@failed=0; $(VENV)/bin/ruff check . || failed=1; $(VENV)/bin/mypy || failed=1; \
+	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml \
+	  --allowlist tests/tools/stubtest-allowlist.txt $(STUBS) || failed=1; \
 	$(PY) tests/tools/prose.py || failed=1; exit $$failed
 
 clean:        ## remove everything that was built, the virtual environments too
