@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from mioloop.factory import new_event_loop, run
     from mioloop.loop.event_loop import EventLoop
     from mioloop.loop.event_loop import EventLoop as Loop
-    from mioloop.policy import EventLoopPolicy, install
+
+    if sys.version_info < (3, 16):
+        from mioloop.policy import EventLoopPolicy, install
 
 _HOMES = {
     "EventLoop": "mioloop.loop.event_loop",
@@ -41,7 +43,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
+def _import_on_demand(name: str) -> object:
     """Import each name on demand: ``import mioloop.mio`` needs neither asyncio nor the loop."""
     import importlib
 
@@ -60,3 +62,7 @@ def __getattr__(name: str) -> object:
     value = getattr(importlib.import_module(_HOMES[name]), "EventLoop" if name == "Loop" else name)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:                   # a checker would take every name for one of mioloop's
+    __getattr__ = _import_on_demand
