@@ -14,7 +14,6 @@ cdef class DatagramTransport(WritingTransport):
     cdef bint connected                 # the socket has a peer
     cdef bint named_peer                # the peer has a name: sendto() always sends to the peer
     cdef bint retrying                  # a timer will call flush()
-    cdef object datagram_received       # bound once, not looked up per datagram
     cdef list held_datagrams            # (data, address) that were received before a pause
     cdef object unsent                  # deque of (bytes, address)
 

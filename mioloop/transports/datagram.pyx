@@ -23,7 +23,8 @@ from mioloop.reactor.reactor cimport ONESHOT, Reactor
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
 from mioloop.transports.address cimport from_python, mio_address, new_address_cache, to_python
 from mioloop.transports.base cimport BaseTransport, WritingTransport
-from mioloop.transports.protocol_calls cimport enter_context, leave_context, method_of, raised
+from mioloop.transports.protocol_calls cimport (
+    call_method_with_two, enter_context, leave_context, raised)
 from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
@@ -41,8 +42,6 @@ cdef extern from "<sys/socket.h>" nogil:
     const int AF_UNIX
 
 cdef extern from "Python.h":
-    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **arguments, size_t count,
-                                  PyObject *names)
     Py_ssize_t references "Py_REFCNT"(PyObject *)      # the call itself adds no reference
     void Py_DECREF(PyObject *)
 
@@ -185,15 +184,9 @@ cdef class DatagramTransport(WritingTransport):
         return self.sender
 
     cdef int deliver(self, object data, object address) except -1:
-        cdef PyObject *arguments[2]
-        cdef PyObject *result
+        cdef object protocol = self._protocol       # the call may replace it
+        cdef PyObject *result = call_method_with_two(protocol, "datagram_received", data, address)
 
-        if self.datagram_received is None:
-            self.datagram_received = method_of(self._protocol, "datagram_received")
-        arguments[0] = <PyObject *>data
-        arguments[1] = <PyObject *>address
-        method = self.datagram_received     # kept: the call may call set_protocol()
-        result = PyObject_Vectorcall(<PyObject *>method, arguments, 2, NULL)
         if result == NULL:
             return self.delivery_failed()
         Py_DECREF(result)
@@ -417,18 +410,10 @@ cdef class DatagramTransport(WritingTransport):
         self.flow.size = 0
         return 0
 
-    cdef int after_connection_lost(self) except -1:
-        self.datagram_received = None
-        return BaseTransport.after_connection_lost(self)
-
     def abort(self):
         """Close at once. Queued datagrams are sent only as far as the kernel accepts them now."""
         self.send_gathered()
         self._force_close(None)
-
-    def set_protocol(self, protocol):
-        self._protocol = protocol
-        self.datagram_received = None   # bound at the next datagram
 
     @property
     def _address(self):

@@ -4,12 +4,8 @@ from cpython.object cimport PyObject
 
 cdef extern from "Python.h":
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
-    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **arguments, size_t count,
-                                  PyObject *names)
-    bint PyMethod_Check(object)
-    PyObject *PyMethod_GET_FUNCTION(object)
-    PyObject *PyMethod_GET_SELF(object)
+    PyObject *PyObject_VectorcallMethod(PyObject *name, PyObject **arguments, size_t count,
+                                        PyObject *names)
     int PyContext_Enter(object context)
     int PyContext_Exit(object context) except -1
     void PyErr_Clear()
@@ -30,18 +26,30 @@ cdef inline int leave_context(object context) except -1:
     return PyContext_Exit(context)
 
 
-cdef inline PyObject *call_with_one(object method, object arg) noexcept:
-    """Return a new reference to method(arg), or NULL with the exception set."""
+cdef inline PyObject *call_method(object protocol, str name, object arg) noexcept:
+    """Return a new reference to protocol.name(arg), or NULL with the exception set.
+
+    The method is looked up at each call: the program may replace it at any time (R99).
+    """
     cdef PyObject *arguments[3]
 
-    if not PyMethod_Check(method):
-        return PyObject_CallOneArg(<PyObject *>method, <PyObject *>arg)
-    arguments[1] = PyMethod_GET_SELF(method)    # a method's own call would copy the arguments
+    arguments[1] = <PyObject *>protocol
     arguments[2] = <PyObject *>arg
-    return PyObject_Vectorcall(PyMethod_GET_FUNCTION(method), &arguments[1],
-                               2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+    return PyObject_VectorcallMethod(<PyObject *>name, &arguments[1],
+                                     2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+
+
+cdef inline PyObject *call_method_with_two(object protocol, str name, object arg,
+                                           object second) noexcept:
+    cdef PyObject *arguments[4]
+
+    arguments[1] = <PyObject *>protocol
+    arguments[2] = <PyObject *>arg
+    arguments[3] = <PyObject *>second
+    return PyObject_VectorcallMethod(<PyObject *>name, &arguments[1],
+                                     3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
 
 
 cdef object method_of(object protocol, str name)
-cdef object buffer_of(get_buffer, Py_buffer *view)
+cdef object buffer_of(object protocol, Py_buffer *view)
 cdef int raised() except -1

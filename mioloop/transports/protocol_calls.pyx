@@ -11,10 +11,10 @@ cdef extern from "Python.h":
 cdef object ANY_SIZE = -1               # the argument of get_buffer()
 
 cdef object method_of(object protocol, str name):
-    """Return the method *name* of *protocol*, to be kept and called many times.
+    """Return the method *name* of *protocol*, to be called later.
 
-    If the attribute cannot be read, return a callable that reads it at each call. The call then
-    raises asyncio's error: the AttributeError that names the class and the method (R97).
+    If the attribute cannot be read, return a callable that reads it again. The call then raises
+    asyncio's error: the AttributeError that names the class and the method (R97).
     """
     try:
         return getattr(protocol, name)
@@ -26,12 +26,12 @@ def call_by_name(protocol, name, *args):
     return getattr(protocol, name)(*args)
 
 
-cdef object buffer_of(get_buffer, Py_buffer *view):
+cdef object buffer_of(object protocol, Py_buffer *view):
     """Fill *view* with the buffer that get_buffer() of a BufferedProtocol returns.
 
     Returns None; or, if there is no usable buffer, the exception that tells why.
     """
-    cdef PyObject *buffer = PyObject_CallOneArg(<PyObject *>get_buffer, <PyObject *>ANY_SIZE)
+    cdef PyObject *buffer = call_method(protocol, "get_buffer", ANY_SIZE)
 
     if buffer != NULL and mio_get_buffer(buffer, view, PyBUF_WRITABLE) == 0:
         if view.len > 0:

@@ -13,10 +13,7 @@ cdef class StreamFilter:
 @cython.final
 cdef class StreamTransport(SocketTransport):
     # reading
-    cdef object data_received           # bound once, not looked up per read
     cdef StreamFilter filter            # the protocol, if it is one
-    cdef object get_buffer              # of a BufferedProtocol, bound once
-    cdef object buffer_updated
     cdef bint buffered_protocol
     cdef bint reads_much                # the last read was too large to be prefetched
     cdef bint keeps_data                # the protocol keeps references to received data
@@ -35,7 +32,6 @@ cdef class StreamTransport(SocketTransport):
     cdef Py_ssize_t deliver_prefetched(self) except? -2
     cdef Py_ssize_t read_into_protocol(self) except? -2
     cdef int copy_into_protocol(self, bytes data) except -1
-    cdef int find_buffer_methods(self) except -1
     cdef int read_ended(self, Py_ssize_t n) except -1
     cdef int enqueue(self, bytes data) except -1
     cdef int append(self, bytes data) except -1
@@ -50,7 +46,7 @@ cdef class StreamTransport(SocketTransport):
     cdef int write_failed(self, exc) except -1
     cdef int on_eof(self) except -1
     cdef int protocol_failed(self, str name) except -1
-    cdef int call_protocol(self, str name, object method, object arg) except -1
+    cdef int call_protocol(self, str name, object arg) except -1
 
 
 cdef StreamTransport bare_stream()

@@ -34,7 +34,7 @@ from mioloop.reactor.read_buffers cimport (
     give_back_unless_kept, set_size)
 from mioloop.transports.prefetch cimport *
 from mioloop.transports.protocol_calls cimport (
-    buffer_of, call_with_one, enter_context, leave_context, method_of, raised)
+    buffer_of, call_method, enter_context, leave_context, raised)
 from mioloop.transports.socket_transport cimport REACH_LOOP, REACH_PROGRAM, SocketTransport
 from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
@@ -113,8 +113,6 @@ cdef class StreamTransport(SocketTransport):
                 if n > 0:
                     self.reads_much = n > AHEAD_SIZE
             else:
-                if self.data_received is None and self.filter is None:
-                    self.data_received = method_of(self._protocol, "data_received")
                 buffer = borrow(&reactor.buffers.received)
                 n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
                 if n > 0:
@@ -144,15 +142,16 @@ cdef class StreamTransport(SocketTransport):
         if n < COPY_BELOW or self.keeps_data:
             data = bytes_of(buffers, PyBytes_AS_STRING(buffer), n)
             give_back(&buffers.received, buffer)
-            return self.call_protocol("data_received", self.data_received, data)
+            return self.call_protocol("data_received", data)
         set_size(buffer, n)
-        self.call_protocol("data_received", self.data_received, buffer)
+        self.call_protocol("data_received", buffer)
         if not give_back_unless_kept(&buffers.received, buffer):
             self.keeps_data = True
         return 0
 
-    cdef int call_protocol(self, str name, object method, object arg) except -1:
-        cdef PyObject *result = call_with_one(method, arg)
+    cdef int call_protocol(self, str name, object arg) except -1:
+        cdef object protocol = self._protocol       # the call may replace it
+        cdef PyObject *result = call_method(protocol, name, arg)
 
         if result == NULL:
             return self.protocol_failed(name)
@@ -213,9 +212,7 @@ cdef class StreamTransport(SocketTransport):
         elif self.buffered_protocol:
             self.copy_into_protocol(data)
         else:
-            if self.data_received is None:
-                self.data_received = method_of(self._protocol, "data_received")
-            self.call_protocol("data_received", self.data_received, data)
+            self.call_protocol("data_received", data)
         return READ_SIZE if is_old or self.ahead.state != PREFETCH_NONE or n == AHEAD_SIZE else n
 
     # -- a BufferedProtocol: get_buffer -> recv -> buffer_updated ----------------------------
@@ -225,9 +222,7 @@ cdef class StreamTransport(SocketTransport):
         cdef Py_buffer view
         cdef Py_ssize_t n, capacity
 
-        self.find_buffer_methods()
-        buffer_updated = self.buffer_updated    # kept: get_buffer() may replace the protocol
-        failure = buffer_of(self.get_buffer, &view)
+        failure = buffer_of(self._protocol, &view)
         if failure is not None:
             self.fatal(failure, "Fatal error: protocol.get_buffer() call failed.")
             return 0
@@ -236,17 +231,15 @@ cdef class StreamTransport(SocketTransport):
         PyBuffer_Release(&view)
         if n <= 0:
             return self.read_ended(n)
-        self.call_protocol("buffer_updated", buffer_updated, n)
+        self.call_protocol("buffer_updated", n)
         return READ_SIZE if n == capacity else n
 
     cdef int copy_into_protocol(self, bytes data) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t n
 
-        self.find_buffer_methods()
-        buffer_updated = self.buffer_updated    # kept: get_buffer() may replace the protocol
         set_data(&self.ahead, data, PREFETCH_STALE)     # an interrupt must not lose the data
-        failure = buffer_of(self.get_buffer, &view)
+        failure = buffer_of(self._protocol, &view)
         if failure is not None:
             self.fatal(failure, "Fatal error: protocol.get_buffer() call failed.")
             return 0
@@ -260,13 +253,7 @@ cdef class StreamTransport(SocketTransport):
         if n < PyBytes_GET_SIZE(data) and not self.closes():
             set_data(&self.ahead, data[n:], PREFETCH_STALE)
             self.reactor.defer(self, MIO_READABLE)
-        self.call_protocol("buffer_updated", buffer_updated, n)
-        return 0
-
-    cdef int find_buffer_methods(self) except -1:
-        if self.get_buffer is None:
-            self.get_buffer = method_of(self._protocol, "get_buffer")
-            self.buffer_updated = method_of(self._protocol, "buffer_updated")
+        self.call_protocol("buffer_updated", n)
         return 0
 
     # -- writable: write -> append -> flush --------------------------------------------------
@@ -526,7 +513,7 @@ cdef class StreamTransport(SocketTransport):
         SocketTransport._force_close(self, exc)
 
     cdef int after_connection_lost(self) except -1:
-        self.data_received = self.get_buffer = self.buffer_updated = self.filter = None
+        self.filter = None
         return SocketTransport.after_connection_lost(self)
 
     # -- cold path: the rest of asyncio.Transport ------------------------------------
@@ -573,7 +560,6 @@ cdef class StreamTransport(SocketTransport):
         self._protocol = protocol
         self.filter = <StreamFilter>protocol if PyObject_TypeCheck(protocol, StreamFilter) else None
         self.buffered_protocol = self.filter is None and isinstance(protocol, BufferedProtocol)
-        self.data_received = self.get_buffer = self.buffer_updated = None  # bound at the next read
 
     @property
     def _buffer(self):

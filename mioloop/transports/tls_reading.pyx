@@ -76,9 +76,7 @@ cdef Py_ssize_t read_bytes(TlsSession session) except -2:
     if total:
         data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(plain), total)
         give_back(&reactor.buffers.decrypted, plain)
-        if session.app_data_received is None:
-            session.app_data_received = session._app_protocol.data_received
-        session.app_data_received(data)
+        session._app_protocol.data_received(data)
     else:
         give_back(&reactor.buffers.decrypted, plain)
     if failure is not None:

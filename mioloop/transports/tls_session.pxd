@@ -42,7 +42,6 @@ cdef class TlsSession(StreamFilter):
     cdef object callback_context            # the connection's, for all callbacks (R58)
     cdef readonly object _app_protocol
     cdef bint app_buffered                  # it is a BufferedProtocol
-    cdef object app_data_received           # bound once, not looked up per read
 
     # reading
     cdef Py_ssize_t read_high, read_low     # marks in bytes of ciphertext

@@ -88,7 +88,6 @@ cdef class TlsSession(StreamFilter):
     cdef int take_protocol(self, protocol) except -1:
         self._app_protocol = protocol
         self.app_buffered = isinstance(protocol, BufferedProtocol)
-        self.app_data_received = None       # bound at the first read
         return 0
 
     cdef int wake_waiter(self, exc) except -1:
@@ -189,7 +188,7 @@ cdef class TlsSession(StreamFilter):
         self.enter(LOST)
         self.wake_waiter(failure)
         protocol = self._app_protocol
-        self._app_protocol = self.app_data_received = self._app_transport = None
+        self._app_protocol = self._app_transport = None
         self.check()
         if self.told == CONNECTION_MADE or self.told == EOF_RECEIVED:
             self.set_told(CONNECTION_LOST)
