@@ -135,8 +135,8 @@ cdef PyObject *fast_call_later(NativeLoop loop, PyObject *const *args, Py_ssize_
     if (not is_fast_call(loop, 2 - count, kwnames) or args[0] == <PyObject *>None
             or loop.call_at_replaced):
         return call_slow(slow_call_later, loop, args, count, kwnames)
-    when = loop.seconds() + <object>args[0]
-    if loop.call_at_replaced:               # seconds() has updated this flag
+    when = loop.loop_time() + <object>args[0]
+    if loop.call_at_replaced:               # loop_time() has updated this flag
         return call_slow(slow_call_later, loop, args, count, kwnames)
     return schedule_timer(loop, when, args, count, kwnames)
 
@@ -246,7 +246,7 @@ cdef class NativeLoop(ToolsReactor):
     def call_later(self, delay, callback, *args, context=None):
         if delay is None:
             raise TypeError("delay must not be None")
-        when = self.seconds() + delay
+        when = self.loop_time() + delay
         if self.call_at_replaced:
             return self.call_at(when, callback, *args, context=context)
         return self.add_timer(when, callback, args, context, "call_later")
@@ -376,9 +376,17 @@ cdef class NativeLoop(ToolsReactor):
         self.debug = bool(value)
         self.update_instrumented()
 
+    # -- services of the loop that the lower layers use (reactor/services.pyx) ------------
+
     cdef int report(self, dict context) except -1:
         self.call_exception_handler(context)
         return 0
+
+    cdef object new_future(self):
+        return self.create_future()
+
+    cdef object call_after(self, delay_s, callback):
+        return self.call_later(delay_s, callback)
 
 
 # -- installation of the fast methods --------------------------------------------------------

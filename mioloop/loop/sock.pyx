@@ -396,7 +396,7 @@ cdef class SockCall:
             self.become(CALL_WOKEN)
             self.waiter = None              # like a bare yield: continue in the next turn
             return watcher.enter(self)
-        self.waiter = self.loop.create_future()
+        self.waiter = self.loop.new_future()
         self.become(CALL_WAITING)
         watcher.join(self)
         self.waiter._asyncio_future_blocking = True     # as Future.__await__() sets it

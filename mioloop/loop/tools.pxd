@@ -47,7 +47,7 @@ cdef class ToolsReactor(WatchingReactor):
     cdef int look_at_instance(self, dict own) except -1
     cdef int look_at_class(self) except -1
     cdef object post(self, callback, tuple args, context)
-    cdef seconds(self)
+    cdef object loop_time(self)
     cdef int64_t timer_now_ns(self) except? -1
 
 

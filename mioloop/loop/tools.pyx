@@ -461,7 +461,7 @@ cdef class ToolsReactor(WatchingReactor):
             return self.call_soon(callback, *args)
         return self.call_soon(callback, *args, context=context)
 
-    cdef seconds(self):
+    cdef object loop_time(self):
         """The result of loop.time(), which a subclass or a tool may have replaced (R6)."""
         self.look_for_overrides()
         if self.time_replaced:

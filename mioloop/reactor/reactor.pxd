@@ -3,7 +3,6 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mioloop.reactor.batch_io cimport BatchIo
-from mioloop.reactor.call_queue cimport CallQueue
 from mioloop.reactor.core cimport mio_event, mio_spin
 from mioloop.reactor.flush_policy cimport FlushPolicy
 from mioloop.reactor.flush_queue cimport FlushQueue
@@ -13,6 +12,7 @@ from mioloop.reactor.looking cimport Looking
 from mioloop.reactor.python_api cimport PyTypeObject
 from mioloop.reactor.read_buffers cimport ReadBuffers
 from mioloop.reactor.registry cimport EDGE, LEVEL, ONESHOT, Trigger
+from mioloop.reactor.services cimport LoopServices
 from mioloop.reactor.source cimport Source
 
 
@@ -29,7 +29,7 @@ cdef extern from *:
     PyTypeObject *class_of "Py_TYPE"(object)
 
 
-cdef class Reactor(CallQueue):
+cdef class Reactor(LoopServices):
     # Events that were polled. An event that has not been dispatched stays here when an exception
     # leaves the loop. A nested turn appends its events.
     cdef mio_event *events

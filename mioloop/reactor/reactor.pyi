@@ -1,12 +1,12 @@
 from typing_extensions import disjoint_base
 
-from mioloop.reactor.call_queue import CallQueue
 from mioloop.reactor.registry import io_uring_problem as io_uring_problem
 from mioloop.reactor.registry import selectors as selectors
+from mioloop.reactor.services import LoopServices
 
 TRIGGERS: dict[str, int]
 
 @disjoint_base
-class Reactor(CallQueue):
+class Reactor(LoopServices):
     def stats(self) -> dict[str, int]: ...
     def _burst_from(self, least: int) -> None: ...

@@ -24,7 +24,6 @@ from mioloop.reactor.flush_policy cimport (
     batch_ends, callbacks_begin, events_begin, forget_thread, look, run_ends)
 from mioloop.reactor.flush_queue cimport dequeue, empty, enqueue
 from mioloop.reactor.forking cimport begin_run, end_run, forks
-from mioloop.reactor.call_queue cimport CallQueue
 from mioloop.reactor.handle cimport Handle, run_once
 from mioloop.reactor.looking cimport (
     LOOKS_BEFORE_PEEK, arm_peek, drop_peek, peek_completed, peek_is_due)
@@ -32,6 +31,7 @@ from mioloop.reactor.python_api cimport (
     PyThread_get_thread_ident, PyTypeObject, inquiry, traverseproc, visitproc)
 from mioloop.reactor.read_buffers cimport borrow, drop_buffers, give_back
 from mioloop.reactor.registry cimport EDGE, LEVEL, ONESHOT, Registry, check
+from mioloop.reactor.services cimport LoopServices
 
 from mioloop.reactor.registry import io_uring_problem, selectors  # for the layers above
 
@@ -56,7 +56,7 @@ TRIGGERS = {"edge": EDGE, "level": LEVEL, "oneshot": ONESHOT}
 signal_count = 0
 
 
-cdef class Reactor(CallQueue):
+cdef class Reactor(LoopServices):
 
     # -- one turn ------------------------------------------------------------------
 

@@ -344,7 +344,7 @@ cdef class DatagramTransport(WritingTransport):
         if self.family == AF_UNIX and not self.connected:
             if not self.retrying:
                 self.retrying = True
-                self.reactor.call_later(RETRY_S, self._retry)
+                self.reactor.call_after(RETRY_S, self._retry)
             return 0
         return BaseTransport.block(self)
 

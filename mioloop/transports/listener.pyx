@@ -147,7 +147,7 @@ cdef class Listener(Source):
         if self.attached:
             self.paused = True
             self.reactor.unregister(self)
-            self.reactor.call_later(RETRY_S, self._resume)
+            self.reactor.call_after(RETRY_S, self._resume)
         return 0
 
     def _resume(self):

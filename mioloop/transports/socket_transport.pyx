@@ -186,7 +186,7 @@ cdef class SocketTransport(WritingTransport):
         if self.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
         self.send_gathered()
-        self.empty_waiter = self.reactor.create_future()
+        self.empty_waiter = self.reactor.new_future()
         if self.flow.size == 0:
             self.empty_waiter.set_result(None)
         return self.empty_waiter
@@ -205,7 +205,7 @@ cdef class SocketTransport(WritingTransport):
             return 0
         if self._conn_lost:
             raise ConnectionError("Connection is closed by peer")
-        sending.waiter = self.reactor.create_future()
+        sending.waiter = self.reactor.new_future()
         self.file = sending
         self.enter_write(WRITE_FILE)
         try:

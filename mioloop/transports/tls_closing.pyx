@@ -84,7 +84,7 @@ cdef int start_shutdown(TlsSession session) except -1:
     if session.state != OPEN:
         return session.abort(None)
     session.enter(FLUSHING)
-    session.timeout = session.reactor.call_later(
+    session.timeout = session.reactor.call_after(
         session.shutdown_timeout_s, session._shutdown_timed_out)
     return flush(session)
 
@@ -130,5 +130,5 @@ cdef int finish(TlsSession session) except -1:
     """
     if session.state < CLOSING:
         session.enter(CLOSING)
-        session.reactor.call_soon(session._transport.close)
+        session.reactor.post(session._transport.close, (), None)
     return 0

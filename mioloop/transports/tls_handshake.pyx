@@ -30,7 +30,7 @@ cdef bint prepare_handshake(TlsSession session, transport) except -1:
     if session.state == CLOSING:        # close() or abort() came before this call
         session.abort(None)
         return False
-    session.timeout = session.reactor.call_later(
+    session.timeout = session.reactor.call_after(
         session.handshake_timeout_s, session._handshake_timed_out)
     if transport.is_closing():          # connection_lost() follows
         session.enter(CLOSING)
@@ -38,7 +38,7 @@ cdef bint prepare_handshake(TlsSession session, transport) except -1:
     session.enter(HANDSHAKE)
     if session.reactor.debug:
         logger.debug("%r starts SSL handshake", session)
-        session.handshake_began = session.reactor.time()
+        session.handshake_began = session.reactor.loop_time()
     return True
 
 
@@ -70,7 +70,7 @@ cdef int handshake_done(TlsSession session) except -1:
     session.extra = {}
     send(session)                       # before connection_made(), which may write
     if session.handshake_began is not None:
-        took_s = session.reactor.time() - session.handshake_began
+        took_s = session.reactor.loop_time() - session.handshake_began
         logger.debug("%r: SSL handshake took %.1f ms", session, took_s * 1e3)
     if session.told == NOTHING:
         session.set_told(CONNECTION_MADE)
