@@ -14,15 +14,19 @@ from typing import Any, ClassVar, TypeVar
 from mioloop.mio.errors import MioError
 from mioloop.mio.handle import Binding, OwnedHandle
 from mioloop.mio.ready import Ready
+from mioloop.mio.socket_options import SocketOptions
 
 E = TypeVar("E", bound="EventedSocket")
 L = TypeVar("L", bound="EventedSocket")
+
+# mio's value; the stdlib's default is smaller.
+BACKLOG = 1024
 
 # Anything with the buffer protocol; typing has no name for it before 3.12.
 Buffer = Any
 
 
-class EventedSocket(OwnedHandle):
+class EventedSocket(SocketOptions, OwnedHandle):
     """A non-blocking socket. Made by the class methods, never by calling the class."""
 
     __slots__ = ("_sock",)
@@ -41,6 +45,23 @@ class EventedSocket(OwnedHandle):
         handle._sock = sock
         handle._binding = Binding() if binding is None else binding
         return handle
+
+    @classmethod
+    def _bound(
+        cls: type[E], family: int, sockaddr: Any, *, reuse: bool = False, listens: bool = False
+    ) -> E:
+        """A handle on a new socket that is bound to *sockaddr*, and that listens there."""
+        sock = socket.socket(family, cls._type)
+        try:
+            if reuse:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+            sock.bind(sockaddr)
+            if listens:
+                sock.listen(BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return cls._own(sock)._nonblocking()
 
     @classmethod
     def _take(cls: type[E], sock: socket.socket) -> E:
@@ -125,11 +146,14 @@ class EventedSocket(OwnedHandle):
         """This end's address, as the stdlib gives it."""
         return self._open().getsockname()
 
-    def _set(self, level: int, option: int, value: int | bytes) -> None:
-        self._open().setsockopt(level, option, value)
-
-    def _get(self, level: int, option: int) -> int:
-        return self._open().getsockopt(level, option)
+    def _connecting(self: E, sockaddr: Any) -> E:
+        """Begin to connect, and return the handle. A failure closes it."""
+        try:
+            self._connect(sockaddr)
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def _connect(self, addr: Any) -> None:
         """Begin to connect: a connection in progress counts as success."""

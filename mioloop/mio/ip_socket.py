@@ -34,7 +34,7 @@ class IpSocket(EventedSocket):
         Raises:
             OSError: ``EINVAL`` after bind, ``ENOPROTOOPT`` on an IPv4 socket.
         """
-        self._set(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(only_v6))
+        self._set_flag(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_v6)
 
     def only_v6(self) -> bool:
-        return bool(self._get(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+        return self._flag(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

@@ -14,9 +14,6 @@ from mioloop.mio.addr import Addr, parse
 from mioloop.mio.evented_socket import EventedSocket, StreamSocket
 from mioloop.mio.ip_socket import IpSocket
 
-# mio's value; the stdlib's default is smaller.
-BACKLOG = 1024
-
 # macOS has the option by its older name.
 _KEEPIDLE = getattr(socket, "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE")
 _LINGER = struct.Struct("ii")
@@ -38,7 +35,8 @@ class TcpStream(IpSocket, StreamSocket):
             OSError: it failed at once (``ECONNREFUSED`` on some systems).
         """
         family, sockaddr = parse(addr)
-        return cls._connected(cls._own(socket.socket(family, cls._type))._nonblocking(), sockaddr)
+        sock = socket.socket(family, cls._type)
+        return cls._own(sock)._nonblocking()._connecting(sockaddr)
 
     @classmethod
     def connect_stream(cls, sock: socket.socket, addr: Addr) -> TcpStream:
@@ -47,16 +45,7 @@ class TcpStream(IpSocket, StreamSocket):
         The stream takes over the descriptor; *sock* itself is then closed.
         """
         _, sockaddr = parse(addr)
-        return cls._connected(cls._take(sock), sockaddr)
-
-    @classmethod
-    def _connected(cls, stream: TcpStream, sockaddr: tuple[Any, ...]) -> TcpStream:
-        try:
-            stream._connect(sockaddr)
-        except BaseException:
-            stream.close()
-            raise
-        return stream
+        return cls._take(sock)._connecting(sockaddr)
 
     @classmethod
     def from_stream(cls, sock: socket.socket) -> TcpStream:
@@ -65,10 +54,10 @@ class TcpStream(IpSocket, StreamSocket):
 
     def set_nodelay(self, nodelay: bool) -> None:
         """Send small writes at once instead of gathering them (TCP_NODELAY)."""
-        self._set(socket.IPPROTO_TCP, socket.TCP_NODELAY, bool(nodelay))
+        self._set_flag(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
 
     def nodelay(self) -> bool:
-        return bool(self._get(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return self._flag(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     def set_recv_buffer_size(self, size: int) -> None:
         """Bytes that the system keeps unread (SO_RCVBUF). Linux doubles the number."""
@@ -101,7 +90,7 @@ class TcpStream(IpSocket, StreamSocket):
 
     def keepalive(self) -> float | None:
         """Seconds of silence before the first probe; None if there are no probes."""
-        if not self._get(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        if not self._flag(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
             return None
         return float(self._get(socket.IPPROTO_TCP, _KEEPIDLE))
 
@@ -140,15 +129,7 @@ class TcpListener(IpSocket, EventedSocket):
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EACCES``.
         """
         family, sockaddr = parse(addr)
-        sock = socket.socket(family, cls._type)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
-            sock.bind(sockaddr)
-            sock.listen(BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return cls._own(sock)._nonblocking()
+        return cls._bound(family, sockaddr, reuse=True, listens=True)
 
     @classmethod
     def from_std(cls, sock: socket.socket) -> TcpListener:

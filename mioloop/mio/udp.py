@@ -31,13 +31,7 @@ class UdpSocket(IpSocket, DatagramSocket):
             OSError: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EACCES``.
         """
         family, sockaddr = parse(addr)
-        sock = socket.socket(family, cls._type)
-        try:
-            sock.bind(sockaddr)
-        except BaseException:
-            sock.close()
-            raise
-        return cls._own(sock)._nonblocking()
+        return cls._bound(family, sockaddr)
 
     @classmethod
     def from_socket(cls, sock: socket.socket) -> UdpSocket:
@@ -59,17 +53,17 @@ class UdpSocket(IpSocket, DatagramSocket):
 
     def set_broadcast(self, broadcast: bool) -> None:
         """Set whether the socket may send to a broadcast address."""
-        self._set(socket.SOL_SOCKET, socket.SO_BROADCAST, bool(broadcast))
+        self._set_flag(socket.SOL_SOCKET, socket.SO_BROADCAST, broadcast)
 
     def broadcast(self) -> bool:
-        return bool(self._get(socket.SOL_SOCKET, socket.SO_BROADCAST))
+        return self._flag(socket.SOL_SOCKET, socket.SO_BROADCAST)
 
     def set_multicast_loop_v4(self, loop: bool) -> None:
         """Set whether multicast datagrams sent by this socket come back to this host."""
-        self._set(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, bool(loop))
+        self._set_flag(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, loop)
 
     def multicast_loop_v4(self) -> bool:
-        return bool(self._get(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP))
+        return self._flag(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP)
 
     def set_multicast_ttl_v4(self, ttl: int) -> None:
         """Set the number of routers that a multicast datagram may pass; the default is 1."""
@@ -80,10 +74,10 @@ class UdpSocket(IpSocket, DatagramSocket):
 
     def set_multicast_loop_v6(self, loop: bool) -> None:
         """Set whether multicast datagrams sent by this socket come back to this host."""
-        self._set(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, bool(loop))
+        self._set_flag(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, loop)
 
     def multicast_loop_v6(self) -> bool:
-        return bool(self._get(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP))
+        return self._flag(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP)
 
     def join_multicast_v4(self, group: str, interface: str) -> None:
         """Receive the datagrams sent to *group*, on the interface with the address *interface*.

@@ -11,7 +11,6 @@ from typing import Any
 
 from mioloop.mio.datagram_socket import DatagramSocket
 from mioloop.mio.evented_socket import Buffer, EventedSocket, StreamSocket
-from mioloop.mio.tcp import BACKLOG
 
 # A path; on Linux also bytes or text that begin with a NUL, an abstract name.
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -33,13 +32,9 @@ class UnixStream(StreamSocket):
             ConnectionRefusedError: no socket listens there.
             BlockingIOError: the listener's backlog is full; no event tells when it has room again.
         """
-        stream = cls._own(socket.socket(socket.AF_UNIX, cls._type))._nonblocking()
-        try:
-            stream._connect(os.fspath(path))
-        except BaseException:
-            stream.close()
-            raise
-        return stream
+        sockaddr = os.fspath(path)
+        sock = socket.socket(socket.AF_UNIX, cls._type)
+        return cls._own(sock)._nonblocking()._connecting(sockaddr)
 
     @classmethod
     def pair(cls) -> tuple[UnixStream, UnixStream]:
@@ -68,14 +63,7 @@ class UnixListener(EventedSocket):
         Raises:
             OSError: ``EADDRINUSE`` if it exists, ``ENOENT``, ``EACCES``.
         """
-        sock = socket.socket(socket.AF_UNIX, cls._type)
-        try:
-            sock.bind(os.fspath(path))
-            sock.listen(BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return cls._own(sock)._nonblocking()
+        return cls._bound(socket.AF_UNIX, os.fspath(path), listens=True)
 
     @classmethod
     def from_std(cls, sock: socket.socket) -> UnixListener:
@@ -105,13 +93,7 @@ class UnixDatagram(DatagramSocket):
         Raises:
             OSError: ``EADDRINUSE`` if it exists, ``ENOENT``, ``EACCES``.
         """
-        datagram = cls.unbound()
-        try:
-            datagram._open().bind(os.fspath(path))
-        except BaseException:
-            datagram.close()
-            raise
-        return datagram
+        return cls._bound(socket.AF_UNIX, os.fspath(path))
 
     @classmethod
     def unbound(cls) -> UnixDatagram:
