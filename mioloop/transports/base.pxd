@@ -20,8 +20,8 @@ cdef class BaseTransport(Source):
     cdef bint keeps_context
     cdef object __weakref__
     cdef dict __dict__                  # attributes set by the program; created with the first
-    cdef PyObject *clients              # owned: the server's Clients with this transport, or NULL
-    cdef Py_ssize_t place               # index in clients.transports
+    cdef PyObject *connections          # owned: a ServerConnections with this transport, or NULL
+    cdef Py_ssize_t place               # index in connections.transports
 
     # the registration
     cdef uint32_t armed                 # interest that is registered with the poll

@@ -13,7 +13,7 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
 from mioloop.transports.address cimport mio_address, packed, unpacked
-from mioloop.transports.clients cimport count_natively
+from mioloop.transports.server_connections cimport count_natively
 from mioloop.transports.new_stream cimport new_accepted, set_nodelay
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal

@@ -1,6 +1,6 @@
 """How a stream transport begins: on a connected socket, or on a descriptor from accept(2)."""
 
-from mioloop.transports.clients cimport attach
+from mioloop.transports.server_connections cimport attach
 from mioloop.transports.socket_transport cimport REACH_MAKER
 from mioloop.transports.stream cimport bare_stream
 

@@ -16,7 +16,7 @@ from mioloop.reactor.sealed cimport seal
 from mioloop.transports.attributes cimport extra_info
 from mioloop.transports.address cimport unpacked
 from mioloop.transports.base cimport BaseTransport, WritingTransport
-from mioloop.transports.clients cimport detach, leave
+from mioloop.transports.server_connections cimport detach, leave
 from mioloop.transports.prefetch cimport *
 from mioloop.transports.sendfile cimport FileSending, open_file
 from mioloop.transports.states cimport *

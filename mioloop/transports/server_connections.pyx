@@ -24,7 +24,7 @@ cdef bint server_wants_transport = (
 cdef class ServerConnections:
 
     def __dealloc__(self):
-        free(self.transports)               # empty: a listed transport refers to its ServerConnections
+        free(self.transports)               # empty: a listed transport refers to this object
 
     cdef int join(self, BaseTransport transport) except -1:
         cdef Py_ssize_t room = max(8, 2 * self.room)
@@ -36,8 +36,8 @@ cdef class ServerConnections:
             self.transports = <PyObject **>more
             self.room = room
         transport.place = self.count
-        transport.clients = <PyObject *>self
-        Py_INCREF(transport.clients)
+        transport.connections = <PyObject *>self
+        Py_INCREF(transport.connections)
         self.transports[self.count] = <PyObject *>transport
         self.count += 1
         return 0
@@ -46,11 +46,11 @@ cdef class ServerConnections:
         return self.count
 
     def add(self, BaseTransport transport not None):
-        if transport.clients == NULL:
+        if transport.connections == NULL:
             self.join(transport)
 
     def discard(self, BaseTransport transport not None):
-        if transport.clients == <PyObject *>self:
+        if transport.connections == <PyObject *>self:
             leave(<PyObject *>transport)
 
     def copy(self):
@@ -63,18 +63,18 @@ cdef int leave(PyObject *transport) noexcept:
 
     Takes no reference to a transport, because it also runs in __dealloc__.
     """
-    cdef PyObject *clients = (<BaseTransport>transport).clients
+    cdef PyObject *connections = (<BaseTransport>transport).connections
     cdef PyObject *last
     cdef Py_ssize_t place = (<BaseTransport>transport).place
 
-    if clients == NULL:
+    if connections == NULL:
         return 0
-    (<BaseTransport>transport).clients = NULL
-    (<ServerConnections>clients).count -= 1
-    last = (<ServerConnections>clients).transports[(<ServerConnections>clients).count]
-    (<ServerConnections>clients).transports[place] = last
+    (<BaseTransport>transport).connections = NULL
+    (<ServerConnections>connections).count -= 1
+    last = (<ServerConnections>connections).transports[(<ServerConnections>connections).count]
+    (<ServerConnections>connections).transports[place] = last
     (<BaseTransport>last).place = place
-    Py_DECREF(clients)
+    Py_DECREF(connections)
     return 0
 
 
@@ -96,10 +96,10 @@ cdef int attach(object server, BaseTransport transport) except -1:
 
 
 cdef int detach(object server, BaseTransport transport) except -1:
-    cdef PyObject *clients = transport.clients
+    cdef PyObject *connections = transport.connections
     if not server_wants_transport:
         server._detach()
-    elif clients != NULL and (<ServerConnections>clients).count > 1:
+    elif connections != NULL and (<ServerConnections>connections).count > 1:
         leave(<PyObject *>transport)
     else:
         server._detach(transport)           # after the last client it wakes wait_closed()
