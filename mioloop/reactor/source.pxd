@@ -15,8 +15,8 @@ cdef class Source:
     cdef uint32_t poll_opts             # options of that registration
     cdef unsigned int forked_before     # children_forked at the time of attach()
     cdef uint32_t deferred              # readiness to serve in the next turn, without an event
-    cdef bint flush_queued
-    cdef Source next_unflushed          # in the reactor's queue, if flush_queued
+    cdef bint flush_queued              # in the reactor's FlushQueue, which alone sets this
+    cdef Source next_unflushed          # in that queue
 
     cdef int on_ready(self, uint32_t ready) except -1
     cdef int give_way(self, HandleOwner reactor, Source successor) except -1

@@ -30,8 +30,7 @@ cdef class BaseTransport(Source):
 
     # reading
     cdef ReadState read_state
-    cdef bint started                   # connection_made() was called: reading may begin
-    cdef bint watches_reader            # of a write pipe: readable means that its reader has gone
+    cdef Incoming incoming
     cdef uint32_t deferred_readiness    # readiness that an edge reported while paused
 
     # writing
@@ -87,14 +86,15 @@ cdef class BaseTransport(Source):
     @cython.final
     cdef inline bint blocked(self) noexcept:
         """Return whether a write must wait: until writable, or behind a file."""
-        return self.write_state != WRITE_FREE
+        return self.write_state >= WRITE_FULL
 
     @cython.final
     cdef inline bint reads(self) noexcept:
         """Return whether data is received and delivered now, or its reader watched."""
-        if self.watches_reader:
-            return self.started and self.life < LIFE_LOST
-        return self.started and self.read_state == READ_FLOWING and self.life < LIFE_CLOSING
+        if self.incoming == INCOMING_DATA:
+            return self.life == LIFE_OPEN and self.read_state == READ_FLOWING
+        return (self.incoming == INCOMING_END
+                and (self.life == LIFE_OPEN or self.life == LIFE_CLOSING))
 
     @cython.final
     cdef inline bint idles(self) noexcept:

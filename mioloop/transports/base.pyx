@@ -91,7 +91,6 @@ cdef class BaseTransport(Source):
 
     def _start(self, waiter):
         """Begin to read after connection_made(), then set *waiter* (R45: order of callbacks)."""
-        self.started = True
         if self.life == LIFE_STARTING:
             self.enter_life(LIFE_OPEN)
         try:
@@ -121,7 +120,7 @@ cdef class BaseTransport(Source):
             self.reactor.keep_alive(self)
         if self.trigger == EDGE:
             want = self.armed
-            if self.started:
+            if self.reads() or self.life == LIFE_OPEN and self.incoming == INCOMING_DATA:
                 want |= MIO_READABLE | MIO_PRIORITY     # urgent data cuts a read short
             if self.blocked():
                 want |= MIO_WRITABLE
@@ -224,7 +223,6 @@ cdef class BaseTransport(Source):
     cdef bint is_consistent(self) except -1:
         """Return whether the states agree. A debug build asserts it after each event."""
         return ((self.life >= LIFE_LOST) == (self._conn_lost > 0)
-                and not (self.life == LIFE_STARTING and self.started)
                 and (self.attached or not (self.registered or self.held))
                 and (self.fd >= 0 or not self.attached)
                 and self.flow.size >= 0

@@ -32,8 +32,6 @@ from asyncio.log import logger
 
 from mioloop import stdlib
 
-cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
-
 
 class ReadTransport(transports.ReadTransport):
     """The class that isinstance() sees in place of the native one, see `__class__` there."""
@@ -156,7 +154,7 @@ cdef class WritePipeTransport(WritingTransport):
         if self.trigger == ONESHOT:
             self.armed = 0              # the registration is spent
         try:
-            if self.watches_reader and wakes_reader(ready):
+            if self.incoming == INCOMING_END and wakes_reader(ready):
                 self.reader_gone()
             elif self.blocked() and wakes_writer(ready):
                 self.flush_in_context()
@@ -230,15 +228,6 @@ cdef class WritePipeTransport(WritingTransport):
         return 0
 
     # -- cold path -------------------------------------------------------------------
-
-    def _start(self, waiter):
-        if self.watches_reader:
-            BaseTransport._start(self, waiter)
-            return
-        if self.life == LIFE_STARTING:
-            self.enter_life(LIFE_OPEN)
-        if waiter is not None:
-            set_result_unless_cancelled(waiter, None)
 
     cdef int reader_gone(self) except -1:
         cdef object context = self.context
@@ -387,7 +376,7 @@ cdef WritePipeTransport new_write_pipe(Reactor reactor, object pipe, object prot
     mode = os.fstat(pipe.fileno()).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError("Pipe transport is only for pipes, sockets and character devices")
-    self.watches_reader = not stat.S_ISCHR(mode)
+    self.incoming = INCOMING_NOTHING if stat.S_ISCHR(mode) else INCOMING_END
     self.keeps_records = is_of_records(pipe.fileno(), mode)
     self.extra = extra
     start(reactor, self, claim(reactor, self, pipe, mode), reactor.trigger_mode, protocol,

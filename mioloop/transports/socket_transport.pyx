@@ -169,7 +169,6 @@ cdef class SocketTransport(WritingTransport):
 
     def _start(self, waiter):
         """Begin to read after connection_made(), then set *waiter* (R45: order of callbacks)."""
-        self.started = True
         if self.life == LIFE_STARTING:
             self.enter_life(LIFE_OPEN)
         if not self._conn_lost:

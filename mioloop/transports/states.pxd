@@ -15,8 +15,17 @@ cdef enum ReadState:
     READ_ENDED_PAUSED   # both
 
 
+# The meaning of a readable descriptor. No state: it is decided when the transport is made.
+cdef enum Incoming:
+    INCOMING_DATA       # data for the protocol, or the end of it
+    INCOMING_END        # of a write pipe: its reader has gone
+    INCOMING_NOTHING    # of a write pipe that is a terminal: readable has no meaning
+
+
 cdef enum WriteState:
     WRITE_FREE          # a write may be tried
+    WRITE_SENT          # a burst has sent: flush() takes the result
+    # In the states below a write must wait (BaseTransport.blocked()).
     WRITE_FULL          # the kernel accepts no more: wait until writable
     WRITE_FILE          # sendfile() has the turn, in the place of the buffer
 

@@ -20,7 +20,8 @@ TABLES = {
         "ENDED_PAUSED": ("ENDED",),
     },
     "WriteState": {
-        "FREE": ("FULL", "FILE"),
+        "FREE": ("SENT", "FULL", "FILE"),
+        "SENT": ("FREE",),
         "FULL": ("FREE",),
         "FILE": ("FREE",),
     },

@@ -21,8 +21,9 @@ cdef class StreamTransport(SocketTransport):
     # writing
     cdef WriteBuffer buffer             # made when bytes wait for the first time
     cdef Py_ssize_t offered             # bytes that prepare_send() gave to the reactor to send
-    cdef Py_ssize_t result              # result of the reactor's send(); 0: none is pending
+    cdef Py_ssize_t result              # of the reactor's send(); valid in WRITE_SENT
     cdef bint keeps_records             # each chunk is a message with its own system call
+    # write_eof() was called. No WriteState: the buffer is sent first, in any of these states.
     cdef bint eof_written
 
     cdef int read(self, uint32_t ready) except -1

@@ -347,9 +347,9 @@ cdef class StreamTransport(SocketTransport):
         cdef Py_ssize_t n, tried = 0
 
         while self.flow.size and not self._conn_lost:
-            if self.result:
+            if self.write_state == WRITE_SENT:
                 n, tried = self.result, self.offered
-                self.result = 0
+                self.enter_write(WRITE_FREE)
             else:
                 n = self.send_buffered(&tried)
             if n == -EAGAIN or n == -EWOULDBLOCK:
@@ -423,7 +423,7 @@ cdef class StreamTransport(SocketTransport):
         """
         cdef char *data
 
-        if self.result or self.blocked() or self.flow.size == 0 or self._conn_lost:
+        if self.write_state != WRITE_FREE or self.flow.size == 0 or self._conn_lost:
             return False
         if self.buffer.end - self.buffer.first > 1:
             if self.flow.size > JOIN_BYTES:
@@ -437,7 +437,9 @@ cdef class StreamTransport(SocketTransport):
         return True
 
     cdef int complete_send(self, Py_ssize_t result) noexcept:
-        self.result = result
+        if result != 0:                 # 0: the burst did not get to it
+            self.result = result
+            self.enter_write(WRITE_SENT)
         return 0
 
     # -- cold path: the end of a stream -----------------------------------------
@@ -471,7 +473,7 @@ cdef class StreamTransport(SocketTransport):
     cdef bint is_consistent(self) except -1:
         return (SocketTransport.is_consistent(self)
                 and (self.flow.size == 0) == (self.buffer is None or len(self.buffer) == 0)
-                and (self.result == 0 or self.flow.size > 0)
+                and (self.write_state != WRITE_SENT or self.flow.size > 0)
                 and not (self.file is not None and self.write_state != WRITE_FILE
                          and self.life < LIFE_LOST)
                 and (self.ahead.data != NULL) == (self.ahead.state == PREFETCH_READY
@@ -496,7 +498,9 @@ cdef class StreamTransport(SocketTransport):
     cdef int drop_buffer(self) noexcept:
         if self.buffer is not None:
             self.buffer.clear()
-        self.flow.size = self.result = 0
+        self.flow.size = 0
+        if self.write_state == WRITE_SENT:
+            self.enter_write(WRITE_FREE)
         return 0
 
     cdef int discard(self) except -1:
