@@ -123,4 +123,4 @@ cdef class BaseTransport(Source):
 
 
 cdef class WritingTransport(BaseTransport):
-    pass
+    cdef int flush(self) except -1

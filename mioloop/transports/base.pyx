@@ -2,8 +2,8 @@
 
 These are the descriptor and its registration, the context of callbacks, pausing in both directions,
 and the one end. The helpers call no method that a transport overrides, with these exceptions: the
-hooks of a Source, discard() and after_connection_lost(), which tell the parts that end with the
-transport, and the methods that a program may override (set_protocol(), _force_close()).
+hooks of a Source, flush(), discard() and after_connection_lost(), which tell the parts that end with
+the transport, and the methods that a program may override (set_protocol(), _force_close()).
 
 The reactor's trigger is edge, level or oneshot; a protocol sees no difference. The reactor's slab
 owns a reference to a transport from start() until connection_lost() has been called, except while
@@ -407,6 +407,20 @@ cdef class BaseTransport(Source):
 
 cdef class WritingTransport(BaseTransport):
     """The methods and attributes of every transport that writes."""
+
+    cdef int flush(self) except -1:
+        """Send the data that waits, as far as the kernel accepts it. Each transport has its own."""
+        return 0
+
+    cdef int send_gathered(self) except -1:
+        if self.flow.size and not self.blocked():
+            self.flush()
+        return 0
+
+    def abort(self):
+        """Close at once. Data written earlier is sent only as far as the kernel accepts it now."""
+        self.send_gathered()
+        self._force_close(None)
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the marks in bytes: pause_writing() above *high*, resume_writing() down to *low*.

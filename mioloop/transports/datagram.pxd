@@ -40,7 +40,6 @@ cdef class DatagramTransport(WritingTransport):
     cdef int deliver(self, object data, object address) except -1
     cdef int delivery_failed(self) except -1
     cdef int sending_failed(self, exc) except -1
-    cdef int flush(self) except -1
     cdef int flush_in_context(self) except -1
     cdef int all_sent(self) except -1
     cdef int wait_for_room(self) except -1

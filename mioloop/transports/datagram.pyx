@@ -329,12 +329,6 @@ cdef class DatagramTransport(WritingTransport):
             self.schedule_connection_lost(None)
         return 0
 
-    cdef int send_gathered(self) except -1:
-        """Send the datagrams that wait, unless the socket is full."""
-        if self.flow.size and not self.blocked():
-            self.flush()
-        return 0
-
     cdef int wait_for_room(self) except -1:
         """Wait until the kernel accepts more.
 
@@ -409,11 +403,6 @@ cdef class DatagramTransport(WritingTransport):
         self.unsent.clear()
         self.flow.size = 0
         return 0
-
-    def abort(self):
-        """Close at once. Queued datagrams are sent only as far as the kernel accepts them now."""
-        self.send_gathered()
-        self._force_close(None)
 
     @property
     def _address(self):

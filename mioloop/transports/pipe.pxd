@@ -19,7 +19,6 @@ cdef class WritePipeTransport(WritingTransport):
     cdef bint keeps_records             # each chunk is a message with its own system call
 
     cdef int append(self, bytes data) except -1
-    cdef int flush(self) except -1
     cdef int flush_in_context(self) except -1
     cdef int reader_gone(self) except -1
 

@@ -221,12 +221,6 @@ cdef class WritePipeTransport(WritingTransport):
                 return self.resume_protocol_if_drained()
         return 0
 
-    cdef int send_gathered(self) except -1:
-        """Send the data that waits, unless the pipe is full."""
-        if self.flow.size and not self.blocked():
-            self.flush()
-        return 0
-
     # -- cold path -------------------------------------------------------------------
 
     cdef int reader_gone(self) except -1:
@@ -250,10 +244,6 @@ cdef class WritePipeTransport(WritingTransport):
             self.buffer.clear()
         self.flow.size = 0
         return 0
-
-    def abort(self):
-        """Close at once. Data written earlier is sent only as far as the kernel accepts it now."""
-        self._force_close(None)
 
     def _force_close(self, exc):
         """Close at once, and try to send before that: write() and then abort() delivers (R59)."""

@@ -40,7 +40,6 @@ cdef class StreamTransport(SocketTransport):
     cdef int keep(self, bytes data) except -1
     cdef int drop_buffer(self) noexcept
     cdef int schedule_flush(self) except -1
-    cdef int flush(self) except -1
     cdef int flush_in_context(self) except -1
     cdef Py_ssize_t send_buffered(self, Py_ssize_t *tried) except? -2
     cdef int all_sent(self) except -1

@@ -405,11 +405,6 @@ cdef class StreamTransport(SocketTransport):
                 self.pause_protocol_if_full()
         return 0
 
-    cdef int send_gathered(self) except -1:
-        if self.flow.size and not self.blocked():
-            self.flush()
-        return 0
-
     cdef int drop_gathered(self) noexcept:
         if not self.blocked():
             self.drop_buffer()
@@ -505,11 +500,6 @@ cdef class StreamTransport(SocketTransport):
 
     cdef int discard(self) except -1:
         return self.drop_buffer()
-
-    def abort(self):
-        """Close at once. Data written earlier is sent only as far as the kernel accepts it now."""
-        self.send_gathered()
-        self._force_close(None)
 
     def _force_close(self, exc):
         """Close at once. Gathered data is sent first: write() and then abort() delivers (R59)."""
