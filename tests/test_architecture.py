@@ -221,3 +221,12 @@ def test_only_the_reactor_and_the_inline_calls_of_transports_declare_the_core() 
             declared = set(re.findall(r'cdef extern from "([^"]+)"', code_of(path))) & headers
             name = path.relative_to(SOURCE).as_posix()
             assert declared <= allowed.get(name, set()), name
+
+
+def test_one_file_declares_the_functions_of_python() -> None:
+    declaring = [
+        path.relative_to(SOURCE).as_posix()
+        for path in sources()
+        if 'cdef extern from "Python.h"' in code_of(path)
+    ]
+    assert declaring == ["reactor/python_api.pxd"]

@@ -29,12 +29,6 @@ from mioloop import stdlib
 from mioloop.loop.queues import run_foreign
 from mioloop.loop.scheduled import Scheduled
 
-cdef extern from "Python.h":
-    # For a class derived from list: Cython's own list operations need an exact list.
-    object PyList_GetSlice(object, Py_ssize_t low, Py_ssize_t high)
-    int PyList_SetSlice(object, Py_ssize_t low, Py_ssize_t high, object) except -1
-    const Py_ssize_t PY_SSIZE_T_MAX
-
 cdef enum:
     NO_VERSION = 0xFFFFFFFF             # the class has no version tag: it differs at each check
 

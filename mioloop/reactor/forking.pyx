@@ -2,11 +2,9 @@
 
 from mioloop.reactor.flush_policy cimport run_ends
 from mioloop.reactor.flush_queue cimport forget_all, send_all
+from mioloop.reactor.python_api cimport PyThread_get_thread_ident
 
 import os
-
-cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident()
 
 forks = 0
 children_forked = 0

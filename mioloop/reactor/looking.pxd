@@ -9,9 +9,7 @@ from libc.stdint cimport uint64_t
 
 from mioloop.reactor.core cimport (
     mio_peek, mio_peek_arm, mio_peek_free, mio_peek_is_quiet, mio_peek_new, mio_poll, mio_poll_fd)
-
-cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident()
+from mioloop.reactor.python_api cimport PyThread_get_thread_ident
 
 cdef enum:
     # A peek costs as much as four looks, and pays if it saves more than four.

@@ -1,7 +1,8 @@
 # The functions of Python.h that Cython's own cpython package lacks, or declares otherwise.
 #
-# One signature each: a borrowed or owned reference is a `PyObject *`, and no function raises by
-# itself. A caller that gets NULL or -1 calls raised(), or returns NULL or -1 as well.
+# No other file declares a function of Python.h. A borrowed or owned reference is a `PyObject *`, and
+# no function raises by itself: a caller that gets NULL or -1 calls raised(), or returns NULL or -1
+# as well. Functions with `object` in their signature return a new object, or raise.
 
 from cpython.object cimport PyObject
 
@@ -22,7 +23,7 @@ cdef extern from "Python.h":
     # References
     PyObject *Py_None
     PyTypeObject *Py_TYPE(PyObject *)
-    Py_ssize_t Py_REFCNT(PyObject *)
+    Py_ssize_t Py_REFCNT(PyObject *)            # the call itself adds no reference
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
     void Py_XINCREF(PyObject *)
@@ -56,9 +57,28 @@ cdef extern from "Python.h":
         PYGEN_ERROR
         PYGEN_NEXT
 
+    PyObject *PyObject_VectorcallMethod(PyObject *name, PyObject **args, size_t nargsf,
+                                        PyObject *kwnames)
+
+    # Buffers, bytes and text
+    int get_buffer_of "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
+    char *bytes_data "PyBytes_AS_STRING"(PyObject *) noexcept
+    Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *) noexcept
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
+    char *PyUnicode_1BYTE_DATA(object text)
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
+
+    # Classes derived from list: Cython's own list operations need an exact list.
+    object PyList_GetSlice(object, Py_ssize_t low, Py_ssize_t high)
+    int PyList_SetSlice(object, Py_ssize_t low, Py_ssize_t high, object) except -1
+    const Py_ssize_t PY_SSIZE_T_MAX
+
     # Contexts
     PyObject *PyContext_Copy(PyObject *context)
     PyObject *PyContext_CopyCurrent()
+    object copy_of_context "PyContext_Copy"(object context)
+    object copy_of_current_context "PyContext_CopyCurrent"()
     int PyContext_Enter(PyObject *context)
     int PyContext_Exit(PyObject *context)
 

@@ -5,10 +5,16 @@ that results and errors are its own.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_CheckExact
 from cpython.tuple cimport PyTuple_CheckExact
+from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset, strlen
+
+from mioloop.reactor.python_api cimport (
+    Py_INCREF, Py_XDECREF, PyUnicode_1BYTE_DATA, PyUnicode_AsUTF8AndSize,
+    PyUnicode_DecodeFSDefaultAndSize, PyUnicode_New)
 from mioloop.reactor.sealed cimport seal
 
 cdef extern from *:
@@ -23,16 +29,6 @@ cdef extern from *:
     uint32_t htonl(uint32_t)
     uint32_t ntohl(uint32_t)
     size_t strnlen(const char *text, size_t most)
-
-cdef extern from "Python.h":
-    void Py_INCREF(object)
-    void Py_XDECREF(PyObject *)
-    object PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
-    char *PyUnicode_1BYTE_DATA(object text)
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
-    object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
-    bint PyLong_CheckExact(object)
-    bint PyUnicode_CheckExact(object)
 
 
 cdef enum:
@@ -71,7 +67,7 @@ cdef class AddressCache:
         slot = &self.slots[(hashed >> 16) & (PEERS - 1)]
         if slot.length != length or memcmp(&slot.address, address, length) != 0:
             name = to_python(address, length)
-            Py_INCREF(name)
+            Py_INCREF(<PyObject *>name)
             old, slot.name = slot.name, <PyObject *>name
             memcpy(&slot.address, address, length)
             slot.length = length

@@ -1,17 +1,13 @@
 """Attributes that a program sets on a transport, as libraries do on asyncio's."""
 
-from cpython.object cimport PyObject
+from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
+from cpython.object cimport PyObject, PyObject_GenericSetAttr
+
+from mioloop.reactor.python_api cimport Py_XDECREF, _PyObject_GetDictPtr
 
 from asyncio import transports
 
 from mioloop import stdlib
-
-cdef extern from "Python.h":
-    PyObject **_PyObject_GetDictPtr(object)
-    int PyObject_GenericSetAttr(object transport, object name, object value) except -1
-    void Py_XDECREF(PyObject *)
-    void PyErr_SetObject(object type, object exc)
-    void PyErr_WriteUnraisable(object where)
 
 cdef object StdBaseTransport = transports.BaseTransport
 cdef object stdlib_get_extra_info = StdBaseTransport.get_extra_info
@@ -48,7 +44,7 @@ cdef frozenset PRIVATE_NAMES = frozenset(
 
 cdef int drop_attributes(object transport) noexcept:
     """Remove the dictionary that Cython makes with the object: most transports never need one."""
-    cdef PyObject **attributes = _PyObject_GetDictPtr(transport)
+    cdef PyObject **attributes = _PyObject_GetDictPtr(<PyObject *>transport)
     cdef PyObject *made = attributes[0]
     attributes[0] = NULL
     Py_XDECREF(made)
@@ -57,7 +53,7 @@ cdef int drop_attributes(object transport) noexcept:
 
 cdef bint has_attributes(object transport) noexcept:
     """Return whether the program may have replaced a method of *transport*."""
-    return _PyObject_GetDictPtr(transport)[0] != NULL
+    return _PyObject_GetDictPtr(<PyObject *>transport)[0] != NULL
 
 
 cdef int set_attribute(object transport, str name, object value) except -1:

@@ -14,6 +14,7 @@ from libc.stdint cimport uint32_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
+from mioloop.reactor.python_api cimport copy_of_current_context
 from mioloop.reactor.reactor cimport EDGE, LEVEL, Reactor, Source, Trigger
 from mioloop.reactor.read_buffers cimport READ_SIZE
 from mioloop.reactor.sealed cimport seal
@@ -27,9 +28,6 @@ from asyncio import constants
 from asyncio.log import logger
 
 from mioloop import stdlib
-
-cdef extern from "Python.h":
-    object PyContext_CopyCurrent()
 
 cdef object set_result_unless_cancelled = stdlib.set_result_unless_cancelled
 cdef int WRITES_BEFORE_WARNING = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -77,7 +75,7 @@ cdef class BaseTransport(Source):
         self.reactor = reactor
         self.trigger = trigger
         if self.context is None:
-            self.context = PyContext_CopyCurrent()
+            self.context = copy_of_current_context()
         reactor.attach(self, fd)
         try:
             reactor.post(self._protocol.connection_made, (self,), self.callback_context())
@@ -158,7 +156,7 @@ cdef class BaseTransport(Source):
         """Wait for writable readiness, because the kernel accepts no more."""
         if self.write_state == WRITE_FREE:
             if not self.keeps_context:
-                self.writer_context = PyContext_CopyCurrent()
+                self.writer_context = copy_of_current_context()
             self.enter_write(WRITE_FULL)
         self.reactor.drained(self, MIO_WRITABLE)
         return self.go_on_polling()
@@ -209,7 +207,7 @@ cdef class BaseTransport(Source):
             return
         self.enter_read(READ_ENDED if self.ended() else READ_FLOWING)
         if not self.keeps_context:
-            self.context = PyContext_CopyCurrent()
+            self.context = copy_of_current_context()
         self.update_interest()
         if self.deferred_readiness:
             self.reactor.defer(self, self.deferred_readiness)

@@ -19,12 +19,13 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
 from mioloop.reactor.core cimport *
+from mioloop.reactor.python_api cimport Py_DECREF, Py_REFCNT, raised
 from mioloop.reactor.reactor cimport ONESHOT, Reactor
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
 from mioloop.transports.address cimport from_python, mio_address, new_address_cache, to_python
 from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.protocol_calls cimport (
-    call_method_with_two, enter_context, leave_context, raised)
+    call_method_with_two, enter_context, leave_context)
 from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
@@ -40,10 +41,6 @@ cdef extern from "<sys/socket.h>" nogil:
     const int AF_INET
     const int AF_INET6
     const int AF_UNIX
-
-cdef extern from "Python.h":
-    Py_ssize_t references "Py_REFCNT"(PyObject *)      # the call itself adds no reference
-    void Py_DECREF(PyObject *)
 
 cdef enum:
     MOST_SENDS = 64             # in a turn: a long queue must not delay other transports
@@ -151,7 +148,7 @@ cdef class DatagramTransport(WritingTransport):
         The program has asked for the socket, or it holds a reference: the transport and `extra`
         hold only two. True also once the loop may not prefetch any more.
         """
-        return self.asked or not self.reactor.prefetches or references(<PyObject *>self.owner) > 2
+        return self.asked or not self.reactor.prefetches or Py_REFCNT(<PyObject *>self.owner) > 2
 
     cdef int share_socket(self) except -1:
         self.asked = True

@@ -11,10 +11,12 @@ from libc.string cimport memset
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
+from mioloop.reactor.python_api cimport copy_of_context, copy_of_current_context
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
 from mioloop.transports.address cimport mio_address, packed, unpacked
 from mioloop.transports.server_connections cimport count_natively
 from mioloop.transports.new_stream cimport new_accepted, set_nodelay
+from mioloop.transports.protocol_calls cimport enter_context, leave_context
 from mioloop.transports.sysio cimport *
 from mioloop.reactor.sealed cimport seal
 
@@ -24,12 +26,6 @@ from asyncio import constants, trsock
 
 cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int fd, sockaddr *addr, socklen_t *length)
-
-cdef extern from "Python.h":
-    object PyContext_Copy(object context)
-    object PyContext_CopyCurrent()
-    int PyContext_Enter(object context) except -1
-    int PyContext_Exit(object context) except -1
 
 cdef enum:
     MOST_ACCEPTS = 64           # in a turn: many new connections must not delay existing ones
@@ -88,7 +84,7 @@ cdef class Listener(Source):
         If the protocol factory fails, only its connection is lost (R37).
         """
         cdef bint owned = False, entered = False
-        context = PyContext_Copy(self.context)
+        context = copy_of_context(self.context)
         protocol = None
         try:
             if self.accept_tls is not None:
@@ -99,8 +95,7 @@ cdef class Listener(Source):
                                        (("peername", peer), ("sockname", local))
                                        if address is not None}, context)
             else:
-                PyContext_Enter(context)
-                entered = True
+                entered = enter_context(context)
                 protocol = self.protocol_factory()
                 new_accepted(self.reactor, fd, self.sock_kind, protocol, self.server, peer, local,
                              context)
@@ -120,7 +115,7 @@ cdef class Listener(Source):
             if not owned:
                 close_descriptor(fd)
             if entered:
-                PyContext_Exit(context)
+                leave_context(context)
         return 0
 
     # -- cold path ---------------------------------------------------------------
@@ -209,7 +204,7 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
     count_natively(server)
     self.accept_tls = accept_tls
     self.batch = max(1, min(backlog, MOST_ACCEPTS))
-    self.context = PyContext_CopyCurrent() if context is None else context
+    self.context = copy_of_current_context() if context is None else context
     self.sock_kind = (sock.family, sock.type, sock.proto)
     # On Linux the connections inherit TCP_NODELAY. asyncio looks at sock.proto, which is 0 in most
     # listeners that programs make; without the option, a response in two writes then waits 40 ms

@@ -1,13 +1,11 @@
 """How a stream transport begins: on a connected socket, or on a descriptor from accept(2)."""
 
+from mioloop.reactor.python_api cimport copy_of_current_context
 from mioloop.transports.server_connections cimport attach
 from mioloop.transports.socket_transport cimport REACH_MAKER
 from mioloop.transports.stream cimport bare_stream
 
 import socket as socket_module
-
-cdef extern from "Python.h":
-    object copy_current_context "PyContext_CopyCurrent"()
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
@@ -67,7 +65,7 @@ cdef int start_serving(StreamTransport self, Reactor reactor, int fd, object pro
                          and self.sock_kind[2] in BYTE_PROTOCOLS)
     self.keeps_records = self.sock_kind[2] not in BYTE_PROTOCOLS
     self.set_protocol(protocol)
-    self.context = copy_current_context() if context is None else context
+    self.context = copy_of_current_context() if context is None else context
     self.keeps_context = True
     if server is not None:
         attach(server, self)

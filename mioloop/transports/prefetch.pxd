@@ -7,12 +7,9 @@ FAILED  An errno.
 """
 
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 
+from mioloop.reactor.python_api cimport Py_DECREF, Py_INCREF
 from mioloop.transports.states cimport may_follow
-
-cdef extern from "Python.h":
-    void Py_DECREF(PyObject *)
 
 cdef enum PrefetchState:
     PREFETCH_NONE
@@ -35,7 +32,7 @@ cdef inline int enter(Prefetch *self, PrefetchState state) noexcept:
 
 cdef inline int set_data(Prefetch *self, bytes data, PrefetchState state) noexcept:
     """Go from NONE to READY or STALE."""
-    Py_INCREF(data)
+    Py_INCREF(<PyObject *>data)
     self.data = <PyObject *>data
     return enter(self, state)
 

@@ -2,13 +2,9 @@
 
 from cpython.object cimport PyObject
 
-cdef extern from "Python.h":
-    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    PyObject *PyObject_VectorcallMethod(PyObject *name, PyObject **arguments, size_t count,
-                                        PyObject *names)
-    int PyContext_Enter(object context)
-    int PyContext_Exit(object context) except -1
-    void PyErr_Clear()
+from mioloop.reactor.python_api cimport (
+    PY_VECTORCALL_ARGUMENTS_OFFSET, PyContext_Enter, PyContext_Exit, PyErr_Clear,
+    PyObject_VectorcallMethod)
 
 
 cdef inline bint enter_context(object context) noexcept:
@@ -16,14 +12,14 @@ cdef inline bint enter_context(object context) noexcept:
 
     Such a callback has called another callback of its protocol, or runs a nested turn.
     """
-    if PyContext_Enter(context) == 0:
+    if PyContext_Enter(<PyObject *>context) == 0:
         return True
     PyErr_Clear()
     return False
 
 
 cdef inline int leave_context(object context) except -1:
-    return PyContext_Exit(context)
+    return PyContext_Exit(<PyObject *>context)
 
 
 cdef inline PyObject *call_method(object protocol, str name, object arg) noexcept:
@@ -52,4 +48,3 @@ cdef inline PyObject *call_method_with_two(object protocol, str name, object arg
 
 cdef object method_of(object protocol, str name)
 cdef object buffer_of(object protocol, Py_buffer *view)
-cdef int raised() except -1

@@ -1,12 +1,10 @@
 """The methods of a protocol, and the context that they run in."""
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-import functools
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release
 
-cdef extern from "Python.h":
-    int mio_get_buffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
-    void Py_DECREF(PyObject *)
-    void Py_XDECREF(PyObject *)
+from mioloop.reactor.python_api cimport Py_DECREF, Py_XDECREF, get_buffer_of, raised
+
+import functools
 
 cdef object ANY_SIZE = -1               # the argument of get_buffer()
 
@@ -33,7 +31,7 @@ cdef object buffer_of(object protocol, Py_buffer *view):
     """
     cdef PyObject *buffer = call_method(protocol, "get_buffer", ANY_SIZE)
 
-    if buffer != NULL and mio_get_buffer(buffer, view, PyBUF_WRITABLE) == 0:
+    if buffer != NULL and get_buffer_of(buffer, view, PyBUF_WRITABLE) == 0:
         if view.len > 0:
             Py_DECREF(buffer)               # the view holds it
             return None
@@ -57,11 +55,7 @@ cdef int refuse(buffer) except -1:
     PyErr_Clear()
     if not len(buffer):
         raise RuntimeError("get_buffer() returned an empty buffer")
-    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    if get_buffer_of(<PyObject *>buffer, &view, PyBUF_WRITABLE) < 0:
+        raised()
     PyBuffer_Release(&view)
     raise BufferError(f"get_buffer() returned {buffer!r}, which has no room")
-
-
-cdef int raised() except -1:
-    """Raise the C API's current exception, so that Cython sees it."""
-    return -1

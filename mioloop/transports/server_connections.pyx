@@ -7,15 +7,12 @@ each connection. A ServerConnections replaces this set, and has the methods that
 from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
 
-from mioloop.transports.base cimport BaseTransport
+from mioloop.reactor.python_api cimport Py_DECREF, Py_INCREF
 from mioloop.reactor.sealed cimport seal
+from mioloop.transports.base cimport BaseTransport
 
 from asyncio import base_events
 from weakref import WeakSet
-
-cdef extern from "Python.h":
-    void Py_INCREF(PyObject *)
-    void Py_DECREF(PyObject *)
 
 cdef bint server_wants_transport = (
     "transport" in base_events.Server._attach.__code__.co_varnames)

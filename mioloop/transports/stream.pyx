@@ -28,13 +28,15 @@ from libc.string cimport memcpy
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.flush_policy cimport send_now
+from mioloop.reactor.python_api cimport (
+    Py_DECREF, Py_REFCNT, PyObject_TypeCheck, PyTypeObject, raised)
 from mioloop.reactor.reactor cimport ONESHOT, Reactor
 from mioloop.reactor.read_buffers cimport (
     AHEAD_SIZE, COPY_BELOW, READ_SIZE, ReadBuffers, borrow, bytes_of, give_back,
     give_back_unless_kept, set_size)
 from mioloop.transports.prefetch cimport *
 from mioloop.transports.protocol_calls cimport (
-    buffer_of, call_method, enter_context, leave_context, raised)
+    buffer_of, call_method, enter_context, leave_context)
 from mioloop.transports.socket_transport cimport REACH_LOOP, REACH_PROGRAM, SocketTransport
 from mioloop.transports.states cimport *
 from mioloop.transports.sysio cimport *
@@ -47,11 +49,6 @@ from asyncio import protocols, transports
 from asyncio.log import logger
 
 from mioloop import stdlib
-
-cdef extern from "Python.h":
-    bint PyObject_TypeCheck(object, type)           # ignores `__class__`
-    void Py_DECREF(PyObject *)
-    Py_ssize_t references "Py_REFCNT"(PyObject *)      # the call itself adds no reference
 
 cdef enum:
     JOIN_BYTES = 4096           # up to here a copy costs less than sendmsg() with a vector
@@ -312,7 +309,7 @@ cdef class StreamTransport(SocketTransport):
         if self.keeps_records or self.reach == REACH_PROGRAM:
             return False
         return (self.reach == REACH_LOOP
-                or references(<PyObject *>self.sock) <= 1 + self.sock_is_wrapped)
+                or Py_REFCNT(<PyObject *>self.sock) <= 1 + self.sock_is_wrapped)
 
     cdef int keep(self, bytes data) except -1:
         if self.buffer is None:
@@ -552,7 +549,8 @@ cdef class StreamTransport(SocketTransport):
 
     def set_protocol(self, protocol):
         self._protocol = protocol
-        self.filter = <StreamFilter>protocol if PyObject_TypeCheck(protocol, StreamFilter) else None
+        self.filter = (<StreamFilter>protocol if PyObject_TypeCheck(
+            <PyObject *>protocol, <PyTypeObject *>StreamFilter) else None)
         self.buffered_protocol = self.filter is None and isinstance(protocol, BufferedProtocol)
 
     @property

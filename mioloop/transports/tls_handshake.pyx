@@ -1,5 +1,6 @@
 """The TLS handshake: from connection_made() of the transport below to connection_made() above."""
 
+from mioloop.reactor.python_api cimport copy_of_current_context
 from mioloop.transports.stream cimport StreamTransport
 from mioloop.transports.tls_closing cimport read
 from mioloop.transports.tls_session cimport TlsSession
@@ -15,16 +16,13 @@ except ImportError:                     # a Python without OpenSSL: there are no
 else:
     WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLSyscallError)
 
-cdef extern from "Python.h":
-    object PyContext_CopyCurrent()
-
 
 cdef bint prepare_handshake(TlsSession session, transport) except -1:
     """Take the transport below. Return False if either side has already ended the connection."""
     session._transport = transport
     session.callback_context = getattr(transport, "_context", None)
     if session.callback_context is None:
-        session.callback_context = PyContext_CopyCurrent()
+        session.callback_context = copy_of_current_context()
     if type(transport) is StreamTransport:
         session.stream = transport
     if session.state == CLOSING:        # close() or abort() came before this call

@@ -9,15 +9,10 @@ from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromString
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memcpy, memmove
 
+from mioloop.reactor.python_api cimport Py_DECREF, Py_INCREF, bytes_data, bytes_size
 from mioloop.reactor.sealed cimport seal
 
 import sys
-
-cdef extern from "Python.h":
-    void Py_INCREF(PyObject *)
-    void Py_DECREF(PyObject *)
-    char *bytes_of "PyBytes_AS_STRING"(PyObject *) noexcept
-    Py_ssize_t size_of "PyBytes_GET_SIZE"(PyObject *) noexcept
 
 # asyncio's stream transports have a deque of chunks from 3.12 on, and one bytearray before.
 cdef bint keeps_chunks = sys.version_info >= (3, 12)
@@ -77,7 +72,7 @@ cdef class WriteBuffer:
 
         while sent > 0 and self.first < self.end:
             chunk = self.chunks[self.first]
-            left = size_of(chunk) - self.first_sent
+            left = bytes_size(chunk) - self.first_sent
             if sent < left:
                 self.first_sent += sent
                 return 0
@@ -108,8 +103,8 @@ cdef class WriteBuffer:
         """
         cdef PyObject *chunk = self.chunks[self.first]
 
-        data[0] = bytes_of(chunk) + self.first_sent
-        return size_of(chunk) - self.first_sent
+        data[0] = bytes_data(chunk) + self.first_sent
+        return bytes_size(chunk) - self.first_sent
 
     cdef Py_ssize_t as_iovec(self, iovec *iov, Py_ssize_t most, Py_ssize_t *total) noexcept:
         """Fill at most *most* entries of *iov*, and return their number.
@@ -123,8 +118,8 @@ cdef class WriteBuffer:
         iov[0].iov_len = total[0] = self.first_chunk(&data)
         iov[0].iov_base = data
         for i in range(1, count):
-            iov[i].iov_base = bytes_of(chunks[i])
-            iov[i].iov_len = size_of(chunks[i])
+            iov[i].iov_base = bytes_data(chunks[i])
+            iov[i].iov_len = bytes_size(chunks[i])
             total[0] += iov[i].iov_len
         return count
 
@@ -133,8 +128,8 @@ cdef class WriteBuffer:
         cdef Py_ssize_t skipped = self.first_sent, size, i
 
         for i in range(self.first, self.end):
-            size = size_of(self.chunks[i]) - skipped
-            memcpy(out, bytes_of(self.chunks[i]) + skipped, size)
+            size = bytes_size(self.chunks[i]) - skipped
+            memcpy(out, bytes_data(self.chunks[i]) + skipped, size)
             out += size
             skipped = 0
         return 0
@@ -147,7 +142,7 @@ cdef class WriteBuffer:
         if self.first == self.end:
             return b""
         for i in range(self.first, self.end):
-            size += size_of(self.chunks[i])
+            size += bytes_size(self.chunks[i])
         joined = PyBytes_FromStringAndSize(NULL, size)
         self.copy_to(PyBytes_AS_STRING(joined))
         Py_INCREF(<PyObject *>joined)
