@@ -38,7 +38,6 @@ cdef class Reactor(LoopServices):
     cdef int event_next
     cdef int event_ahead                # events before this index have been offered a prefetch
 
-    cdef list deferred_sources  # Sources with deferred bits, for the next turn
     cdef list deferred_now      # Sources with deferred bits that this turn serves
     cdef int deferred_next      # index of the first in deferred_now that is not served yet
 
@@ -107,7 +106,6 @@ cdef class Reactor(LoopServices):
     cdef int serve_tools(self) except -1
     cdef int wake(self) except -1
     cdef int run_turns(self) except -1
-    cdef int defer(self, Source source, uint32_t ready) except -1
     cdef int flush_soon(self, Source source) except -1
 
     # one turn

@@ -159,6 +159,7 @@ cdef class Reactor(LoopServices):
         cdef mio_event *event
         cdef void *found
         cdef Source source = None
+        cdef uint32_t ready
         cdef int served = 0
 
         events_begin(&self.policy, not self.instrumented, self.turns,
@@ -178,7 +179,11 @@ cdef class Reactor(LoopServices):
                     found = mio_slab_get(&self.slab, event.token)
                     if found != NULL:
                         source = <Source>found      # a new reference: the slab may drop its own
-                        self.serve(source, event.ready)
+                        ready = event.ready
+                        if source.resumed_turn == <uint32_t>self.turns:
+                            ready = self.defer_repeated(source, ready)
+                        if ready:
+                            self.serve(source, ready)
                         served += 1
                         if look(&self.policy) or served % SOURCES_PER_BATCH == 0:
                             self.end_batch()
@@ -332,6 +337,7 @@ cdef class Reactor(LoopServices):
             self.deferred_next += 1
             ready, source.deferred = source.deferred, 0
             if ready and source.attached:
+                source.resumed, source.resumed_turn = ready, <uint32_t>self.turns
                 try:
                     self.serve(source, ready)
                 except (SystemExit, KeyboardInterrupt):
@@ -352,13 +358,6 @@ cdef class Reactor(LoopServices):
     cdef int serving_failed(self, Source source, exc) except -1:
         """Report *exc*, raised while *source* was served. Callbacks report their own exceptions."""
         self.report({"message": f"Fatal error: {source!r} could not be served", "exception": exc})
-        return 0
-
-    cdef int defer(self, Source source, uint32_t ready) except -1:
-        """Call on_ready(ready) in the next turn, which will not block."""
-        if source.deferred == 0:
-            self.deferred_sources.append(source)
-        source.deferred |= ready
         return 0
 
     cdef int read_together(self) except -1:
@@ -433,7 +432,6 @@ cdef class Reactor(LoopServices):
     # -- opening and closing -------------------------------------------------------
 
     def __cinit__(self, *args, **kwargs):
-        self.deferred_sources = []
         self.deferred_now = []
         self.this_run.policy = &self.policy
         self.this_run.flushes = &self.flushes

@@ -45,6 +45,7 @@ cdef class Registry(HandleOwner):
         mio_slab_init(&self.slab)
         self.closed = True                  # until the poll is made
         self.token_by_fd = {}
+        self.deferred_sources = []
 
     # -- sources -------------------------------------------------------------------
 
@@ -151,6 +152,30 @@ cdef class Registry(HandleOwner):
                 source = None
             i += 1
         return 0
+
+    # -- readiness that no event will report -------------------------------------
+
+    cdef int defer(self, Source source, uint32_t ready) except -1:
+        """Call on_ready(ready) in the next turn, which will not block."""
+        if source.deferred == 0:
+            self.deferred_sources.append(source)
+        source.deferred |= ready
+        return 0
+
+    cdef uint32_t defer_repeated(self, Source source, uint32_t ready) except? 0:
+        """Defer what *source* has already done in this turn: one read, one write a turn (R92).
+
+        Return the rest of *ready*.
+        """
+        cdef uint32_t repeated = 0
+
+        if source.resumed & MIO_WRITABLE:
+            repeated |= ready & MIO_WRITABLE
+        if source.resumed & ~MIO_WRITABLE:
+            repeated |= ready & ~MIO_WRITABLE
+        if repeated:
+            self.defer(source, repeated)
+        return ready & ~repeated
 
     # -- registrations -------------------------------------------------------------
 

@@ -15,6 +15,8 @@ cdef class Source:
     cdef uint32_t poll_opts             # options of that registration
     cdef unsigned int forked_before     # children_forked at the time of attach()
     cdef uint32_t deferred              # readiness to serve in the next turn, without an event
+    cdef uint32_t resumed               # readiness that was deferred, and served in `resumed_turn`
+    cdef uint32_t resumed_turn
     cdef bint flush_queued              # in the reactor's FlushQueue, which alone sets this
     cdef Source next_unflushed          # in that queue
 

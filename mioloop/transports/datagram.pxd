@@ -14,12 +14,11 @@ cdef class DatagramTransport(WritingTransport):
     cdef bint connected                 # the socket has a peer
     cdef bint named_peer                # the peer has a name: sendto() always sends to the peer
     cdef bint retrying                  # a timer will call flush()
-    cdef list held_datagrams            # (data, address) that were received before a pause
     cdef object unsent                  # deque of (bytes, address)
 
     # datagrams that are received but not delivered yet
     cdef bint asked                     # the program has asked for the socket
-    cdef int batch_left                 # number of received datagrams that wait for delivery
+    cdef list held                      # data and packed sender of each, in turn: bytes objects
 
     # the last sender, and the last addressee that is not the last sender
     cdef object sender
@@ -36,7 +35,7 @@ cdef class DatagramTransport(WritingTransport):
     cdef Py_ssize_t receive_by_socket(self) except? -2
     cdef Py_ssize_t receive_failed(self, exc) except? -2
     cdef bytes data_of(self, mio_datagram *datagram)
-    cdef object sender_of(self, mio_datagram *datagram)
+    cdef object sender_of(self, mio_address *address, socklen_t length)
     cdef int deliver(self, object data, object address) except -1
     cdef int delivery_failed(self) except -1
     cdef int sending_failed(self, exc) except -1

@@ -1,9 +1,9 @@
 """Datagram transport: UDP, AF_UNIX and other datagrams between one socket and one protocol.
 
-Reading    Each event leads to one batch, read by one system call. A batch that is not full shows
-           that no more is waiting. With edges, a full batch is followed by the next one in the
-           next turn. If the program may use the socket too, datagrams are read one by one:
-           datagrams that were not delivered stay in the socket.
+Reading    One system call receives a batch. Its datagrams are delivered one in a turn, as on
+           asyncio. A batch of one that is not full shows that no more is waiting. If the program
+           may use the socket too, datagrams are received one by one: datagrams that were not
+           delivered stay in the socket.
 Writing    sendto() sends within the call (R93). A datagram that the kernel does not accept waits
            in a queue, whole and in order.
 Errors     error_received() gets each OSError, and the transport stays open (R63).
@@ -16,13 +16,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EBADF
 from libc.stdint cimport uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.python_api cimport Py_DECREF, Py_REFCNT, raised
 from mioloop.reactor.reactor cimport ONESHOT, Reactor
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
-from mioloop.transports.address cimport from_python, mio_address, new_address_cache, to_python
+from mioloop.transports.address cimport (
+    from_python, mio_address, new_address_cache, packed, to_python)
 from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.protocol_calls cimport (
     call_method_with_two, enter_context, leave_context)
@@ -79,7 +80,7 @@ cdef class DatagramTransport(WritingTransport):
         return 0
 
     cdef int read(self, uint32_t ready) except -1:
-        """Receive a batch, and call the protocol in the context of the last resume_reading()."""
+        """Call the protocol once, in the context of the last resume_reading()."""
         cdef object context = self.context      # resume_reading() in a callback may replace it
         cdef Py_ssize_t n
         cdef bint entered, returned = False
@@ -96,10 +97,18 @@ cdef class DatagramTransport(WritingTransport):
                 leave_context(context)
             if not returned:            # KeyboardInterrupt: the loop may be run again
                 self.reactor.defer(self, ready)
+        if self.held:
+            if self.reads():
+                self.reactor.defer(self, MIO_READABLE)
+            else:
+                self.deferred_readiness |= MIO_READABLE
         return self.after_read(n, ready)
 
     cdef Py_ssize_t receive(self) except? -2:
-        """Deliver one batch. Return what after_read() wants to know."""
+        """Receive a batch, and deliver its first datagram. Return what after_read() wants to know.
+
+        A program may count on a turn between two deliveries, so the others are held (R92).
+        """
         cdef Reactor reactor = self.reactor
         cdef mio_datagram batch[MIO_DATAGRAM_BATCH]
         cdef mio_address senders[MIO_DATAGRAM_BATCH]
@@ -107,7 +116,7 @@ cdef class DatagramTransport(WritingTransport):
         cdef int wanted = MIO_DATAGRAM_BATCH, count, i
         cdef Py_ssize_t size
 
-        if self.held_datagrams:
+        if self.held:
             return self.deliver_held()
         if self.family == AF_UNIX or self.program_has_socket():
             wanted = 1                  # a Unix socket's may be as large as the whole buffer
@@ -127,20 +136,13 @@ cdef class DatagramTransport(WritingTransport):
                 self.reactor.drained(self, MIO_READABLE)
                 return 0
             return self.receive_failed(OSError(-count, os.strerror(-count)))
-        i = 0
-        try:
-            while i < count and self.reads():
-                i += 1
-                self.batch_left = count - i
-                self.deliver(self.data_of(&batch[i - 1]), self.sender_of(&batch[i - 1]))
-        finally:
-            while i < count and not self.closes():
-                self.held_datagrams.append((self.data_of(&batch[i]), self.sender_of(&batch[i])))
-                self.deferred_readiness |= MIO_READABLE
-                i += 1
-            give_back(&reactor.buffers.received, buffer)
-            self.batch_left = len(self.held_datagrams)
-        return READ_SIZE if count == wanted or self.held_datagrams else count
+        for i in range(1, count):       # makes no object that the garbage collector counts
+            self.held.append(self.data_of(&batch[i]))
+            self.held.append(packed(&senders[i], batch[i].peer_len))
+        data = self.data_of(&batch[0])
+        give_back(&reactor.buffers.received, buffer)
+        self.deliver(data, self.sender_of(&senders[0], batch[0].peer_len))
+        return READ_SIZE if count == wanted or self.held else count
 
     cdef bint program_has_socket(self) noexcept:
         """Return whether the program may use the socket.
@@ -152,7 +154,7 @@ cdef class DatagramTransport(WritingTransport):
 
     cdef int share_socket(self) except -1:
         self.asked = True
-        if self.batch_left:
+        if self.held:
             self.reactor.prefetches = False     # too late for the datagrams of this batch
         return 0
 
@@ -164,20 +166,18 @@ cdef class DatagramTransport(WritingTransport):
     cdef bytes data_of(self, mio_datagram *datagram):
         return bytes_of(&self.reactor.buffers, <char *>datagram.buf, datagram.len)
 
-    cdef object sender_of(self, mio_datagram *datagram):
+    cdef object sender_of(self, mio_address *address, socklen_t length):
         """Return the sender's address: one object for all datagrams of a peer, while cached."""
-        cdef socklen_t length = datagram.peer_len
-
         if (length != self.sender_length or length == 0
-                or memcmp(&self.sender_address, datagram.peer, length) != 0):
+                or memcmp(&self.sender_address, address, length) != 0):
             if self.peers is None and self.sender_length:
                 self.peers = new_address_cache()
             if self.peers is None:
-                self.sender = to_python(<mio_address *>datagram.peer, length)
+                self.sender = to_python(address, length)
             else:
-                self.sender = self.peers.lookup(<mio_address *>datagram.peer, length)
+                self.sender = self.peers.lookup(address, length)
             self.sender_length = min(length, <socklen_t>sizeof(mio_address))
-            memcpy(&self.sender_address, datagram.peer, self.sender_length)
+            memcpy(&self.sender_address, address, self.sender_length)
         return self.sender
 
     cdef int deliver(self, object data, object address) except -1:
@@ -367,12 +367,13 @@ cdef class DatagramTransport(WritingTransport):
         return 0
 
     cdef Py_ssize_t deliver_held(self) except? -2:
-        """Deliver the datagrams that were received before the protocol paused."""
-        while self.held_datagrams and self.reads():
-            data, address = self.held_datagrams.pop(0)
-            self.deliver(data, address)
-        if self.held_datagrams:
-            self.deferred_readiness |= MIO_READABLE
+        """Deliver the next datagram that was received with an earlier one."""
+        cdef mio_address address
+        cdef bytes data = self.held.pop(0), sender = self.held.pop(0)
+
+        memset(&address, 0, sizeof(address))
+        memcpy(&address, PyBytes_AS_STRING(sender), PyBytes_GET_SIZE(sender))
+        self.deliver(data, self.sender_of(&address, PyBytes_GET_SIZE(sender)))
         return READ_SIZE                # the socket itself was not read
 
     cdef Py_ssize_t receive_by_socket(self) except? -2:
@@ -396,7 +397,7 @@ cdef class DatagramTransport(WritingTransport):
         return READ_SIZE
 
     cdef int discard(self) except -1:
-        self.held_datagrams.clear()
+        self.held.clear()
         self.unsent.clear()
         self.flow.size = 0
         return 0
@@ -445,7 +446,7 @@ cdef DatagramTransport new_datagram(Reactor reactor, object sock, object protoco
     self.owner = sock
     self.family = sock.family
     self.address = address or None
-    self.held_datagrams = []
+    self.held = []
     self.unsent = deque()
     self.extra = extra
     self.short_read_means_drained = True            # a batch that is not full means drained
