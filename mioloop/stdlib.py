@@ -259,13 +259,13 @@ _rows("member", "asyncio.base_subprocess:BaseSubprocessTransport", "transports/t
       "_closed", "_connect_pipes", "_pipes", "_proc", "_process_exited", "_wait")
 _rows("member", "asyncio.unix_events:_UnixSubprocessTransport", "transports/test_subprocess.py",
       "_start")
-_rows("member", "subprocess:Popen", "transports/test_children.py", "_waitpid_lock")
-_rows("member", "subprocess", "transports/test_children.py", "_fork_exec", since=(3, 11))
-_rows("member", "subprocess", "transports/test_children.py", "_posixsubprocess", until=(3, 10))
+_rows("member", "subprocess:Popen", "transports/test_child_ends.py", "_waitpid_lock")
+_rows("member", "subprocess", "transports/test_child_starts.py", "_fork_exec", since=(3, 11))
+_rows("member", "subprocess", "transports/test_child_starts.py", "_posixsubprocess", until=(3, 10))
 _rows("member", "asyncio.unix_events:_UnixDefaultEventLoopPolicy", "loop/test_policy.py",
       "_loop_factory", until=(3, 15))
-_rows("member", "asyncio.unix_events:_UnixDefaultEventLoopPolicy", "transports/test_children.py",
-      "_watcher", until=(3, 13))
+_rows("member", "asyncio.unix_events:_UnixDefaultEventLoopPolicy",
+      "transports/test_child_watchers.py", "_watcher", until=(3, 13))
 
 _rows("member", "ssl:SSLObject", "transports/test_tls_sessions.py", "_sslobj")
 _rows("member", "_ssl", "transports/test_tls_sessions.py", "_SSLSocket")

@@ -38,7 +38,7 @@ EXCLUSIONS: list[Exclusion] = [
     ),
     Exclusion(
         "test_subprocess.SubprocessThreadedWatcherTests.test_pid_not_reaped_before_exit_published",
-        "looks for the waiting thread inside asyncio's own private watcher; test_children.py has "
+        "looks for the waiting thread inside asyncio's own private watcher; test_child_ends.py has "
         "the same test for the loop's own thread",
         since=(3, 14),
     ),

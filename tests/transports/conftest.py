@@ -1,4 +1,4 @@
-"""Kinds of streams, and the fixtures of TLS."""
+"""Kinds of streams, and the fixtures of TLS and of children."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
+from tests.support.children import gate, loop_is_set, no_child_is_left
 from tests.support.protocols import BufferedRecorder, Recorder
 from tests.support.tls import certificates, tls
 
-__all__ = ["certificates", "tls"]
+__all__ = ["certificates", "gate", "loop_is_set", "no_child_is_left", "tls"]
 
 
 @pytest.fixture(params=["tcp", "unix"])

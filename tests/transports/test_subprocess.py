@@ -1,4 +1,7 @@
-"""Subprocesses: R77 to R80. Real children. Faults of children are in test_children.py."""
+"""Subprocesses: R77 to R80. Real children.
+
+The module test_children.py and its neighbours have the orders of events, and the faults.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,10 @@ from asyncio.base_subprocess import BaseSubprocessTransport
 
 import pytest
 
+from tests.support.children import FOLLOW_THE_LOOP, PIPE, python
 from tests.support.waiting import turns
 
-PIPE = asyncio.subprocess.PIPE
-
-# On 3.10 and 3.11 the stdlib's watcher wants to be attached to a loop of the main thread.
-pytestmark = pytest.mark.filterwarnings("ignore:.*child_watcher.*:DeprecationWarning")
-
-
-def python(code):
-    return sys.executable, "-S", "-c", code
-
-
-@pytest.fixture(autouse=True)
-def loop_is_set(request):
-    """The stdlib's child watchers follow the loop that is set, up to 3.11."""
-    if "loop" not in request.fixturenames:
-        yield
-        return
-    asyncio.set_event_loop(request.getfixturevalue("loop"))
-    yield
-    asyncio.set_event_loop(None)
+pytestmark = FOLLOW_THE_LOOP
 
 
 async def test_exit_status(loop):
