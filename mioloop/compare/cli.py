@@ -18,7 +18,7 @@ from mioloop.compare.report import chart, goals, html, markdown, summary, termin
 from mioloop.compare.report.progress import Progress
 
 QUICK_S = 95.0          # --quick begins no case after this time
-OTHER_FILES = 250       # most files that a process opens in addition to the connections
+RESERVED_FILES = 250    # most files that a process opens in addition to the connections
 DEFAULT_LOOPS = "asyncio,uvloop,mioloop"
 
 DESCRIPTION = """\
@@ -53,13 +53,13 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], Any]:
 
 def _sizes(text: str) -> list[int]:
     """Parse ``1024,10k``: numbers of bytes, with k for KiB."""
-    found = []
+    sizes = []
     for part in text.split(","):
         digits, unit = (part[:-1], 1024) if part[-1:] in "kK" else (part, 1)
         if not digits.isdigit() or not int(digits):
             raise argparse.ArgumentTypeError(f"{part!r} is not a number of bytes, e.g. 1024 or 1k")
-        found.append(int(digits) * unit)
-    return found
+        sizes.append(int(digits) * unit)
+    return sizes
 
 
 def _counts(text: str) -> list[int]:
@@ -155,18 +155,18 @@ def chosen_loops(options: argparse.Namespace, parser: Parser) -> tuple[list[Loop
             wanted.append(Loop(options.base))
     except ValueError as exc:
         parser.error(str(exc))
-    found, warnings = [], []
+    usable, warnings = [], []
     for loop in dict.fromkeys(wanted):
         problem = loop.problem()
         if problem is None:
-            found.append(loop)
+            usable.append(loop)
         elif options.loops == DEFAULT_LOOPS and loop.name == "uvloop" and options.base is None:
             warnings.append(f"uvloop is left out: {problem}")
         else:
             parser.error(f"loop {loop.name!r} is not available: {problem}")
-    if not found:
+    if not usable:
         parser.error(f"--loops names none; the loops are {', '.join(loops.NAMES)}")
-    return found, warnings
+    return usable, warnings
 
 
 def chosen_spin(options: argparse.Namespace, parser: Parser) -> list[Loop]:
@@ -202,7 +202,7 @@ def chosen_cases(
         for case in workloads.cases_of(
             workload, options.quick, options.sizes, options.connections, options.timers
         ):
-            if case.connections + OTHER_FILES > files:
+            if case.connections + RESERVED_FILES > files:
                 warnings.append(
                     f"{case.name} is left out: a process may open {files:,} files here (ulimit -n)"
                 )
@@ -256,7 +256,7 @@ def check(options: argparse.Namespace, command: list[str], parser: Parser) -> No
         parser.error("--port is for a command: -- COMMAND ...")
     if (options.plot or options.report) and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot and --report need matplotlib: pip install 'mioloop[compare]'")
-    if options.cpus and not set(options.cpus) <= (usable := cpu.pinned_to()):
+    if options.cpus and not set(options.cpus) <= (usable := cpu.allowed_processors()):
         names = ", ".join(map(str, sorted(usable))) or "not known on this system"
         parser.error(f"--cpus {options.cpus[0]},{options.cpus[1]}: the processors are {names}")
     for path in (options.json, options.plot, options.html, options.report):
@@ -269,15 +269,15 @@ def chosen_goals(options: argparse.Namespace, base: str, parser: Parser) -> goal
     if not options.goals:
         return None
     try:
-        found = markdown.goals_of(options.goals)
+        table = markdown.goals_of(options.goals)
     except (OSError, ValueError) as exc:
         parser.error(f"--goals: {exc}")
-    if found.base != base:
-        parser.error(f"--goals: the goals are against {found.base}, and this run against {base}")
-    return found
+    if table.base != base:
+        parser.error(f"--goals: the goals are against {table.base}, and this run against {base}")
+    return table
 
 
-def how_to_measure(options: argparse.Namespace) -> samplers.Options:
+def sampling_options(options: argparse.Namespace) -> samplers.Options:
     measuring = samplers.Options(
         seconds=options.seconds or (0.08 if options.quick else None),
         rounds=options.rounds or (6 if options.quick else None),
@@ -308,12 +308,12 @@ def main(arguments: Sequence[str]) -> int:
     spinning = chosen_spin(options, parser)
     table = chosen_goals(options, base, parser)
 
-    measuring = how_to_measure(options)
-    where = environment.describe(
+    measuring = sampling_options(options)
+    host = environment.describe(
         ["python", "-m", "mioloop", "compare", *arguments], [loop.module for loop in chosen]
     )
-    where["server_cpu"], where["client_cpu"] = measuring.server_cpu, measuring.client_cpu
-    warnings += environment.warnings_of(where, measuring.server_cpu is not None)
+    host["server_cpu"], host["client_cpu"] = measuring.server_cpu, measuring.client_cpu
+    warnings += environment.warnings_of(host, measuring.server_cpu is not None)
 
     bench = samplers.Bench(measuring, options.path or "/")
     Chosen = tuple[list[str], samplers.Makers]
@@ -345,43 +345,43 @@ def main(arguments: Sequence[str]) -> int:
     counted = [(case, len(samplers_of(case.workload)[0])) for case in cases]
     try:
         with Progress(console, counted, measuring) as progress:
-            found = runner.run(cases, samplers_of, measuring, progress.step)
+            results = runner.run(cases, samplers_of, measuring, progress.step)
     except KeyboardInterrupt:
         print("mioloop compare: interrupted, nothing was written", file=sys.stderr)
         return 130
     finally:
         bench.close()
 
-    summaries = [summary.summarize(each, base, options.max_spread) for each in found]
+    summaries = [summary.summarize(each, base, options.max_spread) for each in results]
     standing = summary.standings(summaries, base)
     outcomes = goals.compare(table, summaries) if table is not None else []
     terminal.show(console, sys.stdout, summaries, standing, warnings, base, outcomes)
-    everything = summary.as_json(
-        where,
+    document = summary.as_json(
+        host,
         {
             "base": base, "rounds": measuring.rounds, "seconds": measuring.seconds,
             "warm_s": measuring.warm_s, "max_spread": options.max_spread,
         },
-        list(zip(found, summaries)), standing, warnings, outcomes,
+        list(zip(results, summaries)), standing, warnings, outcomes,
     )
-    write(options, everything, summaries, base)
+    write(options, document, summaries, base)
     return int(any(line.failed for case in summaries for line in case.lines))
 
 
 def write(
     options: argparse.Namespace,
-    everything: dict[str, Any],
+    document: dict[str, Any],
     summaries: Sequence[summary.CaseSummary],
     base: str,
 ) -> None:
     """Write the requested files."""
     if options.json:
-        options.json.write_text(summary.dump(everything))
+        options.json.write_text(summary.dump(document))
     if options.plot:
-        chart.write(options.plot, summaries, base, everything["environment"], (".svg", ".png"))
+        chart.write(options.plot, summaries, base, document["environment"], (".svg", ".png"))
     if options.html:
-        options.html.write_text(html.render(everything), encoding="utf-8")
+        options.html.write_text(html.render(document), encoding="utf-8")
     if options.report:
-        markdown.write_report(options.report, everything, summaries, base)
+        markdown.write_report(options.report, document, summaries, base)
     if options.goals:
-        markdown.fill_goals(options.goals, everything)
+        markdown.fill_goals(options.goals, document)

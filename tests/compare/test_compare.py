@@ -37,7 +37,7 @@ ratio = 1.9
 
 
 @pytest.fixture(scope="module")
-def everything(compare_once: Compare) -> tuple[str, Compare]:
+def full_run(compare_once: Compare) -> tuple[str, Compare]:
     """One run of every workload, with all output files.
 
     It runs on two loops. Other tests run asyncio, which every workload suits by definition.
@@ -58,10 +58,10 @@ def everything(compare_once: Compare) -> tuple[str, Compare]:
     return done.stdout, compare_once
 
 
-def test_every_workload_runs(everything: tuple[str, Compare]) -> None:
+def test_every_workload_runs(full_run: tuple[str, Compare]) -> None:
     from mioloop.compare.measure.workloads import BY_NAME
 
-    lines = everything[1].lines
+    lines = full_run[1].lines
     assert {workload for workload, _ in lines} == set(BY_NAME)
     for (workload, _), line in lines.items():
         assert not line["failed"]
@@ -70,8 +70,8 @@ def test_every_workload_runs(everything: tuple[str, Compare]) -> None:
         assert line[figure] is not None
 
 
-def test_baseline_stands_beside_servers_and_clients(everything: tuple[str, Compare]) -> None:
-    with_baseline = {workload for workload, loop in everything[1].lines if loop == "C baseline"}
+def test_baseline_stands_beside_servers_and_clients(full_run: tuple[str, Compare]) -> None:
+    with_baseline = {workload for workload, loop in full_run[1].lines if loop == "C baseline"}
 
     assert {"echo-protocol", "unix", "udp", "tls", "http", "aiohttp-client"} <= with_baseline
     assert {"idle", "quiet", "trickle", "scale-connections"} <= with_baseline
@@ -79,9 +79,9 @@ def test_baseline_stands_beside_servers_and_clients(everything: tuple[str, Compa
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processor time is Linux only")
-def test_requests_have_latencies_and_processor_time(everything: tuple[str, Compare]) -> None:
+def test_requests_have_latencies_and_processor_time(full_run: tuple[str, Compare]) -> None:
     for loop in ("uvloop", "mioloop"):
-        line = everything[1].lines["echo-protocol", loop]
+        line = full_run[1].lines["echo-protocol", loop]
         assert line["cpu_s"] > 0
         assert line["over_baseline"]["median"] > 0
         assert set(line["latencies_s"]) == {"p50_s", "p99_s", "p999_s", "max_s"}
@@ -90,8 +90,8 @@ def test_requests_have_latencies_and_processor_time(everything: tuple[str, Compa
         )
 
 
-def test_environment_and_command_are_in_the_files(everything: tuple[str, Compare]) -> None:
-    found, report = everything[1].figures, everything[1].directory / "report"
+def test_environment_and_command_are_in_the_files(full_run: tuple[str, Compare]) -> None:
+    found, report = full_run[1].figures, full_run[1].directory / "report"
     assert found["environment"]["command"][:4] == ["python", "-m", "mioloop", "compare"]
     for name in ("index.html", "README.md"):
         page = (report / name).read_text()
@@ -100,8 +100,8 @@ def test_environment_and_command_are_in_the_files(everything: tuple[str, Compare
     assert (report / "figures.json").read_text() == (report.parent / "figures").read_text()
 
 
-def test_page_needs_nothing_from_outside(everything: tuple[str, Compare]) -> None:
-    page = (everything[1].directory / "report" / "index.html").read_text()
+def test_page_needs_nothing_from_outside(full_run: tuple[str, Compare]) -> None:
+    page = (full_run[1].directory / "report" / "index.html").read_text()
     outside: list[str] = []
     opened: list[str] = []
 
@@ -118,8 +118,8 @@ def test_page_needs_nothing_from_outside(everything: tuple[str, Compare]) -> Non
         xml.dom.minidom.parseString("<svg" + part[: part.index("</svg>") + len("</svg>")])
 
 
-def test_report_shows_its_charts(everything: tuple[str, Compare]) -> None:
-    report = everything[1].directory / "report"
+def test_report_shows_its_charts(full_run: tuple[str, Compare]) -> None:
+    report = full_run[1].directory / "report"
     text = (report / "README.md").read_text()
 
     for name in ("chart.svg", "chart-scaling.svg"):
@@ -129,8 +129,8 @@ def test_report_shows_its_charts(everything: tuple[str, Compare]) -> None:
     assert "scale-timers" not in (report / "chart.svg").read_text()
 
 
-def test_goals_are_filled_in_with_the_results(everything: tuple[str, Compare]) -> None:
-    text = (everything[1].directory / "goals.md").read_text()
+def test_goals_are_filled_in_with_the_results(full_run: tuple[str, Compare]) -> None:
+    text = (full_run[1].directory / "goals.md").read_text()
 
     assert text.startswith("Before.\n<!-- goals")
     assert text.endswith("<!-- end of goals -->\nAfter.\n")
@@ -141,8 +141,8 @@ def test_goals_are_filled_in_with_the_results(everything: tuple[str, Compare]) -
     assert "| not measured |" in row
 
 
-def test_table_names_every_cell_and_the_base(everything: tuple[str, Compare]) -> None:
-    output, run = everything
+def test_table_names_every_cell_and_the_base(full_run: tuple[str, Compare]) -> None:
+    output, run = full_run
     for case in run.figures["cases"]:
         assert case["name"] in output
     assert "against uvloop" in output

@@ -36,9 +36,9 @@ def libssl() -> str:
             if "/libssl" in line:
                 return line.split(maxsplit=5)[5]
     except OSError:     # not Linux
-        found = ctypes.util.find_library("ssl")
-        if found:
-            return found
+        located = ctypes.util.find_library("ssl")
+        if located:
+            return located
     raise LoadError("this Python has no shared libssl, which the load generator's TLS needs")
 
 

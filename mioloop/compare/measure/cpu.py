@@ -40,7 +40,7 @@ def user_and_system_s(pid: int) -> tuple[float, float] | None:
     return int(user) * TICK_S, int(system) * TICK_S
 
 
-def tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """The ids of a process and of its living descendants."""
     pids = [pid]
     for parent in pids:
@@ -61,7 +61,7 @@ def waited_s(pid: int) -> float | None:
 
 
 @dataclass
-class Used:
+class Usage:
     """Seconds of processor time, and seconds of waiting for a processor."""
 
     total_s: float | None = None
@@ -76,15 +76,15 @@ class Meter:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._waited_s = waited_s(pid)
-        self._before = {each: (cpu_s(each), user_and_system_s(each)) for each in tree(pid)}
+        self._before = {each: (cpu_s(each), user_and_system_s(each)) for each in process_tree(pid)}
 
-    def read(self) -> Used:
+    def read(self) -> Usage:
         """Return the time used since the start.
 
         The exact total comes from the clock. Ticks are coarse, and only divide it by mode.
         """
         waited = waited_s(self._pid)
-        used = Used()
+        used = Usage()
         if waited is not None and self._waited_s is not None:
             used.waited_s = waited - self._waited_s
         total_s = user_s = system_s = 0.0
@@ -102,7 +102,7 @@ class Meter:
         return used
 
 
-class Stolen:
+class StealMeter:
     """Measures the time that the host of a virtual machine did not give to it, from now on."""
 
     def __init__(self, processors: Iterable[int | None]) -> None:
@@ -145,7 +145,7 @@ def available_bytes() -> int | None:
 
 def two_cores() -> tuple[int, int] | None:
     """Two processors that we may use; None if there is one. Prefers two cores to two threads."""
-    allowed = sorted(pinned_to())
+    allowed = sorted(allowed_processors())
     if len(allowed) < 2:
         return None
     for other in allowed[1:]:
@@ -168,7 +168,7 @@ def _threads_of_core(cpu: int) -> set[int]:
     return threads
 
 
-def pinned_to() -> set[int]:
+def allowed_processors() -> set[int]:
     """The processors that we may use; an empty set where the system does not tell."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 

@@ -53,20 +53,20 @@ def describe(command: Sequence[str], modules: Iterable[str]) -> dict[str, Any]:
 
 def warnings_of(environment: dict[str, Any], pinned: bool) -> list[str]:
     """Describe each property of this machine that makes its figures less certain."""
-    found = []
+    warnings = []
     if environment["load_average"] > 0.5:
-        found.append(
+        warnings.append(
             f"this machine was busy before the comparison began (load average"
             f" {environment['load_average']:.1f}): expect wide spreads"
         )
     if not pinned:
-        found.append(
+        warnings.append(
             "server and client share a processor: there is only one"
             if hasattr(os, "sched_setaffinity")
             else "server and client are not kept on separate processors: this system cannot pin"
         )
     if not sys.platform.startswith("linux"):
-        found.append("processor time, memory and system calls are measured on Linux only")
+        warnings.append("processor time, memory and system calls are measured on Linux only")
     if hasattr(sys, "gettotalrefcount"):
-        found.append("this is a debug build of Python, whose figures mean little")
-    return found
+        warnings.append("this is a debug build of Python, whose figures mean little")
+    return warnings

@@ -210,20 +210,20 @@ BATCHES: dict[str, tuple[Batch, int]] = {
 
 
 # These wait for the processor because their own threads or children use it.
-WAIT_FOR_THEMSELVES = ("call-soon-threadsafe", "executor", "subprocess")
+WAIT_BY_DESIGN = ("call-soon-threadsafe", "executor", "subprocess")
 
 
 # -- running a workload ------------------------------------------------------------------
 
 
 def figures(requests: int, elapsed_s: float, latencies: array[float]) -> dict[str, float]:
-    found: dict[str, float] = {"requests": requests, "elapsed_s": elapsed_s}
+    sample: dict[str, float] = {"requests": requests, "elapsed_s": elapsed_s}
     if latencies:
         ordered = sorted(latencies)
         last = len(ordered) - 1
         for name, share in (("p50_s", 0.5), ("p99_s", 0.99), ("p999_s", 0.999), ("max_s", 1)):
-            found[name] = ordered[min(last, int(len(ordered) * share))]
-    return found
+            sample[name] = ordered[min(last, int(len(ordered) * share))]
+    return sample
 
 
 def accuracy_figures(requests: int, elapsed_s: float, late: array[float]) -> dict[str, float]:
@@ -235,12 +235,12 @@ def accuracy_figures(requests: int, elapsed_s: float, late: array[float]) -> dic
 
 def _with_cpu(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
     before, before_s = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
-    found = measure()
+    sample = measure()
     after, after_s = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
     user_s, system_s = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
     share = user_s / (user_s + system_s) if user_s + system_s > 0 else 1.0
     total_s = after_s - before_s
-    return found | {
+    return sample | {
         "cpu_s": total_s, "user_s": total_s * share, "system_s": total_s * (1 - share)
     }
 

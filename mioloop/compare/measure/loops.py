@@ -49,22 +49,22 @@ class Loop:
 
     def _options_of(self, text: str) -> dict[str, Any]:
         """Parse ``level:poll:spin=0.0001`` into keyword arguments."""
-        found: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         for part in text.split(":"):
             option, _, value = part.partition("=")
             if part in TRIGGERS:
-                found["trigger"] = part
+                options["trigger"] = part
             elif part in SELECTORS:
-                found["selector"] = part
+                options["selector"] = part
             elif option == "spin":
-                found["spin"] = self._spin_of(value)
+                options["spin"] = self._spin_of(value)
             elif option == "io_uring" and value in SWITCH:
-                found["io_uring"] = SWITCH[value]
+                options["io_uring"] = SWITCH[value]
             else:
                 raise ValueError(unknown("loop", self.name, NAMES))
-        if len(found) != len(text.split(":")):
+        if len(options) != len(text.split(":")):
             raise ValueError(f"loop {self.name!r} has the same option twice")
-        return found
+        return options
 
     def _spin_of(self, text: str) -> float:
         try:

@@ -35,7 +35,7 @@ class Worker:
     def pid(self) -> int:
         return self.process.pid
 
-    def complaint(self) -> str:
+    def last_error(self) -> str:
         """The last line that the process wrote to standard error."""
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 4096))
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
@@ -56,7 +56,7 @@ class Worker:
             data = os.read(fd, 65536)
             if not data:
                 code = self.process.wait()
-                raise Failure(self.complaint() or f"the worker ended with exit code {code}")
+                raise Failure(self.last_error() or f"the worker ended with exit code {code}")
             self._unread += data
         line, _, self._unread = self._unread.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
@@ -70,7 +70,7 @@ class Worker:
             self.process.stdin.write(json.dumps(job).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            raise Failure(self.complaint() or "the worker has ended") from None
+            raise Failure(self.last_error() or "the worker has ended") from None
         return self.read(timeout_s)
 
     def stop(self) -> None:

@@ -36,7 +36,7 @@ class CaseResult:
 
 
 @contextlib.contextmanager
-def _started(
+def _running_samplers(
     makers: Makers, names: Sequence[str]
 ) -> Iterator[dict[str, Sampler | Failure]]:
     """The started samplers by name, with a Failure in place of one that could not start."""
@@ -73,7 +73,7 @@ def run(
 
     Before each sample, `progress` is called with a text and the expected seconds.
     """
-    found: list[CaseResult] = []
+    results: list[CaseResult] = []
     groups: list[list[Case]] = []
     for case in cases:
         shared = groups and (
@@ -87,15 +87,15 @@ def run(
     for group in groups:
         names, makers = samplers(group[0].workload)
         if time.monotonic() > options.deadline:
-            found += [_skipped(case, names) for case in group]
+            results += [_skipped(case, names) for case in group]
             continue
-        with _started(makers, names) as made:
+        with _running_samplers(makers, names) as made:
             for case in group:
                 if time.monotonic() > options.deadline:
-                    found.append(_skipped(case, names))
+                    results.append(_skipped(case, names))
                 else:
-                    found.append(measure(case, made, options, progress))
-    return found
+                    results.append(measure(case, made, options, progress))
+    return results
 
 
 def _share_a_process(one: Workload, other: Workload) -> bool:

@@ -154,8 +154,8 @@ def explain(failure: str, worker: Worker) -> str:
     """Add the exit code and the last error message of the measured process to a failure."""
     if worker.process.poll() is not None:
         failure += f"; the server ended with exit code {worker.process.returncode}"
-    complaint = worker.complaint()
-    return f"{failure}; its last error message: {complaint}" if complaint else failure
+    last_error = worker.last_error()
+    return f"{failure}; its last error message: {last_error}" if last_error else failure
 
 
 @contextlib.contextmanager
@@ -167,13 +167,13 @@ def _counting(pid: int, count: bool) -> Iterator[Sample]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(syscalls.counted(pid))
+            counts = stack.enter_context(syscalls.counted(pid))
         except syscalls.NotCounted as exc:
             added["not_counted"] = str(exc)
             yield added
             return
         yield added
-    added["syscalls"] = found
+    added["syscalls"] = counts
 
 
 class MemorySampler:

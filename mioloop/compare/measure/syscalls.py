@@ -38,12 +38,12 @@ def counted(pid: int) -> Iterator[dict[str, int]]:
         if "attached" not in first:
             strace.communicate()
             raise NotCounted(f"strace: {first.strip() or 'it could not attach'}")
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         try:
-            yield found
+            yield counts
         finally:
             strace.send_signal(signal.SIGINT)
             strace.communicate()
         for calls, name in re.findall(r"^ *(\d+) +(\w+)$", summary.read_text(), re.MULTILINE):
             if name != "total":
-                found[name] = int(calls)
+                counts[name] = int(calls)

@@ -46,10 +46,10 @@ def find_app(name: str) -> Any:
     Raises ImportError or AttributeError if it does not exist.
     """
     module, _, path = name.partition(":")
-    found: Any = importlib.import_module(module)
+    app: Any = importlib.import_module(module)
     for part in path.split("."):
-        found = getattr(found, part)
-    return found
+        app = getattr(app, part)
+    return app
 
 
 def _parameters(app: Any) -> int:
@@ -129,7 +129,7 @@ class CommandSampler:
         while not self._answers():
             if self._worker.process.poll() is not None:
                 code = self._worker.process.returncode
-                raise Failure(self._worker.complaint() or f"it ended with exit code {code}")
+                raise Failure(self._worker.last_error() or f"it ended with exit code {code}")
             if time.monotonic() > deadline:
                 raise Failure(
                     f"nothing listens on port {self._port} after {samplers.START_S:g} s"
@@ -193,7 +193,7 @@ class CommandSampler:
         """Ask the command to end, and kill it and its children if they still run later."""
         if self._worker is None:
             return
-        pids = cpu.tree(self._worker.pid)
+        pids = cpu.process_tree(self._worker.pid)
         self._worker.process.terminate()
         with contextlib.suppress(Exception):
             self._worker.process.wait(STOP_S)

@@ -42,7 +42,7 @@ class Wire:
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
 
-    def say(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         print(json.dumps(message), file=self._out, flush=True)
 
     def jobs(self) -> Iterator[Job]:
@@ -56,7 +56,7 @@ class Wire:
 def serve_baseline(wire: Wire, config: Job) -> None:
     workload = BY_NAME[config["workload"]]
     client.serve_baseline(
-        lambda port: wire.say(port=port, loop=BASELINE),
+        lambda port: wire.send(port=port, loop=BASELINE),
         transport=workload.transport,
         protocol=workload.protocol,
         address=config["path"] or "127.0.0.1",
@@ -81,7 +81,7 @@ def serve(wire: Wire, config: Job) -> None:
             tls.load_cert_chain(config["certificate"])
         starting = servers.serve(config["workload"], servers.ListenAddress(config["path"], tls))
     port = loop.run_until_complete(starting)
-    wire.say(port=port, loop=class_of(loop))
+    wire.send(port=port, loop=class_of(loop))
     loop.run_forever()
 
 
@@ -98,9 +98,9 @@ def generate(wire: Wire, config: Job) -> None:
     """Jobs have the keywords of `client.open_load`, the process to measure, and the purpose."""
     for job in wire.jobs():
         try:
-            wire.say(**_measure(job))
+            wire.send(**_measure(job))
         except (client.LoadError, OSError) as exc:
-            wire.say(error=str(exc))
+            wire.send(error=str(exc))
 
 
 def _measure(job: Job) -> Job:
@@ -122,24 +122,25 @@ def _measure(job: Job) -> Job:
             except syscalls.NotCounted as exc:
                 added["not_counted"] = str(exc)
         measured = cpu.Meter(os.getpid() if measures_itself else pid)
-        ourselves = cpu.Meter(os.getpid())
-        machine, before_s = cpu.Stolen({server_cpu} | cpu.pinned_to()), time.process_time()
-        found: Job = dict(load.run(seconds))
+        own_meter = cpu.Meter(os.getpid())
+        machine = cpu.StealMeter({server_cpu} | cpu.allowed_processors())
+        before_s = time.process_time()
+        sample: Job = dict(load.run(seconds))
         used, ours_s = measured.read(), time.process_time() - before_s
-        found |= _disturbances(ourselves, found["elapsed_s"], "client_waited")
-        found["stolen"] = machine.share(found["elapsed_s"])
+        sample |= _disturbances(own_meter, sample["elapsed_s"], "client_waited")
+        sample["stolen"] = machine.share(sample["elapsed_s"])
     if not measures_itself:
-        found["client_busy"] = ours_s / found["elapsed_s"]
-    return found | added | _used(used, found["elapsed_s"])
+        sample["client_busy"] = ours_s / sample["elapsed_s"]
+    return sample | added | _usage_figures(used, sample["elapsed_s"])
 
 
-def _used(used: cpu.Used, elapsed_s: float) -> Job:
-    found: Job = {}
+def _usage_figures(used: cpu.Usage, elapsed_s: float) -> Job:
+    figures: Job = {}
     if used.total_s is not None:
-        found |= {"cpu_s": used.total_s, "user_s": used.user_s, "system_s": used.system_s}
+        figures |= {"cpu_s": used.total_s, "user_s": used.user_s, "system_s": used.system_s}
     if used.waited_s is not None:
-        found["waited"] = used.waited_s / elapsed_s
-    return found
+        figures["waited"] = used.waited_s / elapsed_s
+    return figures
 
 
 def _measure_quiet(job: Job, pid: int, seconds: float) -> Job:
@@ -153,8 +154,8 @@ def _measure_quiet(job: Job, pid: int, seconds: float) -> Job:
     return {"requests": elapsed_s, "elapsed_s": elapsed_s, "cpu_s": used.total_s}
 
 
-def _disturbances(ourselves: cpu.Meter, elapsed_s: float, name: str) -> Job:
-    waited_s = ourselves.read().waited_s
+def _disturbances(meter: cpu.Meter, elapsed_s: float, name: str) -> Job:
+    waited_s = meter.read().waited_s
     return {} if waited_s is None else {name: waited_s / elapsed_s}
 
 
@@ -183,10 +184,10 @@ def _measure_memory(job: Job, pid: int) -> Job:
 
 def _settled_bytes(pid: int) -> int:
     time.sleep(SETTLE_S)        # the server may still run code after it has sent the answer
-    found = cpu.resident_bytes(pid)
-    if found is None:
+    resident = cpu.resident_bytes(pid)
+    if resident is None:
         raise OSError("this system has no /proc, from which the memory of a process is read")
-    return found
+    return resident
 
 
 def _check_memory(used: int, made: int, connections: int) -> None:
@@ -207,24 +208,24 @@ def work(wire: Wire, config: Job) -> None:
     factory = Loop(config["loop"]).factory()
     loop = factory()
     asyncio.set_event_loop(loop)
-    wire.say(port=0, loop=class_of(loop))
+    wire.send(port=0, loop=class_of(loop))
     for job in wire.jobs():
-        meter, machine = cpu.Meter(os.getpid()), cpu.Stolen(cpu.pinned_to())
+        meter, machine = cpu.Meter(os.getpid()), cpu.StealMeter(cpu.allowed_processors())
         try:
             if job["workload"] == "loop-creation":
-                found = in_process.make_loops(factory, job["seconds"])
+                sample = in_process.make_loops(factory, job["seconds"])
             elif job["workload"] == "aiohttp-client":
-                found = in_process.run_aiohttp_client(
+                sample = in_process.run_aiohttp_client(
                     loop, job["port"], job["connections"], job["seconds"], servers.BODY
                 )
             else:
-                found = in_process.run(loop, job["workload"], job["seconds"], job["timers"])
+                sample = in_process.run(loop, job["workload"], job["seconds"], job["timers"])
         except Exception as exc:
-            wire.say(error=f"{type(exc).__name__}: {exc}")
+            wire.send(error=f"{type(exc).__name__}: {exc}")
         else:
-            if job["workload"] not in in_process.WAIT_FOR_THEMSELVES:
-                found |= _disturbances(meter, found["elapsed_s"], "waited")
-            wire.say(**found, stolen=machine.share(found["elapsed_s"]))
+            if job["workload"] not in in_process.WAIT_BY_DESIGN:
+                sample |= _disturbances(meter, sample["elapsed_s"], "waited")
+            wire.send(**sample, stolen=machine.share(sample["elapsed_s"]))
 
 
 ROLES = {

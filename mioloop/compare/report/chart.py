@@ -23,13 +23,13 @@ BASELINE_COLOUR = "#888888"
 def compared(cases: Sequence[CaseSummary], base: str) -> tuple[list[str], list[CaseSummary]]:
     """The loops that have a ratio to the base, and the cases that contain such a ratio."""
     loops: dict[str, None] = {}
-    found = []
+    complete = []
     for case in cases:
         with_ratio = [line.loop for line in case.lines if line.ratio and line.loop != BASELINE]
         if with_ratio and case.family != SCALING:
             loops.update(dict.fromkeys(with_ratio))
-            found.append(case)
-    return [loop for loop in loops if loop != base], found
+            complete.append(case)
+    return [loop for loop in loops if loop != base], complete
 
 
 @dataclass
@@ -45,12 +45,12 @@ class Panel:
 
 def panels(cases: Sequence[CaseSummary]) -> list[Panel]:
     """A panel for each scaling workload. The cost is CPU time, or elapsed time if unknown."""
-    found: dict[str, Panel] = {}
+    by_name: dict[str, Panel] = {}
     for case in cases:
         if case.family != SCALING:
             continue
         counted = "timers" if case.timers else "connections"
-        panel = found.setdefault(
+        panel = by_name.setdefault(
             case.workload, Panel(case.workload, case.text, counted, case.unit)
         )
         for line in case.lines:
@@ -58,7 +58,7 @@ def panels(cases: Sequence[CaseSummary]) -> list[Panel]:
             if cost_s:
                 points = panel.points.setdefault(line.loop, [])
                 points.append((case.timers or case.connections, cost_s))
-    return list(found.values())
+    return list(by_name.values())
 
 
 def headline(cases: Sequence[CaseSummary]) -> list[CaseSummary]:
@@ -76,7 +76,7 @@ def write(
     path: Path,
     cases: Sequence[CaseSummary],
     base: str,
-    where: dict[str, Any],
+    host: dict[str, Any],
     suffixes: Sequence[str],
 ) -> list[Path]:
     """Write the charts as *path* and *path*-scaling, with each of the suffixes.
@@ -86,10 +86,10 @@ def write(
     written = []
     with _savable():
         if compared(cases, base)[1]:
-            written += _save(_bars(cases, base, where), path, suffixes)
+            written += _save(_bars(cases, base, host), path, suffixes)
         if panels(cases):
             scaling = path.with_name(f"{path.stem}-scaling.svg")
-            written += _save(_lines(panels(cases), where), scaling, suffixes)
+            written += _save(_lines(panels(cases), host), scaling, suffixes)
     return written
 
 
@@ -119,11 +119,11 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _machine(where: dict[str, Any]) -> str:
-    return f"{where['python']}, {where['system']}, {where['processor']}"
+def _machine(host: dict[str, Any]) -> str:
+    return f"{host['python']}, {host['system']}, {host['processor']}"
 
 
-def _bars(all_cases: Sequence[CaseSummary], base: str, where: dict[str, Any]) -> Figure:
+def _bars(all_cases: Sequence[CaseSummary], base: str, host: dict[str, Any]) -> Figure:
     from matplotlib.ticker import FuncFormatter
 
     loops, cases = compared(all_cases, base)
@@ -159,7 +159,7 @@ def _bars(all_cases: Sequence[CaseSummary], base: str, where: dict[str, Any]) ->
     axes.set_yticklabels([case.name for case in cases], fontsize=8)
     axes.set_ylim(len(cases) - 0.2 + bar / 2, -bar)
     axes.set_xlabel(f"ratio to {base}; right of 1 is better; lines are 95 % intervals")
-    axes.set_title(_machine(where), fontsize=8, color="#555555")
+    axes.set_title(_machine(host), fontsize=8, color="#555555")
     axes.grid(axis="x", color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
     if loops:
@@ -167,13 +167,13 @@ def _bars(all_cases: Sequence[CaseSummary], base: str, where: dict[str, Any]) ->
     return figure
 
 
-def _lines(found: Sequence[Panel], where: dict[str, Any]) -> Figure:
+def _lines(drawn: Sequence[Panel], host: dict[str, Any]) -> Figure:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    figure = _new_figure(5 * len(found), 3.8)
-    loops = list(dict.fromkeys(loop for panel in found for loop in panel.points))
-    for index, panel in enumerate(found):
-        axes = figure.add_subplot(1, len(found), index + 1)
+    figure = _new_figure(5 * len(drawn), 3.8)
+    loops = list(dict.fromkeys(loop for panel in drawn for loop in panel.points))
+    for index, panel in enumerate(drawn):
+        axes = figure.add_subplot(1, len(drawn), index + 1)
         for loop, points in panel.points.items():
             colour = COLOURS[loops.index(loop) % len(COLOURS)]
             axes.plot(
@@ -195,6 +195,6 @@ def _lines(found: Sequence[Panel], where: dict[str, Any]) -> Figure:
         axes.grid(color="#dddddd", linewidth=0.5, which="both")
         axes.set_axisbelow(True)
         axes.legend(frameon=False, fontsize=8)
-    figure.suptitle(_machine(where), fontsize=8, color="#555555", y=1.0)
+    figure.suptitle(_machine(host), fontsize=8, color="#555555", y=1.0)
     figure.tight_layout()
     return figure

@@ -40,25 +40,25 @@ def cpu(line: Line) -> str:
 
 
 def headings(base: str, syscalls: bool) -> list[str]:
-    found = ["", "per second", "p50", "p99", "p99.9", "CPU each"]
+    columns = ["", "per second", "p50", "p99", "p99.9", "CPU each"]
     if syscalls:
-        found.append("system calls")
-    return [*found, f"against {base}", "by CPU", ""]
+        columns.append("system calls")
+    return [*columns, f"against {base}", "by CPU", ""]
 
 
 def row(line: Line, base: str, syscalls: bool) -> list[str]:
     if line.failed or line.skipped:
         return [line.loop] + [""] * (7 + syscalls) + [line.verdict]
-    found = [line.loop]
+    cells = [line.loop]
     if line.bytes is not None:
-        found += [f"{line.bytes:,.0f} B", "", "", "", ""]
+        cells += [f"{line.bytes:,.0f} B", "", "", "", ""]
     else:
-        found.append(number(line.rate))
-        found += [seconds(line.latencies_s.get(name)) for name in ("p50_s", "p99_s", "p999_s")]
-        found.append(cpu(line))
+        cells.append(number(line.rate))
+        cells += [seconds(line.latencies_s.get(name)) for name in ("p50_s", "p99_s", "p999_s")]
+        cells.append(cpu(line))
     if syscalls:
-        found.append("-" if line.syscalls is None else f"{line.syscalls:.2f}")
-    return [*found, times(line.ratio), times(line.cpu_ratio), verdict(line)]
+        cells.append("-" if line.syscalls is None else f"{line.syscalls:.2f}")
+    return [*cells, times(line.ratio), times(line.cpu_ratio), verdict(line)]
 
 
 def verdict(line: Line) -> str:
@@ -77,22 +77,22 @@ def title(case: CaseSummary) -> str:
 
 def remarks(cases: Sequence[CaseSummary]) -> list[str]:
     """Failures, then notes, each with its cases."""
-    found: dict[str, list[str]] = {}
+    of_remark: dict[str, list[str]] = {}
     failures = []
     for case in cases:
         for line in case.lines:
             if line.failed:
                 failures.append(f"FAILED {case.name}, {line.loop}: {line.failed}")
             elif line.skipped:
-                found.setdefault(line.skipped, []).append(case.name)
+                of_remark.setdefault(line.skipped, []).append(case.name)
             for note in line.notes:
                 amount = f" ({note.amount})" if note.amount else ""
-                found.setdefault(note.text, []).append(f"{case.name}, {line.loop}{amount}")
+                of_remark.setdefault(note.text, []).append(f"{case.name}, {line.loop}{amount}")
     notes = []
-    for text, where in found.items():
-        where = list(dict.fromkeys(where))
-        more = f" and {len(where) - 3} more" if len(where) > 3 else ""
-        notes.append(f"{text}: {'; '.join(where[:3])}{more}")
+    for text, names in of_remark.items():
+        names = list(dict.fromkeys(names))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        notes.append(f"{text}: {'; '.join(names[:3])}{more}")
     return failures + notes
 
 

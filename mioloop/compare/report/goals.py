@@ -41,7 +41,7 @@ class Goal:
     workload: str
     size: int = 0
     connections: int = 0
-    ratio: float | None = None              # to the base; the steadier of rate and CPU decides
+    ratio: float | None = None              # to the base; the narrower of rate and CPU decides
     over_baseline: float | None = None      # CPU above that of the C baseline, at most, as a share
     kib: float | None = None                # memory of one connection, at most
     late_us: float | None = None            # a timer is later than this never, and never early
@@ -87,12 +87,12 @@ def read(path: Path) -> Goals:
         loop, base = parser["goals"]["loop"], parser["goals"]["base"]
     except (configparser.Error, KeyError) as exc:
         raise ValueError(f"{path}: {exc}") from None
-    found = [
+    rows = [
         _goal(f"{path}: [{name}]", name, parser[name])
         for name in parser.sections()
         if name != "goals"
     ]
-    return Goals(loop, base, found)
+    return Goals(loop, base, rows)
 
 
 def _goal(place: str, text: str, section: configparser.SectionProxy) -> Goal:
@@ -115,19 +115,19 @@ def _goal(place: str, text: str, section: configparser.SectionProxy) -> Goal:
     return Goal(text, **values)
 
 
-def _steadier(line: Line) -> Spread | None:
-    found = [ratio for ratio in (line.ratio, line.cpu_ratio) if ratio is not None]
-    return min(found, key=lambda ratio: ratio.width, default=None)
+def _narrowest_ratio(line: Line) -> Spread | None:
+    measured = [ratio for ratio in (line.ratio, line.cpu_ratio) if ratio is not None]
+    return min(measured, key=lambda ratio: ratio.width, default=None)
 
 
 def _judge(goal: Goal, line: Line, base: str) -> tuple[str, bool]:
     """The measured result in words, and whether it reaches the goal."""
     parts, reached = [], []
     if goal.ratio is not None:
-        steadier = _steadier(line)
-        if steadier is None:
+        narrowest = _narrowest_ratio(line)
+        if narrowest is None:
             return f"no ratio: {base} has no figure", False
-        reached.append(steadier.median >= goal.ratio)
+        reached.append(narrowest.median >= goal.ratio)
         if line.bytes is not None:
             parts.append(f"{line.bytes / KIB:.1f} KiB, {times(line.ratio)}")
         else:
@@ -155,7 +155,7 @@ def compare(table: Goals, cases: Iterable[CaseSummary]) -> list[Outcome]:
         (case.workload, case.size, case.connections): {line.loop: line for line in case.lines}
         for case in cases
     }
-    found = []
+    outcomes = []
     for goal in table.goals:
         line = lines.get((goal.workload, goal.size, goal.connections), {}).get(table.loop)
         if line is None or line.skipped or not (line.rounds or line.failed):
@@ -165,5 +165,5 @@ def compare(table: Goals, cases: Iterable[CaseSummary]) -> list[Outcome]:
         else:
             measured, reached = _judge(goal, line, table.base)
             verdict = "reached" if reached else "missed"
-        found.append(Outcome(goal.text, goal.wanted(table.base), measured, verdict, goal.best))
-    return found
+        outcomes.append(Outcome(goal.text, goal.wanted(table.base), measured, verdict, goal.best))
+    return outcomes

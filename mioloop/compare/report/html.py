@@ -154,12 +154,12 @@ def _scaling_chart(name: str, cases: list[dict[str, Any]]) -> str:
             f' stroke="currentColor" stroke-width="0.2"/><text x="{MARGIN - 4}"'
             f' y="{y(power) + 4:.1f}" text-anchor="end">{seconds(10.0**power)}</text>'
         )
-    for index, (loop, found) in enumerate(points.items()):
+    for index, (loop, curve) in enumerate(points.items()):
         colour = BASELINE_COLOUR if loop == BASELINE else COLOURS[index % len(COLOURS)]
-        path = " ".join(f"{x(count):.1f},{y(cost):.1f}" for count, cost in found)
+        path = " ".join(f"{x(count):.1f},{y(cost):.1f}" for count, cost in curve)
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
-            f'<text x="{MARGIN + SIDE + 6}" y="{y(found[-1][1]) + 4:.1f}" style="fill: {colour}">'
+            f'<text x="{MARGIN + SIDE + 6}" y="{y(curve[-1][1]) + 4:.1f}" style="fill: {colour}">'
             f"{escape(loop)}</text>"
         )
     size = 2 * MARGIN + SIDE
@@ -217,23 +217,24 @@ def _row(line: dict[str, Any], syscalls: bool) -> str:
 
 
 def _notes(cases: list[dict[str, Any]]) -> str:
-    found: dict[str, list[str]] = {}
+    of_note: dict[str, list[str]] = {}
     for case in cases:
         for line in case["lines"]:
             for note in line["notes"]:
                 amount = f" ({note['amount']})" if note["amount"] else ""
-                found.setdefault(note["text"], []).append(f"{case['name']}, {line['loop']}{amount}")
+                names = of_note.setdefault(note["text"], [])
+                names.append(f"{case['name']}, {line['loop']}{amount}")
     return "".join(
-        f'<li class="note"><details><summary>{escape(text)}: {len(where)}</summary>'
-        f"{escape('; '.join(where))}</details></li>"
-        for text, where in found.items()
+        f'<li class="note"><details><summary>{escape(text)}: {len(names)}</summary>'
+        f"{escape('; '.join(names))}</details></li>"
+        for text, names in of_note.items()
     )
 
 
-def _environment(where: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+def _environment(host: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in host["packages"].items())
     entries = {
-        **{name: value for name, value in where.items() if name not in ("command", "packages")},
+        **{name: value for name, value in host.items() if name not in ("command", "packages")},
         "packages": packages,
     }
     return "".join(
@@ -242,9 +243,9 @@ def _environment(where: dict[str, Any]) -> str:
     )
 
 
-def render(everything: dict[str, Any]) -> str:
+def render(document: dict[str, Any]) -> str:
     """Return the page for the data that --json writes."""
-    cases, base = everything["cases"], everything["options"]["base"]
+    cases, base = document["cases"], document["options"]["base"]
     syscalls = any(line["syscalls"] is not None for case in cases for line in case["lines"])
     headings = ["", "per second", "p50", "p99", "p99.9", "CPU each (user + system)"]
     headings += ["system calls"] * syscalls + [f"against {base}", "by CPU", ""]
@@ -257,10 +258,10 @@ def render(everything: dict[str, Any]) -> str:
         table += [_row(line, syscalls) for line in case["lines"]]
     scaling = _scaling(cases)
     warnings = "".join(
-        f'<li class="note failed">{escape(text)}</li>' for text in everything["warnings"]
+        f'<li class="note failed">{escape(text)}</li>' for text in document["warnings"]
     )
-    options = ", ".join(f"{name} {value}" for name, value in everything["options"].items())
-    data = json.dumps(everything).replace("<", "\\u003c")
+    options = ", ".join(f"{name} {value}" for name, value in document["options"].items())
+    data = json.dumps(document).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -268,7 +269,7 @@ def render(everything: dict[str, Any]) -> str:
 <title>Event loops compared</title>
 <style>{STYLE}</style>
 <h1>Event loops compared</h1>
-<pre>{escape(shlex.join(everything["environment"]["command"]))}</pre>
+<pre>{escape(shlex.join(document["environment"]["command"]))}</pre>
 <ul>{warnings}</ul>
 {_chart(cases, base)}
 <p>{escape(LEGEND)}</p>
@@ -276,12 +277,12 @@ def render(everything: dict[str, Any]) -> str:
 <thead><tr>{"".join(f"<th>{escape(heading)}</th>" for heading in headings)}</tr></thead>
 <tbody>{"".join(table)}</tbody>
 </table></div>
-{_goals(everything["goals"])}
+{_goals(document["goals"])}
 {f"<h2>Scaling</h2><p>CPU for one.</p>{scaling}" if scaling else ""}
 <h2>Notes</h2>
 <ul>{_notes(cases)}</ul>
 <h2>Environment</h2>
-<dl class="environment">{_environment(everything["environment"])}
+<dl class="environment">{_environment(document["environment"])}
 <dt>options</dt><dd>{escape(options)}</dd></dl>
 <script type="application/json" id="figures">{data}</script>
 </html>

@@ -41,27 +41,27 @@ def goals_of(path: Path) -> goals.Goals:
     return goals.read(_split(path)[1])
 
 
-def fill_goals(path: Path, everything: dict[str, Any]) -> None:
+def fill_goals(path: Path, document: dict[str, Any]) -> None:
     """Replace the table of goals in a Markdown file."""
     before, _, after = _split(path)
-    body = "\n".join(["", *_place(everything["environment"]), "", *_goals(everything), ""])
+    body = "\n".join(["", *_measured_on(document["environment"]), "", *_goals(document), ""])
     path.write_text(f"{before}\n{body}\n{after}", encoding="utf-8")
 
 
 def write_report(
-    directory: Path, everything: dict[str, Any], cases: Sequence[CaseSummary], base: str
+    directory: Path, document: dict[str, Any], cases: Sequence[CaseSummary], base: str
 ) -> None:
     """Write README.md, its charts, the HTML page and the figures to a directory."""
     directory.mkdir(exist_ok=True)
     for old in directory.glob("chart*.svg"):
         old.unlink()
     charts = chart.write(
-        directory / "chart", chart.headline(cases), base, everything["environment"], (".svg",)
+        directory / "chart", chart.headline(cases), base, document["environment"], (".svg",)
     )
-    (directory / "figures.json").write_text(summary.dump(everything), encoding="utf-8")
-    (directory / "index.html").write_text(html.render(everything), encoding="utf-8")
+    (directory / "figures.json").write_text(summary.dump(document), encoding="utf-8")
+    (directory / "index.html").write_text(html.render(document), encoding="utf-8")
     (directory / "README.md").write_text(
-        "\n".join(_readme(everything, cases, base, [each.name for each in charts])),
+        "\n".join(_readme(document, cases, base, [each.name for each in charts])),
         encoding="utf-8",
     )
 
@@ -75,50 +75,50 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1)
     return [line(headings), rule, *map(line, rows)]
 
 
-def _place(where: dict[str, Any]) -> list[str]:
+def _measured_on(host: dict[str, Any]) -> list[str]:
     return [
-        f"Measured {where['time']} on {where['processor']}, {where['processors']} processors,"
-        f" {where['system']}, {where['python']}"
-        + (f", uvloop {where['packages']['uvloop']}." if "uvloop" in where["packages"] else "."),
+        f"Measured {host['time']} on {host['processor']}, {host['processors']} processors,"
+        f" {host['system']}, {host['python']}"
+        + (f", uvloop {host['packages']['uvloop']}." if "uvloop" in host["packages"] else "."),
     ]
 
 
-def _goals(everything: dict[str, Any]) -> list[str]:
+def _goals(document: dict[str, Any]) -> list[str]:
     rows = [
         [each[name] for name in ("text", "wanted", "measured", "verdict", "best")]
-        for each in everything["goals"]
+        for each in document["goals"]
     ]
     return table(figures.GOAL_HEADINGS, rows, left=len(figures.GOAL_HEADINGS))
 
 
-def _environment(where: dict[str, Any]) -> list[str]:
+def _environment(host: dict[str, Any]) -> list[str]:
     entries = [
         (name.replace("_", " "), str(value))
-        for name, value in where.items()
+        for name, value in host.items()
         if name not in ("command", "packages") and value is not None
     ]
-    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+    packages = ", ".join(f"{name} {version}" for name, version in host["packages"].items())
     return table(["", ""], [*entries, ("packages", packages)], left=2)
 
 
 def _cases(cases: Sequence[CaseSummary], base: str, syscalls: bool) -> list[str]:
     """A table for each workload."""
-    found = []
+    parts = []
     for name, group in groupby(cases, key=lambda case: case.workload):
         rows = []
         for case in group:
             text = case.text
             rows.append([f"**{case.name}**", *[""] * (len(figures.headings(base, syscalls)) - 1)])
             rows += [figures.row(line, base, syscalls) for line in case.lines]
-        found += [f"### {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
-        found += [*table(figures.headings(base, syscalls), rows), ""]
-    return found
+        parts += [f"### {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
+        parts += [*table(figures.headings(base, syscalls), rows), ""]
+    return parts
 
 
 def _readme(
-    everything: dict[str, Any], cases: Sequence[CaseSummary], base: str, charts: Sequence[str]
+    document: dict[str, Any], cases: Sequence[CaseSummary], base: str, charts: Sequence[str]
 ) -> list[str]:
-    where = everything["environment"]
+    host = document["environment"]
     syscalls = any(line.syscalls is not None for case in cases for line in case.lines)
     plain = [case for case in cases if not case.family]
     spin = [case for case in cases if case.family == SPIN]
@@ -131,16 +131,16 @@ def _readme(
         " results as one page. [performance](../performance.md) explains how they are measured.",
         "",
         "```",
-        shlex.join(where["command"]),
+        shlex.join(host["command"]),
         "```",
         "",
-        *_environment(where),
+        *_environment(host),
         "",
     ]
-    lines += [f"- **{text}**" for text in everything["warnings"]]
+    lines += [f"- **{text}**" for text in document["warnings"]]
     lines += ["", figures.LEGEND, ""]
-    if everything["goals"]:
-        lines += ["## Goals", "", *_goals(everything), ""]
+    if document["goals"]:
+        lines += ["## Goals", "", *_goals(document), ""]
     lines += ["## Summary", ""]
     standings = summary.standings(cases, base)
     lines += [f"- {figures.standing_text(each, base)}" for each in standings] + [""]

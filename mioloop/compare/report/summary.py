@@ -15,11 +15,12 @@ from mioloop.compare.measure.samplers import Sample
 from mioloop.compare.report.statistics import Spread, ratios, spread
 
 LATENCIES = ("p50_s", "p99_s", "p999_s", "max_s")
+DISTURBANCES = ("waited", "client_waited", "stolen")
 OUTCOMES = ("faster", "even", "slower", "undecided", "failed")
-BUSY = 0.95             # of a processor: a process that uses this much is at its limit
-ENOUGH_ROUNDS = 6       # least number with which the interval of a ratio reaches 95 %
-DIVISIBLE_S = 0.2       # least processor time that ticks of 10 ms can divide by mode
-DISTURBED = 0.05        # share of a round in which another process had the processor
+BUSY_SHARE = 0.95       # of a processor: a process that uses this much is at its limit
+MIN_ROUNDS = 6          # least number with which the interval of a ratio reaches 95 %
+MIN_CPU_S_TO_DIVIDE = 0.2   # least processor time that ticks of 10 ms can divide by mode
+DISTURBED_SHARE = 0.05  # share of a round in which another process had the processor
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,14 @@ def _user_share(samples: Sequence[Sample]) -> float | None:
         if sample.get("user_s") is not None and sample.get("system_s") is not None
     ]
     user_s, both_s = sum(user for user, _ in split), sum(map(sum, split))
-    return user_s / both_s if both_s >= DIVISIBLE_S else None
+    return user_s / both_s if both_s >= MIN_CPU_S_TO_DIVIDE else None
 
 
 def _ratio(result: Result, base: Result, name: str) -> Spread | None:
     """The ratio to the base, round by round. A figure that is better if smaller is inverted."""
     a, b = _values(result.samples, name), _values(base.samples, name)
-    found = ratios(a, b) if name == "rate" else ratios(b, a)
-    return spread(found) if found else None
+    quotients = ratios(a, b) if name == "rate" else ratios(b, a)
+    return spread(quotients) if quotients else None
 
 
 def _find(results: Sequence[Result], loop: str) -> Result | None:
@@ -100,15 +101,15 @@ def _find(results: Sequence[Result], loop: str) -> Result | None:
     return next((each for each in results if each.loop == loop and not each.failed), None)
 
 
-def summarize(found: CaseResult, base: str, max_spread: float) -> CaseSummary:
+def summarize(measured: CaseResult, base: str, max_spread: float) -> CaseSummary:
     """The figures of a case.
 
     An interval of a ratio that is wider than *max_spread*, as a share of the ratio, gets a note.
     """
-    workload = found.case.workload
-    base_result, baseline = _find(found.results, base), _find(found.results, BASELINE)
+    case, workload = measured.case, measured.case.workload
+    base_result, baseline = _find(measured.results, base), _find(measured.results, BASELINE)
     lines = []
-    for result in found.results:
+    for result in measured.results:
         line = Line(
             result.loop,
             rounds=len(result.samples),
@@ -144,8 +145,8 @@ def summarize(found: CaseResult, base: str, max_spread: float) -> CaseSummary:
             line.cpu_verdict = _verdict(line.cpu_ratio, line.rounds, max_spread, "less", "more")
         line.notes += _notes(line, samples, max_spread)
     return CaseSummary(
-        found.case.name, workload.name, workload.text, found.case.size, found.case.connections,
-        found.case.timers, workload.family, workload.unit, workload.judged_by, lines,
+        case.name, workload.name, workload.text, case.size, case.connections,
+        case.timers, workload.family, workload.unit, workload.judged_by, lines,
     )
 
 
@@ -153,7 +154,7 @@ def _verdict(ratio: Spread | None, rounds: int, max_spread: float, better: str, 
     """An interval of any width on one side of 1 decides. One that contains 1 is even if narrow."""
     if ratio is None:
         return ""
-    if rounds < ENOUGH_ROUNDS:
+    if rounds < MIN_ROUNDS:
         return "undecided"
     if ratio.low > 1:
         return better
@@ -165,8 +166,8 @@ def _verdict(ratio: Spread | None, rounds: int, max_spread: float, better: str, 
 def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Note]:
     notes = []
     if line.ratio is not None and line.verdict not in ("base", "baseline"):
-        if line.rounds < ENOUGH_ROUNDS:
-            notes.append(Note(f"fewer than {ENOUGH_ROUNDS} rounds decide nothing"))
+        if line.rounds < MIN_ROUNDS:
+            notes.append(Note(f"fewer than {MIN_ROUNDS} rounds decide nothing"))
         if line.ratio.width > max_spread:
             text = (
                 f"the spread is wider than {max_spread:.0%}, so the size of the difference is not"
@@ -174,11 +175,10 @@ def _notes(line: Line, samples: Sequence[Sample], max_spread: float) -> list[Not
             )
             notes.append(Note(text, f"{line.ratio.width:.0%}"))
     client, server = _median(samples, "client_busy"), _median(samples, "busy")
-    if client is not None and client > BUSY and (server is None or server < BUSY):
+    if client is not None and client > BUSY_SHARE and (server is None or server < BUSY_SHARE):
         notes.append(Note("the load generator limits the rate: compare the CPU instead"))
     disturbed = sum(
-        max(sample.get(name) or 0 for name in ("waited", "client_waited", "stolen")) > DISTURBED
-        for sample in samples
+        max(sample.get(name) or 0 for name in DISTURBANCES) > DISTURBED_SHARE for sample in samples
     )
     if disturbed:
         amount = f"{disturbed} of {len(samples)} rounds"
@@ -209,14 +209,14 @@ def standings(cases: Iterable[CaseSummary], base: str) -> list[Standing]:
 
     Cases of a family (scaling, latency) are left out, because they answer other questions.
     """
-    found: dict[str, Standing] = {}
+    by_loop: dict[str, Standing] = {}
     rates: dict[str, list[float]] = {}
     cpus: dict[str, list[float]] = {}
     for case in cases:
         for line in case.lines if not case.family else ():
             if line.loop in (base, BASELINE):
                 continue
-            standing = found.setdefault(line.loop, Standing(line.loop))
+            standing = by_loop.setdefault(line.loop, Standing(line.loop))
             if line.verdict in OUTCOMES:
                 setattr(standing, line.verdict, getattr(standing, line.verdict) + 1)
             standing.less_cpu += line.cpu_verdict == "less"
@@ -224,10 +224,10 @@ def standings(cases: Iterable[CaseSummary], base: str) -> list[Standing]:
             for into, ratio in ((rates, line.ratio), (cpus, line.cpu_ratio)):
                 if ratio is not None and ratio.median > 0:
                     into.setdefault(line.loop, []).append(ratio.median)
-    for loop, standing in found.items():
+    for loop, standing in by_loop.items():
         standing.mean_ratio = _geometric_mean(rates.get(loop, []))
         standing.mean_cpu_ratio = _geometric_mean(cpus.get(loop, []))
-    return list(found.values())
+    return list(by_loop.values())
 
 
 def _geometric_mean(values: Sequence[float]) -> float | None:
@@ -253,9 +253,9 @@ def as_json(
 ) -> dict[str, Any]:
     """The whole run: the figures, and the samples from which they were computed."""
     made = []
-    for found, summary in cases:
+    for measured, summary in cases:
         case = _rounded(asdict(summary))
-        for line, result in zip(case["lines"], found.results):
+        for line, result in zip(case["lines"], measured.results):
             line["samples"] = _rounded(result.samples)
             line["syscall_counts"] = _rounded(result.syscall_counts)
         made.append(case)
@@ -270,13 +270,13 @@ def as_json(
     }
 
 
-def dump(everything: dict[str, Any]) -> str:
+def dump(document: dict[str, Any]) -> str:
     """JSON text with one line for each loop of a case, so that a diff is readable."""
     cases = []
-    for case in everything["cases"]:
+    for case in document["cases"]:
         head = json.dumps({name: value for name, value in case.items() if name != "lines"})
         lines = ",\n   ".join(map(json.dumps, case["lines"]))
         cases.append(f'{head[:-1]}, "lines": [\n   {lines}\n  ]}}')
-    rest = {name: value for name, value in everything.items() if name != "cases"}
+    rest = {name: value for name, value in document.items() if name != "cases"}
     text = ",\n  ".join(cases)
     return f'{json.dumps(rest, indent=1)[:-2]},\n "cases": [\n  {text}\n ]\n}}\n'
