@@ -40,7 +40,9 @@ class Difference:
     reason: str
     since: tuple[int, ...] = ()
     until: tuple[int, ...] = ()
+    when: bool = True
     only: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
     strict: bool = True
     run: bool = True
 

@@ -112,10 +112,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "known_difference(loop, reason, *, since=None, until=None, only=(), strict=True, run=True)"
+        "known_difference(loop, reason, *, since=None, until=None, when=True, only=(), but=(), "
+        "strict=True, run=True)"
         ": this loop ('asyncio', 'uvloop' or 'mioloop') is expected to fail the test, on Python "
-        "since..until (tuples, both inclusive), for the parameters with ids that contain one of "
-        "the words `only`; strict=False if chance decides; run=False if it would crash or hang.",
+        "since..until (tuples, both inclusive), if `when` is true, for the parameters with ids "
+        "that contain one of the words `only` and none of the words `but`; strict=False if chance "
+        "decides; run=False if it would crash or hang.",
     )
 
 
@@ -142,12 +144,17 @@ def expect_known_difference(request: pytest.FixtureRequest, kind: LoopKind) -> N
         since, until = mark.kwargs.get("since"), mark.kwargs.get("until")
         if loop_name != kind.name:
             continue
+        if not mark.kwargs.get("when", True):
+            continue
         if since is not None and sys.version_info[: len(since)] < since:
             continue
         if until is not None and sys.version_info[: len(until)] > until:
             continue
-        only = mark.kwargs.get("only", ())
-        if only and not any(word in request.node.callspec.id for word in only):
+        only, but = mark.kwargs.get("only", ()), mark.kwargs.get("but", ())
+        parameters = request.node.callspec.id
+        if only and not any(word in parameters for word in only):
+            continue
+        if any(word in parameters for word in but):
             continue
         reason = f"{loop_name}: known difference: {why}"
         if not mark.kwargs.get("run", True):

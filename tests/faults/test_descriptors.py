@@ -40,7 +40,7 @@ def shim(tmp_path_factory):
 
 
 @pytest.mark.known_difference("uvloop", "accepts by calls that cannot be made to fail", run=False)
-@pytest.mark.known_difference("asyncio", "raises what it does not know", strict=False)
+@pytest.mark.known_difference("asyncio", "raises what it does not know")
 def test_lack_of_anything_is_reported_once_and_passes(loop_kind, shim):
     """R35: EMFILE, ENFILE, ENOBUFS, ENOMEM: one report, a second's wait, and no client is lost.
 
@@ -135,7 +135,7 @@ class Counting(asyncio.Protocol):
 
 
 @pytest.mark.known_difference("uvloop", "closes the connections in silence", run=False)
-@pytest.mark.known_difference("asyncio", "reports each try of its backlog", strict=False)
+@pytest.mark.known_difference("asyncio", "reports each try of its backlog")
 async def test_backlog_is_kept_while_there_is_no_descriptor(loop, reports):
     """R35: all waiting clients are served in one go when there are descriptors again."""
     protocol = type("One", (Counting,), {})

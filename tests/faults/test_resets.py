@@ -252,7 +252,7 @@ async def test_gone_before_sendfile(loop, go):
 # -- TLS -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.known_difference("uvloop", "sometimes start_tls() returns", strict=False)
+@pytest.mark.known_difference("uvloop", "start_tls() returns, by chance", strict=False)
 @pytest.mark.parametrize("when", ["at once", "in the handshake"])
 @pytest.mark.parametrize("side", ["client", "server"])
 async def test_gone_during_start_tls(loop, tls, go, when, side):

@@ -147,7 +147,6 @@ async def test_peer_that_stops_reading_holds_up_tls(loop, tls):
             await protocol.closed()
 
 
-@pytest.mark.known_difference("uvloop", "its pipes have no such limit", strict=False)
 async def test_reader_that_stops_holds_up_a_write_pipe(loop):
     """R52, R76: as for a socket."""
     read_end, write_end = os.pipe()
@@ -227,7 +226,6 @@ async def test_peer_that_stops_reading_costs_no_more_memory_than_the_mark_and_a_
     close_far()
 
 
-@pytest.mark.known_difference("uvloop", "copies it", strict=False)
 @pytest.mark.parametrize("data_type", [bytes, bytearray, memoryview])
 async def test_sock_sendall_to_a_peer_that_stops_reading_keeps_no_copy(loop, data_type):
     """R30, R52: the caller's data is all there is."""

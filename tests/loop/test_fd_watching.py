@@ -398,7 +398,6 @@ def test_closed_object_is_found_by_its_identity(loop, pair, direction):
     run_turns(loop)
 
 
-@pytest.mark.known_difference("uvloop", "looks for the number only", strict=False)
 def test_closed_object_that_was_never_watched_is_refused(loop, pair):
     """R96: ValueError, as for any object without a descriptor; also if its number was watched."""
     left, right = pair

@@ -72,7 +72,7 @@ def test_timer_handles_are_ordered_by_time(loop):
         assert first < 3
 
 
-@pytest.mark.known_difference("uvloop", "its own repr", strict=False)
+@pytest.mark.known_difference("uvloop", "its own repr")
 def test_handle_repr_names_the_callback(loop):
     """R11: the repr shows the callback, the time, and whether the handle was cancelled."""
     soon = loop.call_soon(print, 1, 2)
@@ -315,7 +315,7 @@ def test_create_task_by_keyword_and_with_a_mistake(loop):
             loop.create_task(*args, **keywords)
 
 
-@pytest.mark.known_difference("uvloop", "adds context= and eager_start=None", strict=False)
+@pytest.mark.known_difference("uvloop", "adds eager_start=None", since=(3, 13))
 def test_task_factory_makes_the_tasks(loop):
     """R16: a factory (loop, coro, **kwargs) gets the coroutine; the name is set either way."""
     calls = []
@@ -336,7 +336,7 @@ def test_task_factory_makes_the_tasks(loop):
     assert loop.get_task_factory() is None
 
 
-@pytest.mark.known_difference("uvloop", "adds context= and eager_start=None", strict=False)
+@pytest.mark.known_difference("uvloop", "adds context= and eager_start=None", since=(3, 11))
 def test_task_factory_that_takes_no_keywords_works(loop):
     """R16: the caller's own keywords are passed on, and none is added."""
 
@@ -359,7 +359,12 @@ CREATE_TASK_KEYWORDS = [
 ]
 
 
-@pytest.mark.known_difference("uvloop", "adds context= and eager_start=None", strict=False)
+@pytest.mark.known_difference("uvloop", "adds eager_start=None", since=(3, 13))
+@pytest.mark.known_difference(
+    "uvloop", "adds context=None, takes eager_start=", since=(3, 11), until=(3, 12),
+    but=("context",))
+@pytest.mark.known_difference(
+    "uvloop", "takes context= and eager_start=", until=(3, 10), only=("context", "eager_start"))
 @pytest.mark.parametrize(
     "keywords", CREATE_TASK_KEYWORDS, ids=lambda keywords: "-".join(keywords) or "none"
 )
@@ -415,7 +420,7 @@ def test_task_runs_in_the_given_context(loop):
     assert context[variable] == 2
 
 
-@pytest.mark.known_difference("uvloop", "adds eager_start=None", strict=False)
+@pytest.mark.known_difference("uvloop", "adds eager_start=None", since=(3, 13))
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="since 3.12")
 def test_eager_task_factory_runs_the_first_step_at_once(loop):
     """R16: asyncio.eager_task_factory."""
@@ -436,7 +441,7 @@ def test_eager_task_factory_runs_the_first_step_at_once(loop):
     assert order == ["child", "main"]
 
 
-@pytest.mark.known_difference("uvloop", "adds a callback of its own", strict=False)
+@pytest.mark.known_difference("uvloop", "adds a callback of its own")
 def test_run_until_complete_marks_its_task_as_the_root(loop):
     """R17: anyio looks for base_events._run_until_complete_cb among the callbacks."""
 

@@ -19,7 +19,6 @@ RESETS_THE_OUTER_LOOP = pytest.mark.known_difference(
     "3.13.0 resets the state of the outer run",
     since=(3, 13, 0),
     until=(3, 13, 0),
-    strict=False,
 )
 
 

@@ -478,7 +478,7 @@ def test_shutdown_of_the_default_executor(loop):
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="has no timeout before 3.12")
 @pytest.mark.skipif(sys.version_info[:2] == (3, 12) and sys.version_info < (3, 12, 2),
                     reason="3.12.1 awaits the threads before its timeout counts")
-@pytest.mark.known_difference("uvloop", "takes no timeout", strict=False)
+@pytest.mark.known_difference("uvloop", "takes no timeout")
 @pytest.mark.filterwarnings("ignore:The executor did not finishing joining")
 def test_shutdown_of_the_default_executor_has_a_timeout(loop):
     """R84: a thread that does not end is warned about, and left to itself."""

@@ -40,7 +40,7 @@ def fail() -> NoReturn:
 def children_left() -> list[tuple[int, int]]:
     """Children of this process, living (a 0) or dead (their status); the dead are reaped."""
     gc.collect()
-    subprocess._cleanup()  # type: ignore[attr-defined]
+    subprocess._cleanup()
     left: list[tuple[int, int]] = []
     with contextlib.suppress(ChildProcessError):
         while not left or left[-1][0]:

@@ -237,7 +237,7 @@ async def test_attribute_that_leads_back_to_its_transport_is_collected(mioloop_l
         assert gone() is None
 
 
-@pytest.mark.known_difference("uvloop", "methods of asyncio's classes are not used", strict=False)
+@pytest.mark.known_difference("uvloop", "methods of asyncio's classes are not used")
 @kinds
 async def test_replaced_get_extra_info_of_base_transport_is_called(loop, tls, connect):
     """R99: asyncio's transports inherit it, so a replacement on the class reaches all of them."""

@@ -62,7 +62,6 @@ async def test_one_buffer_may_serve_all(loop):
         assert await many.received(6) == [b"%6d" % i for i in range(COUNT)]
 
 
-@pytest.mark.known_difference("uvloop", "goes on to tell those it has read for", strict=False)
 async def test_paused_by_another_s_callback_is_told_nothing_until_resumed(
     loop, kind, protocol_class
 ):

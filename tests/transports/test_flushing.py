@@ -260,7 +260,6 @@ async def test_written_bytes_leave_before_the_program_s_own_on_that_socket(loop,
         assert data == b"123"
 
 
-@pytest.mark.known_difference("uvloop", "has a pseudo-socket without shutdown()", strict=False)
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "given"])
 def test_under_load_written_bytes_leave_before_the_program_s_own(loop, run, kind, accepted):
     def act(protocol, data):
@@ -446,7 +445,6 @@ def record_pair(kind):
     return near, lambda: far.recv(5000), far.close
 
 
-@pytest.mark.known_difference("uvloop", "refuses sockets of records", strict=False)
 @pytest.mark.parametrize("kind", ["SOCK_SEQPACKET", "SOCK_DGRAM", "packets"])
 async def test_each_write_is_one_message(loop, kind):
     file, read, close = record_pair(kind)
@@ -460,7 +458,7 @@ async def test_each_write_is_one_message(loop, kind):
     close()
 
 
-@pytest.mark.known_difference("asyncio", "joins them", strict=False)
+@pytest.mark.known_difference("asyncio", "joins them")
 @pytest.mark.known_difference("uvloop", "refuses sockets of records")
 @pytest.mark.parametrize("kind", ["SOCK_SEQPACKET", "SOCK_DGRAM", "packets"])
 async def test_messages_that_wait_stay_messages(loop, kind):
@@ -489,7 +487,7 @@ async def test_messages_that_wait_stay_messages(loop, kind):
 
 
 @leaves_by_fork
-@pytest.mark.known_difference("uvloop", "a forked loop does not end", strict=False, run=False)
+@pytest.mark.known_difference("uvloop", "a forked loop does not end", run=False)
 @pytest.mark.parametrize("child_ends", ["SystemExit", "close", "_exit"])
 def test_data_written_before_a_fork_leaves_once(loop, run, kind, child_ends):
     """R95: neither the child nor its end sends it again."""
@@ -529,7 +527,7 @@ def test_data_written_before_a_fork_leaves_once(loop, run, kind, child_ends):
 
 
 @leaves_by_fork
-@pytest.mark.known_difference("uvloop", "a forked loop does not end", strict=False, run=False)
+@pytest.mark.known_difference("uvloop", "a forked loop does not end", run=False)
 async def test_data_that_a_loop_has_gathered_while_another_thread_forks_leaves_once(loop, kind):
     """R95: the parent sends it, and the child forgets it."""
     statuses = []
@@ -574,7 +572,6 @@ def take_over(protocol):
     return taken
 
 
-@pytest.mark.known_difference("uvloop", "reads on before it tells", strict=False)
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "given"])
 def test_connections_are_handed_over_with_their_unread_data(loop, run, kind, accepted):
     """R93: a callback takes the other sockets from the loop; their data is still in them."""
@@ -605,7 +602,6 @@ def test_connections_are_handed_over_with_their_unread_data(loop, run, kind, acc
 
 
 @pytest.mark.parametrize("how", ["asked", "given"])
-@pytest.mark.known_difference("uvloop", "reads on before it tells", strict=False)
 def test_a_datagram_socket_is_handed_over_with_its_unread_datagrams(loop, run, how):
     taken = []
 
@@ -662,7 +658,6 @@ async def test_a_program_that_hands_over_late_loses_no_more_than_once(mioloop_lo
             taken.clear()
 
 
-@pytest.mark.known_difference("uvloop", "has read them", strict=False)
 async def test_connections_that_end_with_bytes_unread_are_reset(loop):
     """Another connection's callback ends them before they get their data."""
     ended = []

@@ -16,6 +16,7 @@ import pytest
 from tests.support import datagrams
 from tests.support.connections import small_buffers, socket_pair
 from tests.support.protocols import Recorder
+from tests.support.releases import WRITELINES_RAISES_AFTER_A_LOSS
 from tests.support.tls import tls_pair
 from tests.support.waiting import turns
 
@@ -134,7 +135,14 @@ if sys.version_info >= (3, 11):
     KINDS.append(tls_in_tls)
 
 
-@pytest.mark.known_difference("asyncio", "some methods raise AttributeError", strict=False)
+@pytest.mark.known_difference(
+    "asyncio", "some methods raise AttributeError", only=("datagram", "write_pipe", "tls_"))
+@pytest.mark.known_difference(
+    "asyncio", "some methods raise AttributeError", until=(3, 10), only=("read_pipe",))
+@pytest.mark.known_difference(
+    "asyncio", "writelines() raises", only=("-stream", "unix_stream"),
+    when=WRITELINES_RAISES_AFTER_A_LOSS,
+)
 @pytest.mark.known_difference("uvloop", "some methods raise", run=False)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 async def test_no_method_raises_after_connection_lost(loop, tls, tmp_path, kind):
@@ -227,7 +235,6 @@ async def test_stream_protocol_without_a_method(loop, reports, method):
         assert missing(reports, method, f"protocol.{method}() call failed") is exc
 
 
-@pytest.mark.known_difference("uvloop", "refuses, or ends, in other words", strict=False)
 @pytest.mark.parametrize("method", ["pause_writing", "connection_lost"])
 async def test_stream_protocol_without_a_method_that_is_no_reading(loop, reports, method):
     """R97, R13: reported; the transport goes on, or ends as it would have."""
@@ -267,7 +274,6 @@ async def test_datagram_protocol_without_datagram_received(loop, reports):
         await protocol.lost
 
 
-@pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
 async def test_datagram_protocol_without_error_received(loop, tmp_path):
     """R97: sendto() raises it, as on asyncio."""
     near, far, path = unix_datagram_sockets(tmp_path)
@@ -281,7 +287,7 @@ async def test_datagram_protocol_without_error_received(loop, tmp_path):
 
 
 @pytest.mark.known_difference("uvloop", "reports in other words")
-@pytest.mark.known_difference("asyncio", "never calls connection_lost() then", strict=False)
+@pytest.mark.known_difference("asyncio", "never calls connection_lost()", only=("eof_received",))
 @pytest.mark.parametrize("method", ["data_received", "eof_received"])
 async def test_pipe_protocol_without_a_method(loop, reports, method):
     """R97, R13, R76: reported; the end of the pipe is still delivered."""
@@ -297,7 +303,6 @@ async def test_pipe_protocol_without_a_method(loop, reports, method):
         missing(reports, method, "Exception in callback")
 
 
-@pytest.mark.known_difference("uvloop", "reports in other words", strict=False)
 @pytest.mark.known_difference("asyncio", "reports in other words, or nothing", until=(3, 10))
 @pytest.mark.parametrize("method", ["data_received", "eof_received"])
 async def test_tls_protocol_without_a_method(loop, tls, reports, method):

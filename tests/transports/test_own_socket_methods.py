@@ -13,7 +13,7 @@ from tests.support.connections import receive_all, send, socket_pair
 from tests.support.protocols import BufferedRecorder, Recorder
 
 pytestmark = pytest.mark.known_difference(
-    "uvloop", "uses the descriptor, not the socket's methods", strict=False
+    "uvloop", "uses the descriptor, not the socket's methods"
 )
 
 

@@ -192,7 +192,7 @@ async def test_terminal_that_hangs_up_is_not_reported(loop):
     await turns(2)
 
 
-@pytest.mark.known_difference("asyncio", "some of them raise", strict=False)
+@pytest.mark.known_difference("asyncio", "some of them raise")
 @pytest.mark.known_difference("uvloop", "some of them raise")
 async def test_no_method_raises_after_the_end(loop, pipe):
     """R47 for pipes."""
@@ -452,7 +452,7 @@ def test_write_while_the_loop_does_not_run_leaves_at_once(loop, pipe):
     loop.run_until_complete(turns(2))
 
 
-@pytest.mark.known_difference("asyncio", "resumes when all has left", strict=False)
+@pytest.mark.known_difference("asyncio", "resumes when all has left")
 @pytest.mark.known_difference("uvloop", "resumes when all has left")
 async def test_writing_resumes_at_the_low_mark(loop, pipe):
     """R52: not only when the buffer is empty."""
@@ -513,7 +513,7 @@ async def test_write_after_close_does_not_hold_up_earlier_data(loop, pipe):
     await turns(2)
 
 
-@pytest.mark.known_difference("asyncio", "AssertionError", strict=False)
+@pytest.mark.known_difference("asyncio", "AssertionError")
 @pytest.mark.known_difference("uvloop", "None is no data", only=("None",))
 @pytest.mark.parametrize("data", [None, "text", 3], ids=repr)
 async def test_data_of_another_type_than_bytes_is_a_type_error(loop, pipe, data):

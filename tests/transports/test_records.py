@@ -48,7 +48,6 @@ def datagrams():
 needs_packets = pytest.mark.skipif(PACKETS is None, reason="no packet pipes here")
 
 
-@pytest.mark.known_difference("uvloop", "reads until EAGAIN, messages glued", strict=False)
 @pytest.mark.parametrize(
     "make",
     [

@@ -23,6 +23,7 @@ from tests.support.connections import (
     socket_pair,
 )
 from tests.support.protocols import Recorder
+from tests.support.releases import WRITELINES_RAISES_AFTER_A_LOSS
 from tests.support.waiting import turns
 
 MIB = 1 << 20
@@ -189,9 +190,12 @@ METHODS = [
 
 @pytest.mark.known_difference("uvloop", "some of them raise", only=("lost",))
 @pytest.mark.known_difference(
-    "asyncio", "writelines raises", since=(3, 12), until=(3, 13, 0), strict=False
-)
-@pytest.mark.known_difference("asyncio", "abort() raises after a flush", strict=False)
+    "asyncio", "writelines() raises", when=WRITELINES_RAISES_AFTER_A_LOSS)
+@pytest.mark.known_difference(
+    "asyncio", "abort() raises then", until=(3, 13, 0), only=("lost after a flush",))
+@pytest.mark.known_difference(
+    "asyncio", "abort() raises then in some releases", since=(3, 13, 1),
+    only=("lost after a flush",), strict=False)
 @pytest.mark.parametrize(
     "state", ["closing", "closing with data", "lost", "lost after a flush", "lost by reset"]
 )
@@ -351,7 +355,6 @@ async def test_socket_of_a_transport_is_the_stdlib_s(loop):
         assert sock.fileno() == near.fileno() == -1
 
 
-@pytest.mark.known_difference("uvloop", "a context for each call", strict=False)
 @pytest.mark.known_difference("asyncio", "takes that of resume_reading()", until=(3, 14))
 async def test_read_callbacks_share_one_context(loop, protocol_class):
     """R58: data_received() sees the variables that the previous call set, also after a pause."""
@@ -396,7 +399,7 @@ async def test_private_names_that_the_stdlib_reads_are_there(loop):
         assert transport._make_empty_waiter and transport._reset_empty_waiter
 
 
-@pytest.mark.known_difference("uvloop", "keeps transports elsewhere", strict=False)
+@pytest.mark.known_difference("uvloop", "keeps transports elsewhere")
 async def test_unclosed_transport_warns_and_closes(loop):
     """R61: ResourceWarning 'unclosed transport', descriptor closed."""
     near, far = socket_pair("tcp")

@@ -86,7 +86,7 @@ async def test_memoryview_with_gaps_is_sent_or_refused(loop, reports):
 
 
 @pytest.mark.known_difference("asyncio", "locks it", since=(3, 12))
-@pytest.mark.known_difference("uvloop", "keeps a view of it", strict=False)
+@pytest.mark.known_difference("uvloop", "keeps a view of it")
 async def test_written_bytearray_can_be_changed(loop, kind):
     """R50: resizable right after write(), and the change is not sent."""
     protocol = Recorder(loop)

@@ -12,11 +12,11 @@ import signal
 import stat
 import subprocess
 import sys
-from asyncio.base_subprocess import BaseSubprocessTransport
 
 import pytest
 
 from tests.support.children import FOLLOW_THE_LOOP, PIPE, python
+from tests.support.releases import WAIT_ENDS_AT_EXIT
 from tests.support.waiting import turns
 
 pytestmark = FOLLOW_THE_LOOP
@@ -247,10 +247,9 @@ async def test_no_sigchld_handler_is_needed(loop):
     await process.wait()
 
 
-@pytest.mark.known_difference("uvloop", "ends at exit", since=(3, 11), strict=False)
+@pytest.mark.known_difference("uvloop", "ends at exit", when=not WAIT_ENDS_AT_EXIT)
 async def test_end_of_wait_while_a_grandchild_holds_stdout(loop):
     """R79: at the child's exit on 3.10 and 3.14; between them when its pipes are closed, too."""
-    at_exit = "_exit_waiters" in BaseSubprocessTransport._process_exited.__code__.co_names
     held, holder = os.pipe()
     process = await asyncio.create_subprocess_exec(
         "/bin/sh", "-c", "exec 3<&0; read line; cat <&3 & exit 3", stdin=held, stdout=PIPE
@@ -266,7 +265,7 @@ async def test_end_of_wait_while_a_grandchild_holds_stdout(loop):
     os.close(holder)
     assert await waiting == 3
     assert await process.stdout.read() == b""
-    assert ended == at_exit
+    assert ended == WAIT_ENDS_AT_EXIT
 
 
 async def test_child_is_reaped_when_its_process_object_is_dropped(loop):

@@ -125,7 +125,7 @@ async def test_many_clients_at_once_are_all_accepted(loop):
 
 
 @pytest.mark.known_difference("uvloop", "closes the connection in silence", run=False)
-@pytest.mark.known_difference("asyncio", "reports each try of its backlog", strict=False)
+@pytest.mark.known_difference("asyncio", "reports each try of its backlog")
 @pytest.mark.time_limit(20)
 async def test_lack_of_descriptors_is_reported_once_and_clients_are_served_later(loop, reports):
     """R35: EMFILE: one report, a second's pause, then they are served."""
@@ -157,7 +157,7 @@ async def test_lack_of_descriptors_is_reported_once_and_clients_are_served_later
 
 
 @pytest.mark.known_difference("uvloop", "aborts the process", run=False)
-@pytest.mark.known_difference("asyncio", "leaves the closing to the collector", strict=False)
+@pytest.mark.known_difference("asyncio", "leaves the closing to the collector", only=("True",))
 @pytest.mark.parametrize("debug", [False, True])
 def test_failing_factory_costs_only_its_connection(loop, run, reports, debug):
     """R37: the connection closes; it is reported in debug only."""
@@ -250,9 +250,12 @@ async def test_wait_closed_waits_for_clients(loop):
         assert protocol.lost.done()
 
 
-@pytest.mark.known_difference("uvloop", "keeps its transports", strict=False)
+@pytest.mark.known_difference("uvloop", "keeps its transports")
+@pytest.mark.known_difference("asyncio", "reads on", until=(3, 10))
 @pytest.mark.known_difference(
-    "asyncio", "reads on, on 3.10; 3.12.1 still waits for it", until=(3, 12), strict=False)
+    "asyncio", "still waits for it", since=(3, 12, 0), until=(3, 12, 1))
+@pytest.mark.known_difference(
+    "asyncio", "some releases wait for it", since=(3, 12, 2), until=(3, 12), strict=False)
 async def test_forgotten_connection_is_taken_off_its_server(loop):
     """R61: a transport without a reference; wait_closed() does not wait for it."""
 
@@ -317,7 +320,7 @@ async def test_server_knows_its_clients_in_any_order_of_leaving(loop):
                 assert sock.recv(1) == b""
 
 
-@pytest.mark.known_difference("asyncio", "the connection stays open", strict=False)
+@pytest.mark.known_difference("asyncio", "the connection stays open")
 async def test_factory_may_close_its_server(loop):
     """R37, R39: the connection is served or closed, wait_closed() returns."""
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.connections import connection, reset, small_buffers, socket_pair
 from tests.support.protocols import Recorder
+from tests.support.releases import TLS_HIDES_A_LOSS
 from tests.support.tls import BlockingPeer, tls_pair, tls_to_peer
 from tests.support.waiting import turns
 
@@ -130,8 +131,11 @@ async def test_a_loss_below_tls_in_tls_ends_a_loop_of_writes(loop, tls):
         client.lost.set_result(None)    # it is the protocol of StreamWriter that was told
 
 
-@pytest.mark.known_difference("asyncio", "is_closing() hides it", until=(3, 14), strict=False)
-@pytest.mark.known_difference("uvloop", "is_closing() hides the loss", strict=False)
+@pytest.mark.known_difference(
+    "asyncio", "is_closing() hides the loss", only=("write", "close of"), when=TLS_HIDES_A_LOSS)
+@pytest.mark.known_difference(
+    "asyncio", "is_closing() hides the loss", until=(3, 10), only=("read",))
+@pytest.mark.known_difference("uvloop", "is_closing() hides the loss")
 @pytest.mark.parametrize("notice", ["write", "read", "close of the transport below"])
 def test_is_closing_is_true_as_soon_as_the_loss_is_noticed(loop, run, tls, notice):
     """R46: before connection_lost() is called."""
@@ -164,7 +168,7 @@ def test_is_closing_is_true_as_soon_as_the_loss_is_noticed(loop, run, tls, notic
     assert closing == [True]
 
 
-@pytest.mark.known_difference("uvloop", "warns from another write on", strict=False)
+@pytest.mark.known_difference("uvloop", "warns from another write on")
 @pytest.mark.known_difference("asyncio", "is silent after connection_lost()", until=(3, 10))
 def test_writes_after_a_loss_are_counted_and_warned_about(loop, run, tls, caplog):
     """R47: from the fifth on, before connection_lost() as after it."""

@@ -153,7 +153,7 @@ async def test_tcp_socket_is_refused(loop):
     "mode" not in inspect.signature(asyncio.SelectorEventLoop.create_unix_server).parameters,
     reason="new in 3.16",
 )
-@pytest.mark.known_difference("uvloop", "has no such keyword", strict=False)
+@pytest.mark.known_difference("uvloop", "has no such keyword")
 async def test_mode_of_a_unix_server_is_the_mode_of_its_socket(loop, path):
     """R43: create_unix_server(mode=)."""
     server = await loop.create_unix_server(asyncio.Protocol, path, mode=0o600)
