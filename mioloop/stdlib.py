@@ -227,8 +227,9 @@ _rows("member", "asyncio.base_events:Server", "transports/test_tcp_server.py",
       "_clients", since=(3, 13))
 _rows("member", "asyncio.base_events:Server", "transports/test_contexts.py",
       "_context", since=(3, 15))
-_rows("member", "asyncio.streams:StreamReader", "transports/test_tls.py", "_buffer")
-_rows("member", "asyncio.streams:StreamReaderProtocol", "transports/test_tls.py", "_stream_reader")
+_rows("member", "asyncio.streams:StreamReader", "transports/test_start_tls.py", "_buffer")
+_rows("member", "asyncio.streams:StreamReaderProtocol", "transports/test_start_tls.py",
+      "_stream_reader")
 
 _rows("member", "asyncio.selector_events:_SelectorSocketTransport", "transports/test_stream.py",
       "_call_connection_lost", "_closing", "_conn_lost", "_extra", "_force_close", "_loop",
