@@ -12,13 +12,14 @@ JOBS       ?= 2
 PYTEST_ARGS ?=
 STDLIB_ARGS ?=
 RUN_ARGS    ?=
+CHAT_ARGS   ?=
 # Arguments of `python -m mioloop compare`: `make bench BENCH_ARGS=--quick` only prints the table.
 # Paths are relative to build/: the command runs there, so that it cannot import the sources.
 BENCH_ARGS  ?= --scaling --spin 0.0001 --report ../docs/benchmarks --goals ../docs/performance.md
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help require build run test test-quick test-core test-python test-long test-sanitize test-all
+.PHONY: help require build run chat test test-quick test-core test-python test-long test-sanitize test-all
 .PHONY: test-stdlib compatibility bench lint clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
@@ -54,6 +55,9 @@ $(VENV)/.extra-%: pyproject.toml | build
 
 run: build $(VENV)/.extra-examples   ## one aiohttp program on mioloop, uvloop and asyncio, compared
 	@$(PY) -m examples.compare_loops $(RUN_ARGS)
+
+chat: build $(VENV)/.extra-chat   ## a chat on aiohttp, PostgreSQL and Redis, which it starts: examples/chat
+	@exec $(PY) -m examples.chat $(CHAT_ARGS)
 
 # The benchmark measures the package as a user installs it: an editable install has an import hook.
 BENCH := build/venv/$(TAG)-bench

@@ -1,0 +1,1 @@
+"""A chat: aiohttp, PostgreSQL, Redis, WebSockets and server-sent events on mioloop."""
