@@ -8,6 +8,8 @@ PYTHON     ?= python3
 TESTS      ?= tests
 TEST_PARTS ?= test-core test-python
 JOBS       ?= 2
+# Extras of the package that `test` installs besides its own: EXTRAS=services for tests/services.
+EXTRAS     ?=
 # Passed on unchanged, e.g. `make test-python PYTEST_ARGS='-k sendfile -x'`.
 PYTEST_ARGS ?=
 STDLIB_ARGS ?=
@@ -80,7 +82,7 @@ test-core: require $(VENV)/.tools   ## the C core alone, with sanitizers and no 
 	@$(VENV)/bin/cmake --build build/core -- --quiet
 	@$(VENV)/bin/ctest --test-dir build/core --output-on-failure
 
-test-python: build $(VENV)/.extra-test   ## the Python tests alone
+test-python: build $(VENV)/.extra-test $(EXTRAS:%=$(VENV)/.extra-%)   ## the Python tests alone
 	@$(PY) -m pytest $(TESTS) -n $(JOBS) --dist loadfile --max-worker-restart=2 $(PYTEST_ARGS)
 
 test-long: build $(VENV)/.extra-test   ## the tests that are marked `long`, which the others leave out
