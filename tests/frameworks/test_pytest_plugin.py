@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.frameworks.page import LINES
+
 MODULE = """\
 import asyncio, unittest
 
@@ -17,6 +19,7 @@ def assert_mioloop(trigger=None):
     loop = asyncio.get_running_loop()
     assert any(base.__module__ == "mioloop.loop.event_loop" for base in type(loop).__mro__), loop
     assert trigger is None or loop.trigger == trigger
+    print("loop", type(loop).__qualname__)
 """
 TESTS = {
     "pytest_asyncio": "import pytest\n@pytest.mark.asyncio\nasync def test(): assert_mioloop()\n",
@@ -35,12 +38,15 @@ TESTS = {
     "    app = web.Application()\n    app.router.add_get('/', handler)\n"
     "    client = await aiohttp_client(app)\n    assert (await client.get('/')).status == 200\n",
 }
+# pytest-aiohttp takes coroutines for tests only where pytest-asyncio does.
+INI = {"pytest_aiohttp": "asyncio_mode = auto\n"}
 
 
 def run_pytest(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MIOLOOP_", "PYTEST"))}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "ignore", *arguments],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rP", "-W", "ignore",
+         *arguments],
         capture_output=True, text=True, timeout=100, cwd=directory, env=environment,
     )
 
@@ -50,10 +56,13 @@ def test_loops_of_every_plugin_are_mioloops(tmp_path: Path, plugin: str) -> None
     if importlib.util.find_spec(plugin) is None:
         pytest.skip(f"{plugin} is not installed")
     (tmp_path / "test_it.py").write_text(MODULE + TESTS[plugin])
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n" + INI.get(plugin, ""))
     assert run_pytest(tmp_path).returncode == 1         # asyncio's own loop, without the plugin
-    done = run_pytest(tmp_path, "-p", "mioloop.pytest")
+    line = LINES[f"plugins[{plugin}]"]
+    program, *options = line.line.split()
+    done = run_pytest(tmp_path, *options)
     assert done.returncode == 0, done.stdout
+    assert f"loop {line.loop}" in done.stdout
     assert "1 passed" in done.stdout
 
 
