@@ -8,6 +8,7 @@ sitecustomize of that directory begins a `mioloop.takeover`.
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import sys
@@ -59,6 +60,11 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return ours, rest
 
 
+def has_main(folder: str) -> bool:
+    """Whether python runs the directory. Any other may have the name of a console script."""
+    return any(os.path.exists(os.path.join(folder, f"__main__.{end}")) for end in ("py", "pyc"))
+
+
 def find_program(parser: Parser, program: list[str]) -> list[str]:
     """The arguments with which python runs *program*."""
     name = program[0]
@@ -66,15 +72,20 @@ def find_program(parser: Parser, program: list[str]) -> list[str]:
         if len(program) == 1:
             parser.error(f"{name} needs a {'module' if name == '-m' else 'text'} to run")
         return program
-    if name == "-" or os.path.exists(name):
+    folder = os.path.isdir(name)
+    if name == "-" or (has_main(name) if folder else os.path.exists(name)):
         return program
-    if os.sep in name or name.endswith(".py"):
+    if not folder and (os.sep in name or name.endswith(".py")):
         parser.error(f"there is no file {name!r}")
-    # A console script, e.g. uvicorn. Those of this environment come first.
+    # A console script, e.g. uvicorn. Console scripts of this environment come first.
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     found = shutil.which(name, path=path)
+    if found is None and folder:
+        parser.error(f"there is no file __main__.py in the directory {name!r}")
     if found is None:
-        parser.error(f"there is no file and no program {name!r}")
+        close = difflib.get_close_matches(name, os.listdir(os.path.dirname(sys.executable)), 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        parser.error(f"there is no file and no program {name!r}{meant}")
     with open(found, "rb") as file:
         if b"python" not in file.read(256):
             parser.error(f"{found} is not a Python program")
@@ -101,7 +112,10 @@ def check_options(parser: Parser, chosen: dict[str, str]) -> None:
     try:
         new_event_loop().close()
     except (ValueError, ImportError) as exc:
-        parser.error(str(exc))
+        message = str(exc)
+        for name in chosen:
+            message = message.replace(name, f"--{name.removeprefix('MIOLOOP_').lower()}")
+        parser.error(message)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.frameworks.server_process import WAIT_S, ServedLoop, server_process
+from tests.frameworks.test_page_servers import own_environment
 
 HERE = Path(__file__).parent
 LOOP = ServedLoop("mioloop", "edge")
@@ -31,6 +32,8 @@ PROGRAMS = {
     "SelectorEventLoop": "import asyncio; loop = asyncio.SelectorEventLoop(); "
     "assert isinstance(loop, asyncio.SelectorEventLoop); "
     "loop.run_until_complete(main()); loop.close()",
+    "Runner": "import asyncio\n"
+    "with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner: runner.run(main())",
     "a selector": "import asyncio, selectors; "
     "loop = asyncio.SelectorEventLoop(selectors.SelectSelector()); "
     "loop.run_until_complete(main()); loop.close()",
@@ -41,6 +44,8 @@ PROGRAMS = {
 WITH_UVLOOP = {
     "run": "import uvloop; uvloop.run(main())",
     "install": "import asyncio, uvloop; uvloop.install(); asyncio.run(main())",
+    "Runner": "import asyncio, uvloop\n"
+    "with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner: runner.run(main())",
     "policy": "import asyncio, uvloop; asyncio.set_event_loop_policy(uvloop.EventLoopPolicy()); "
     "asyncio.run(main())",
     "new_event_loop": "import uvloop; loop = uvloop.new_event_loop(); "
@@ -65,8 +70,14 @@ def run(*arguments: str, **keywords: object) -> subprocess.CompletedProcess[str]
     )
 
 
+def skip_without_runner(program: str) -> None:
+    if program == "Runner" and sys.version_info < (3, 11):
+        pytest.skip("there is no asyncio.Runner")
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_way_to_a_loop_leads_to_mioloop(program: str) -> None:
+    skip_without_runner(program)
     done = run("--strict", "-c", SHOW + PROGRAMS[program])
     assert (done.returncode, done.stderr) == (0, "")
     assert all(line.startswith("mioloop") for line in done.stdout.split()), done.stdout
@@ -75,6 +86,7 @@ def test_every_way_to_a_loop_leads_to_mioloop(program: str) -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 16), reason="there are no policies")
 @pytest.mark.parametrize("program", WITH_UVLOOP)
 def test_every_use_of_uvloop_leads_to_mioloop_if_asked(program: str) -> None:
+    skip_without_runner(program)
     done = run("--as-uvloop", "--strict", "-c", SHOW + WITH_UVLOOP[program])
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "mioloop.loop.event_loop\n"
@@ -106,6 +118,55 @@ def test_program_on_another_loop_is_named_at_its_end(strict: bool) -> None:
 
 def test_program_without_a_loop_is_named_at_its_end() -> None:
     assert run("-c", "print(1)").stderr == "mioloop run: no event loop ran\n"
+
+
+# -- other processes -----------------------------------------------------------------------------
+
+# A process that nothing has switched on: its modules, its finders and its loop.
+UNTOUCHED = """\
+import os, sys
+assert not any(name.partition(".")[0] == "mioloop" for name in sys.modules), sys.modules
+assert not any(name.startswith("MIOLOOP_") for name in os.environ), os.environ
+assert not any(type(finder).__module__.startswith("mioloop") for finder in sys.meta_path)
+assert not any(os.path.basename(path) == "hook" for path in sys.path)
+import asyncio
+async def main():
+    return type(asyncio.get_running_loop()).__module__
+print(asyncio.run(main()))
+"""
+
+
+def test_import_of_mioloop_changes_no_loop_and_no_child() -> None:
+    code = f"""\
+import asyncio, os, subprocess, sys
+before = dict(vars(asyncio)), dict(os.environ), list(sys.meta_path), list(sys.path)
+import mioloop
+assert before == (dict(vars(asyncio)), dict(os.environ), list(sys.meta_path), list(sys.path))
+assert type(asyncio.new_event_loop()).__module__ == "asyncio.unix_events"
+subprocess.run([sys.executable, "-c", {UNTOUCHED!r}], check=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, timeout=60, env=own_environment(),
+    )
+    assert (done.returncode, done.stdout) == (0, "asyncio.unix_events\n"), done.stderr
+
+
+def test_process_beside_a_program_of_run_is_as_without_it() -> None:
+    code = "import asyncio; asyncio.run(asyncio.sleep(0)); print('runs', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-m", "mioloop", "run", "-c", code],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own_environment(),
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "runs\n"
+        done = subprocess.run(
+            [sys.executable, "-c", UNTOUCHED],
+            capture_output=True, text=True, timeout=60, env=own_environment(),
+        )
+        program.communicate("\n", timeout=60)
+    assert (done.returncode, done.stdout) == (0, "asyncio.unix_events\n"), done.stderr
+    assert program.returncode == 0
 
 
 CHILDREN = """\
@@ -178,11 +239,70 @@ def test_program_finds_all_as_python_gives_it(tmp_path: Path, how: str) -> None:
     assert "late __main__" in outputs[0]
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise ValueError('own')",
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+        "async def main():\n    os.kill(os.getpid(), signal.SIGINT); await asyncio.sleep(5)\n"
+        "asyncio.run(main())",
+        "asyncio.run(asyncio.sleep(0)); os.kill(os.getpid(), signal.SIGTERM)",
+    ],
+    ids=["exception", "interrupt", "interrupt of a loop", "signal"],
+)
+def test_program_ends_as_under_python(tmp_path: Path, end: str) -> None:
+    (tmp_path / "ends.py").write_text(
+        "import asyncio, atexit, os, signal, sys, time\n"
+        "atexit.register(lambda: print('atexit', sys.argv, flush=True))\n" + end
+    )
+    ends = []
+    for command in ([], ["-m", "mioloop", "run"]):
+        done = subprocess.run(
+            [sys.executable, *command, "ends.py"],
+            capture_output=True, text=True, timeout=60, cwd=tmp_path, env=own_environment(),
+        )
+        last = [line for line in done.stderr.splitlines() if not line.startswith("mioloop run:")]
+        ends.append((done.returncode, done.stdout, last[-1:]))
+    assert ends[0] == ends[1]
+
+
 def test_traceback_has_the_programs_own_frames_alone(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def broken():\n    raise KeyError('own')\nbroken()\n")
     done = run("broken.py", cwd=tmp_path)
     assert done.returncode == 1
     assert re.findall(r'File "([^"]+)"', done.stderr) == [str(tmp_path / "broken.py")] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--triger level x.py", "there is no option '--triger'; did you mean --trigger?"),
+        ("--trigger egde x.py", "trigger must be one of edge, level, oneshot, not 'egde'"),
+        ("--spin long x.py", "--spin must be a number of seconds from 0 to 1, not 'long'"),
+        ("--backend mi x.py", "backend must be one of mio, uvloop, asyncio, not 'mi'"),
+        ("--trigger", "argument --trigger: expected one argument"),
+        ("", "there is no program to run"),
+        ("-m", "-m needs a module to run"),
+        ("x.py", "there is no file 'x.py'"),
+        ("pythn app:app", "there is no file and no program 'pythn'; did you mean python?"),
+        ("folder", "there is no file __main__.py in the directory 'folder'"),
+    ],
+)
+def test_mistake_on_the_command_line_is_named(
+    tmp_path: Path, arguments: str, message: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    done = run(*arguments.split(), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] == f"python -m mioloop run: {message}"
+
+
+def test_directory_with_the_name_of_a_console_script_does_not_hide_it(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    (tmp_path / "uvicorn").mkdir()
+    (tmp_path / "uvicorn" / "notes.txt").write_text("")
+    done = run("uvicorn", "--version", cwd=tmp_path)
+    assert done.stdout.startswith("Running uvicorn"), done.stderr
 
 
 # -- servers -------------------------------------------------------------------------------------
@@ -214,37 +334,8 @@ UVICORN = ("asgi_app:app", "--port", "0", "--no-use-colors")
 UVICORN_RUNS = r"running on https?://127\.0\.0\.1:(\d+)"
 
 
-@pytest.mark.parametrize(
-    ("command", "pattern"),
-    [
-        pytest.param(("uvicorn", *UVICORN), UVICORN_RUNS, id="uvicorn"),
-        pytest.param(("-m", "uvicorn", *UVICORN, "--loop", "uvloop"), UVICORN_RUNS, id="uvloop"),
-        pytest.param(("-m", "uvicorn", *UVICORN, "--loop", "asyncio"), UVICORN_RUNS, id="asyncio"),
-        pytest.param(("uvicorn", *UVICORN, "--workers", "2"), UVICORN_RUNS, id="workers"),
-        pytest.param(("uvicorn", *UVICORN, "--reload"), UVICORN_RUNS, id="reload"),
-        pytest.param(
-            ("hypercorn", "asgi_app:app", "--bind", "127.0.0.1:0"),
-            r"Running on http://127\.0\.0\.1:(\d+)", id="hypercorn",
-        ),
-        pytest.param(
-            ("--as-uvloop", "hypercorn", "asgi_app:app", "-k", "uvloop", "--bind", "127.0.0.1:0"),
-            r"Running on http://127\.0\.0\.1:(\d+)", id="hypercorn-uvloop",
-        ),
-        pytest.param(
-            ("gunicorn", "asgi_app:app", "-k", "uvicorn_worker.UvicornWorker", "-b",
-             "127.0.0.1:0"),
-            r"Listening at: http://127\.0\.0\.1:(\d+)", id="gunicorn",
-        ),
-        pytest.param(
-            ("gunicorn", "asgi_app:app", "-k", "mioloop.gunicorn.UvicornWorker", "-b",
-             "127.0.0.1:0"),
-            r"Listening at: http://127\.0\.0\.1:(\d+)", id="gunicorn-mioloop",
-        ),
-    ],
-)
-def test_server_serves_on_mioloop(command: tuple[str, ...], pattern: str) -> None:
-    for package in ("uvloop", "hypercorn", "gunicorn"):
-        if package in command:
-            pytest.importorskip(package)
-    with served(*command, pattern=pattern) as port:
+# The lines of docs/frameworks.md have their tests in test_page_servers.py.
+@pytest.mark.parametrize("choice", ["uvloop", "asyncio"])
+def test_server_that_is_told_another_loop_serves_on_mioloop(choice: str) -> None:
+    with served("-m", "uvicorn", *UVICORN, "--loop", choice, pattern=UVICORN_RUNS) as port:
         assert ask(port).startswith("mioloop.")
