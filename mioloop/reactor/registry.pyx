@@ -163,7 +163,7 @@ cdef class Registry(HandleOwner):
         return 0
 
     cdef uint32_t defer_repeated(self, Source source, uint32_t ready) except? 0:
-        """Defer what *source* has already done in this turn: one read, one write a turn (R92).
+        """Defer the part of *ready* that *source* was already served for in this turn (R92).
 
         Return the rest of *ready*.
         """

@@ -105,9 +105,9 @@ cdef class DatagramTransport(WritingTransport):
         return self.after_read(n, ready)
 
     cdef Py_ssize_t receive(self) except? -2:
-        """Receive a batch, and deliver its first datagram. Return what after_read() wants to know.
+        """Receive a batch, and deliver its first datagram. Return the count for after_read().
 
-        A program may count on a turn between two deliveries, so the others are held (R92).
+        A program may count on a turn between two deliveries, so the rest is held (R92).
         """
         cdef Reactor reactor = self.reactor
         cdef mio_datagram batch[MIO_DATAGRAM_BATCH]
