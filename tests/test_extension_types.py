@@ -19,8 +19,8 @@ HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement of Python
 
 # A loop is made of these, and a program may derive a class from it: they can be made.
 MADE_FREELY = (
-    "HandleOwner", "Registry", "CallQueue", "Reactor", "SockReactor", "WatchingReactor",
-    "ToolsReactor", "NativeLoop",
+    "HandleOwner", "Registry", "CallQueue", "LoopServices", "Reactor", "SockReactor",
+    "WatchingReactor", "ToolsReactor", "NativeLoop",
 )
 
 

@@ -42,7 +42,6 @@ cdef class Reactor(LoopServices):
     cdef int deferred_next      # index of the first in deferred_now that is not served yet
 
     # Looking at the selector while callbacks are ready (see must_look())
-    cdef uint32_t own_sources           # number of sources that every loop has: its self-pipe
     cdef bint poll_is_shared            # the program may register on the poll by itself
     cdef unsigned int signals_seen      # signal_count when the selector was last polled
     cdef Looking looking                # leaves looks out that would find no event

@@ -242,10 +242,11 @@ cdef class Reactor(LoopServices):
 
         Rule R92: a turn sees every descriptor that was ready when the turn began, as asyncio's
         does. The poll is left out only where it would find no event: the loop watches only its
-        self-pipe, or the peek has not completed.
+        self-pipe, and perhaps one source that this turn serves anyway; or the peek has not
+        completed.
         """
-        if (self.slab.count <= self.own_sources and not self.poll_is_shared
-                and self.signals_seen == signal_count):
+        if ((self.slab.count <= self.own_sources or self.only_one_is_ready())
+                and not self.poll_is_shared and self.signals_seen == signal_count):
             if (self.turns_since_poll < TURNS_PER_POLL
                     and mio_clock_now() - self.polled_ns < POLL_INTERVAL_NS):
                 self.turns_since_poll += 1

@@ -20,6 +20,7 @@ cdef class Registry(HandleOwner):
     cdef bint edges_emulated
     cdef unsigned int fork_generation   # value of `forks` in the process that made the poll
     cdef bint closed
+    cdef uint32_t own_sources           # number of sources that every loop has: its self-pipe
     cdef list deferred_sources          # Sources with deferred bits, for the next turn
 
     cdef Source lookup(self, mio_token token)
@@ -30,6 +31,7 @@ cdef class Registry(HandleOwner):
     cdef int detach(self, Source source, bint closing) except -1
     cdef bint forgets_closed(self, Source source) noexcept
     cdef int defer(self, Source source, uint32_t ready) except -1
+    cdef bint only_one_is_ready(self) noexcept
     cdef uint32_t defer_repeated(self, Source source, uint32_t ready) except? 0
     cdef int drop_sources(self) except -1
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1

@@ -162,6 +162,16 @@ cdef class Registry(HandleOwner):
         source.deferred |= ready
         return 0
 
+    cdef bint only_one_is_ready(self) noexcept:
+        """Whether only one source is watched beside the loop's own, and its readiness is known."""
+        cdef Source source
+
+        if self.slab.count != self.own_sources + 1 or len(self.deferred_sources) != 1:
+            return False
+        source = <Source>self.deferred_sources[0]
+        return (source.attached and source.deferred & ~MIO_WRITABLE
+                and not source.polled_for & MIO_WRITABLE)
+
     cdef uint32_t defer_repeated(self, Source source, uint32_t ready) except? 0:
         """Defer the part of *ready* that *source* was already served for in this turn (R92).
 

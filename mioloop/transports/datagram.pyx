@@ -20,7 +20,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.python_api cimport Py_DECREF, Py_REFCNT, raised
-from mioloop.reactor.reactor cimport ONESHOT, Reactor
+from mioloop.reactor.reactor cimport EDGE, ONESHOT, Reactor
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
 from mioloop.transports.address cimport (
     from_python, mio_address, new_address_cache, packed, to_python)
@@ -45,6 +45,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     MOST_SENDS = 64             # in a turn: a long queue must not delay other transports
+    MIO_HELD = 1 << 30          # readiness beside that of an event: datagrams are held
 
 # By the Python version: whether an empty datagram is sent, and the bytes that are counted for each
 # queued datagram beside its data.
@@ -69,7 +70,7 @@ cdef class DatagramTransport(WritingTransport):
         if self.trigger == ONESHOT:
             self.armed = 0              # the registration is spent
         try:
-            if wakes_reader(ready):
+            if ready & MIO_HELD or wakes_reader(ready):
                 self.read(ready)
             if self.blocked() and wakes_writer(ready):
                 self.flush_in_context()
@@ -83,7 +84,7 @@ cdef class DatagramTransport(WritingTransport):
         """Call the protocol once, in the context of the last resume_reading()."""
         cdef object context = self.context      # resume_reading() in a callback may replace it
         cdef Py_ssize_t n
-        cdef bint entered, returned = False
+        cdef bint entered, unread, returned = False, was_held = len(self.held) > 0
 
         if not self.reads():
             self.deferred_readiness |= ready
@@ -97,12 +98,17 @@ cdef class DatagramTransport(WritingTransport):
                 leave_context(context)
             if not returned:            # KeyboardInterrupt: the loop may be run again
                 self.reactor.defer(self, ready)
-        if self.held:
-            if self.reads():
-                self.reactor.defer(self, MIO_READABLE)
-            else:
-                self.deferred_readiness |= MIO_READABLE
-        return self.after_read(n, ready)
+        if was_held:                    # the socket itself was not read
+            n = READ_SIZE if ready & ~MIO_HELD else 1
+        if not self.held:
+            return self.after_read(n, ready)
+        unread = n == READ_SIZE or ready & (MIO_READ_CLOSED | MIO_HUP | MIO_ERROR | MIO_PRIORITY)
+        ready = MIO_HELD | MIO_READABLE if unread and self.trigger == EDGE else MIO_HELD
+        if self.reads():
+            self.reactor.defer(self, ready)
+        else:
+            self.deferred_readiness |= ready
+        return 0
 
     cdef Py_ssize_t receive(self) except? -2:
         """Receive a batch, and deliver its first datagram. Return the count for after_read().
@@ -142,7 +148,7 @@ cdef class DatagramTransport(WritingTransport):
         data = self.data_of(&batch[0])
         give_back(&reactor.buffers.received, buffer)
         self.deliver(data, self.sender_of(&senders[0], batch[0].peer_len))
-        return READ_SIZE if count == wanted or self.held else count
+        return READ_SIZE if count == wanted else count
 
     cdef bint program_has_socket(self) noexcept:
         """Return whether the program may use the socket.
@@ -373,8 +379,7 @@ cdef class DatagramTransport(WritingTransport):
 
         memset(&address, 0, sizeof(address))
         memcpy(&address, PyBytes_AS_STRING(sender), PyBytes_GET_SIZE(sender))
-        self.deliver(data, self.sender_of(&address, PyBytes_GET_SIZE(sender)))
-        return READ_SIZE                # the socket itself was not read
+        return self.deliver(data, self.sender_of(&address, PyBytes_GET_SIZE(sender)))
 
     cdef Py_ssize_t receive_by_socket(self) except? -2:
         """Receive by the socket object: only it can convert addresses of this family."""

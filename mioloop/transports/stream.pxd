@@ -46,7 +46,7 @@ cdef class StreamTransport(SocketTransport):
     cdef int write_failed(self, exc) except -1
     cdef int on_eof(self) except -1
     cdef int protocol_failed(self, str name) except -1
-    cdef int call_protocol(self, str name, object arg) except -1
+    cdef int call_protocol(self, object protocol, str name, object arg) except -1
 
 
 cdef StreamTransport bare_stream()

@@ -139,15 +139,14 @@ cdef class StreamTransport(SocketTransport):
         if n < COPY_BELOW or self.keeps_data:
             data = bytes_of(buffers, PyBytes_AS_STRING(buffer), n)
             give_back(&buffers.received, buffer)
-            return self.call_protocol("data_received", data)
+            return self.call_protocol(self._protocol, "data_received", data)
         set_size(buffer, n)
-        self.call_protocol("data_received", buffer)
+        self.call_protocol(self._protocol, "data_received", buffer)
         if not give_back_unless_kept(&buffers.received, buffer):
             self.keeps_data = True
         return 0
 
-    cdef int call_protocol(self, str name, object arg) except -1:
-        cdef object protocol = self._protocol       # the call may replace it
+    cdef int call_protocol(self, object protocol, str name, object arg) except -1:
         cdef PyObject *result = call_method(protocol, name, arg)
 
         if result == NULL:
@@ -209,7 +208,7 @@ cdef class StreamTransport(SocketTransport):
         elif self.buffered_protocol:
             self.copy_into_protocol(data)
         else:
-            self.call_protocol("data_received", data)
+            self.call_protocol(self._protocol, "data_received", data)
         return READ_SIZE if is_old or self.ahead.state != PREFETCH_NONE or n == AHEAD_SIZE else n
 
     # -- a BufferedProtocol: get_buffer -> recv -> buffer_updated ----------------------------
@@ -218,8 +217,9 @@ cdef class StreamTransport(SocketTransport):
         """Read into a BufferedProtocol's buffer. Return READ_SIZE if the buffer was filled."""
         cdef Py_buffer view
         cdef Py_ssize_t n, capacity
+        cdef object protocol = self._protocol       # get_buffer() may replace it
 
-        failure = buffer_of(self._protocol, &view)
+        failure = buffer_of(protocol, &view)
         if failure is not None:
             self.fatal(failure, "Fatal error: protocol.get_buffer() call failed.")
             return 0
@@ -228,15 +228,16 @@ cdef class StreamTransport(SocketTransport):
         PyBuffer_Release(&view)
         if n <= 0:
             return self.read_ended(n)
-        self.call_protocol("buffer_updated", n)
+        self.call_protocol(protocol, "buffer_updated", n)
         return READ_SIZE if n == capacity else n
 
     cdef int copy_into_protocol(self, bytes data) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t n
+        cdef object protocol = self._protocol       # get_buffer() may replace it
 
         set_data(&self.ahead, data, PREFETCH_STALE)     # an interrupt must not lose the data
-        failure = buffer_of(self._protocol, &view)
+        failure = buffer_of(protocol, &view)
         if failure is not None:
             self.fatal(failure, "Fatal error: protocol.get_buffer() call failed.")
             return 0
@@ -250,7 +251,7 @@ cdef class StreamTransport(SocketTransport):
         if n < PyBytes_GET_SIZE(data) and not self.closes():
             set_data(&self.ahead, data[n:], PREFETCH_STALE)
             self.reactor.defer(self, MIO_READABLE)
-        self.call_protocol("buffer_updated", n)
+        self.call_protocol(protocol, "buffer_updated", n)
         return 0
 
     # -- writable: write -> append -> flush --------------------------------------------------
