@@ -298,6 +298,7 @@ def test_forgotten_await_is_told(loop, pair):
         gc.collect()
 
 
+@pytest.mark.known_difference("uvloop", "raises StopIteration, once in a while", strict=False)
 async def test_finished_call_cannot_be_awaited_again(loop, pair):
     """R30: RuntimeError, as for a coroutine of Python's."""
     left, right = pair
