@@ -23,7 +23,7 @@ BENCH_ARGS  ?= --scaling --spin 0.0001 --report ../docs/benchmarks --goals ../do
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help require build run chat test test-quick test-core test-python test-long test-sanitize test-all
-.PHONY: test-stdlib compatibility bench lint clean
+.PHONY: test-stdlib compatibility bench docs lint clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := build/venv/$(TAG)
@@ -69,6 +69,7 @@ bench: $(BENCH)/.tools   ## the loops measured against each other, in full: docs
 	@$(BENCH)/bin/python -m pip --disable-pip-version-check -qq install --no-build-isolation \
 	  '.[compare]' --config-settings=build-dir='build/bench/{wheel_tag}'
 	@cd build && venv/$(notdir $(BENCH))/bin/python -m mioloop compare $(BENCH_ARGS)
+	@$(BENCH)/bin/python docs/drawings/short_chart.py
 
 # -- tests --------------------------------------------------------------------------------
 
@@ -125,6 +126,12 @@ CHROOTS ?=
 
 test-all: test-core   ## the Python tests on every CPython found: PYTHONS=, python3.X, pyenv's, in CHROOTS=
 	@MAKE='$(MAKE)' PYTHONS='$(PYTHONS)' CHROOTS='$(CHROOTS)' tests/tools/test-all $(MINORS)
+
+# -- documentation ------------------------------------------------------------------------
+
+docs: build $(VENV)/.extra-docs   ## the documentation site: build/docs/index.html; a warning fails it
+	@$(PY) -m sphinx -b html -W --keep-going -q -d build/doctrees docs build/docs
+	@echo 'mioloop: build/docs/index.html'
 
 # -- checks and cleaning ------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """The readiness API of mio 0.6 in Python: poll many sources, and learn which are ready.
 
+::
+
     poll, events = Poll(), Events(1024)
     poll.register(listener, Token(0), Ready.READABLE, PollOpt.EDGE)
     while True:
