@@ -129,8 +129,9 @@ test-all: test-core   ## the Python tests on every CPython found: PYTHONS=, pyth
 
 # -- documentation ------------------------------------------------------------------------
 
-docs: build $(VENV)/.extra-docs   ## the documentation site: build/docs/index.html; a warning fails it
+docs: build $(VENV)/.extra-docs   ## the documentation site: build/docs/index.html; no warning, no broken link
 	@$(PY) -m sphinx -b html -W --keep-going -q -d build/doctrees docs build/docs
+	@$(PY) tests/tools/check_site.py build/docs
 	@echo 'mioloop: build/docs/index.html'
 
 # -- checks and cleaning ------------------------------------------------------------------

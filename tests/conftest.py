@@ -45,7 +45,7 @@ ZERO_WHEN_CLOSED = ("ready", "sources", "timers")
 QUICK_KINDS = ("asyncio", "mioloop-edge-epoll")
 # Tests that start servers and other programs, and modules that take the longest.
 NOT_QUICK = (
-    "compare", "examples", "frameworks", "fuzz", "loop/test_dismantling.py",
+    "compare", "docs", "examples", "frameworks", "fuzz", "loop/test_dismantling.py",
     "loop/test_handle_chains.py", "mio/test_model.py", "services",
     "test_compatibility.py", "transports/test_churn.py", "transports/test_leaks_of_transports.py",
     "transports/test_tls_malformed.py", "transports/test_transport_machine.py",
