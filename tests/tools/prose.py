@@ -182,11 +182,13 @@ def tracked() -> list[Path]:
         ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
     ).stdout
     found = [ROOT / name for name in listed.split("\0") if name.endswith(SUFFIXES)]
-    return [
-        path
-        for path in found
-        if path.exists() and not path.relative_to(ROOT).as_posix().startswith(GENERATED)
-    ]
+    return [path for path in found if path.exists() and not is_printed(path)]
+
+
+def is_printed(path: Path) -> bool:
+    """Whether a program prints the file."""
+    inside = path.resolve()
+    return ROOT in inside.parents and inside.relative_to(ROOT).as_posix().startswith(GENERATED)
 
 
 def expanded(arguments: list[str]) -> list[Path]:
@@ -194,7 +196,7 @@ def expanded(arguments: list[str]) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [each for each in inside if each.suffix in SUFFIXES]
+        found += [each for each in inside if each.suffix in SUFFIXES and not is_printed(each)]
     return found
 
 
