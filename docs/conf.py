@@ -8,12 +8,9 @@ fits narrow screens and loads nothing from another host.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import mioloop
-
-HERE = Path(__file__).parent
 
 project = "mioloop"
 author = "the authors of mioloop"
@@ -64,14 +61,3 @@ html_theme_options: dict[str, Any] = {
         "color-brand-content": "#7fb4ee",
     },
 }
-
-
-def without_missing_pages(app: Any, page: str, source: list[str]) -> None:
-    """The table of contents takes docs/frameworks.md if it is there."""
-    if page == "index" and not (HERE / "frameworks.md").exists():
-        source[0] = source[0].replace("\nframeworks\n", "\n")
-
-
-def setup(app: Any) -> dict[str, bool]:
-    app.connect("source-read", without_missing_pages)
-    return {"parallel_read_safe": True}
