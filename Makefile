@@ -8,8 +8,8 @@ PYTHON     ?= python3
 TESTS      ?= tests
 TEST_PARTS ?= test-core test-python
 JOBS       ?= 2
-# Extras of the package that `test` installs besides its own, for tests/services and for
-# tests/frameworks: `make test EXTRAS='services frameworks'`. Without them, these tests skip.
+# Extras of the package that `test` installs besides its own, for tests/services, tests/frameworks
+# and tests/docs: `make test EXTRAS='services frameworks docs'`. Without them, these tests skip.
 EXTRAS     ?=
 # Passed on unchanged, e.g. `make test-python PYTEST_ARGS='-k sendfile -x'`.
 PYTEST_ARGS ?=
