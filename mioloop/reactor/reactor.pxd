@@ -124,7 +124,6 @@ cdef class Reactor(LoopServices):
     cdef int serve_deferred(self) except -1
     cdef int serve(self, Source source, uint32_t ready) except -1
     cdef int serve_instrumented(self, Source source, uint32_t ready) except -1
-    cdef int serving_failed(self, Source source, exc) except -1
     cdef int flush(self) except -1
     cdef int send_together(self) except -1
     cdef int read_together(self) except -1

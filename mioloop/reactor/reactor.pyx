@@ -159,7 +159,6 @@ cdef class Reactor(LoopServices):
         cdef mio_event *event
         cdef void *found
         cdef Source source = None
-        cdef uint32_t ready
         cdef int served = 0
 
         events_begin(&self.policy, not self.instrumented, self.turns,
@@ -179,11 +178,9 @@ cdef class Reactor(LoopServices):
                     found = mio_slab_get(&self.slab, event.token)
                     if found != NULL:
                         source = <Source>found      # a new reference: the slab may drop its own
-                        ready = event.ready
-                        if source.resumed_turn == <uint32_t>self.turns:
-                            ready = self.defer_repeated(source, ready)
-                        if ready:
-                            self.serve(source, ready)
+                        if (source.resumed_turn != <uint32_t>self.turns
+                                or self.defer_repeated(source, &event.ready)):
+                            self.serve(source, event.ready)
                         served += 1
                         if look(&self.policy) or served % SOURCES_PER_BATCH == 0:
                             self.end_batch()
@@ -205,7 +202,9 @@ cdef class Reactor(LoopServices):
         if self.looking.thread != PyThread_get_thread_ident():
             drop_peek(&self.looking)
         self.running = True
-        if not nested:
+        if nested:
+            self.report_again()
+        else:
             self.begin()
         try:
             while True:
@@ -217,6 +216,7 @@ cdef class Reactor(LoopServices):
             raise
         finally:
             run_ends(&self.policy)
+            self.serving = None
             self.running = nested
             if not nested:
                 end_run(&self.this_run)
@@ -350,15 +350,12 @@ cdef class Reactor(LoopServices):
         return 0
 
     cdef int serve(self, Source source, uint32_t ready) except -1:
+        self.serving = source
         if self.instrumented:
             self.serve_instrumented(source, ready)
         else:
             source.on_ready(ready)
-        return 0
-
-    cdef int serving_failed(self, Source source, exc) except -1:
-        """Report *exc*, raised while *source* was served. Callbacks report their own exceptions."""
-        self.report({"message": f"Fatal error: {source!r} could not be served", "exception": exc})
+        self.serving = None
         return 0
 
     cdef int read_together(self) except -1:

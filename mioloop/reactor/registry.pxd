@@ -21,6 +21,7 @@ cdef class Registry(HandleOwner):
     cdef unsigned int fork_generation   # value of `forks` in the process that made the poll
     cdef bint closed
     cdef uint32_t own_sources           # number of sources that every loop has: its self-pipe
+    cdef Source serving                 # its on_ready() has not returned yet
     cdef list deferred_sources          # Sources with deferred bits, for the next turn
 
     cdef Source lookup(self, mio_token token)
@@ -32,10 +33,12 @@ cdef class Registry(HandleOwner):
     cdef bint forgets_closed(self, Source source) noexcept
     cdef int defer(self, Source source, uint32_t ready) except -1
     cdef bint only_one_is_ready(self) noexcept
-    cdef uint32_t defer_repeated(self, Source source, uint32_t ready) except? 0
+    cdef bint defer_repeated(self, Source source, uint32_t *ready) except -1
+    cdef int serving_failed(self, Source source, exc) except -1
     cdef int drop_sources(self) except -1
     cdef int register(self, Source source, uint32_t interest, uint32_t opts) except -1
     cdef bint reregister_if_same(self, Source source, uint32_t interest, uint32_t opts) except -1
+    cdef int report_again(self) except -1
     cdef int unregister(self, Source source) noexcept
     cdef int drained(self, Source source, uint32_t ready) except -1
     cdef int renew(self) except -1

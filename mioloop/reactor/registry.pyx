@@ -172,20 +172,27 @@ cdef class Registry(HandleOwner):
         return (source.attached and source.deferred & ~MIO_WRITABLE
                 and not source.polled_for & MIO_WRITABLE)
 
-    cdef uint32_t defer_repeated(self, Source source, uint32_t ready) except? 0:
+    cdef bint defer_repeated(self, Source source, uint32_t *ready) except -1:
         """Defer the part of *ready* that *source* was already served for in this turn (R92).
 
-        Return the rest of *ready*.
+        Return whether a part of *ready* is left.
         """
         cdef uint32_t repeated = 0
 
         if source.resumed & MIO_WRITABLE:
-            repeated |= ready & MIO_WRITABLE
+            repeated |= ready[0] & MIO_WRITABLE
         if source.resumed & ~MIO_WRITABLE:
-            repeated |= ready & ~MIO_WRITABLE
+            repeated |= ready[0] & ~MIO_WRITABLE
         if repeated:
             self.defer(source, repeated)
-        return ready & ~repeated
+            ready[0] &= ~repeated
+        return ready[0] != 0
+
+    cdef int serving_failed(self, Source source, exc) except -1:
+        """Report *exc*, raised while *source* was served. Callbacks report their own exceptions."""
+        self.serving = None
+        self.report({"message": f"Fatal error: {source!r} could not be served", "exception": exc})
+        return 0
 
     # -- registrations -------------------------------------------------------------
 
@@ -223,6 +230,23 @@ cdef class Registry(HandleOwner):
             return False
         check(rc)
         return True
+
+    cdef int report_again(self) except -1:
+        """A callback of the source that is being served begins a turn (R100).
+
+        The source may still be ready: it has not read to the end, or its registration is spent.
+        asyncio's selector reports it in such a turn. An edge or a oneshot registration does so if
+        it is made again.
+        """
+        cdef Source source = self.serving
+
+        if source is None or not source.registered or source.poll_opts == MIO_LEVEL:
+            return 0
+        try:
+            self.register(source, source.polled_for, source.poll_opts)
+        except OSError:                 # the source fails when it registers next
+            pass
+        return 0
 
     cdef int unregister(self, Source source) noexcept:
         """Stop polling the descriptor. The source keeps its token.

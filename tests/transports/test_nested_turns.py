@@ -1,8 +1,7 @@
 """A turn that is run by hand inside a protocol's callback loses nothing: R60.
 
-asyncio reports a RuntimeError there, because the callback's context is entered already, and
-delivers the data in a later turn. mioloop delivers it in the nested turn, or in a later one where
-the poll tells it only after the callback (oneshot).
+Where the callback's context is entered already, asyncio reports a RuntimeError and delivers the
+data in a later turn. mioloop delivers it in the nested turn.
 """
 
 from __future__ import annotations
@@ -75,6 +74,39 @@ async def test_nested_turns_in_a_stream_callback_lose_no_event(mioloop_loop, cal
         assert protocol.calls.count("connection_lost") == 1
         assert protocol.calls[-1] == "connection_lost"
         assert len(await receiving) == 8 << 17
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("when", ["left by the first read", "sent in the callback"])
+async def test_nested_turn_sees_the_data_of_its_own_transport(mioloop_loop, kind, when):
+    """R100: asyncio's selector reports it, so a callback may wait for it by turns."""
+    loop = mioloop_loop
+    first = bytes(1 << 20) if when == "left by the first read" else b"first"
+    near, far = socket_pair(kind)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    far.setblocking(False)
+    seen = []
+
+    def received(protocol, data):
+        if len(seen) == 0:
+            before = len(protocol.data)
+            seen.append(before)
+            if when == "sent in the callback":
+                far.send(b"second")
+            turn(loop)
+            seen.append(len(protocol.data) - before)
+
+    protocol = Recorder(loop, data_received=received)
+    with far:
+        sent = far.send(first)
+        await loop.create_connection(lambda: protocol, sock=near)
+        await protocol.until(lambda: len(seen) == 2)
+        if seen[0] == sent and when == "left by the first read":
+            pytest.skip("one read has taken all that this system's socket holds")
+        assert seen[1] > 0
+        far.close()
+        await protocol.closed()
 
 
 async def test_data_that_comes_in_a_nested_turn_is_delivered(mioloop_loop):
