@@ -304,6 +304,8 @@ class Machine:
             return                  # a pipe's or socket's end, a handshake that was given up
         if isinstance(error, RuntimeError) and "cannot enter context" in str(error):
             return                  # a turn within a callback finds its context taken
+        if isinstance(error, RuntimeError) and loop.is_closed():
+            return                  # a coroutine that is collected then closes its transport
         if isinstance(error, AssertionError) and "transport creation" in context["message"]:
             return                  # Server._attach(): the server was closed after the accept
         text = "".join(traceback.format_exception(error)) if error else ""
