@@ -103,6 +103,7 @@ def test_handle_gives_its_context(loop):
     default.cancel()
 
 
+@pytest.mark.known_difference("uvloop", "may round one of the times up", strict=False)
 def test_handle_cancelled_earlier_in_the_turn_does_not_run(loop):
     """R12: among callbacks, and among timers due together."""
     ran = []
