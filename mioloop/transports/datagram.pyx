@@ -375,11 +375,14 @@ cdef class DatagramTransport(WritingTransport):
     cdef Py_ssize_t deliver_held(self) except? -2:
         """Deliver the next datagram that was received with an earlier one."""
         cdef mio_address address
+        cdef socklen_t length = 0           # the sender has no name
         cdef bytes data = self.held.pop(0), sender = self.held.pop(0)
 
         memset(&address, 0, sizeof(address))
-        memcpy(&address, PyBytes_AS_STRING(sender), PyBytes_GET_SIZE(sender))
-        return self.deliver(data, self.sender_of(&address, PyBytes_GET_SIZE(sender)))
+        if sender is not None:
+            length = PyBytes_GET_SIZE(sender)
+            memcpy(&address, PyBytes_AS_STRING(sender), length)
+        return self.deliver(data, self.sender_of(&address, length))
 
     cdef Py_ssize_t receive_by_socket(self) except? -2:
         """Receive by the socket object: only it can convert addresses of this family."""
