@@ -70,7 +70,7 @@ cdef class Reactor(LoopServices):
     cdef object shown_timers            # loop._scheduled, while a tool may change it, or None
     cdef object displaced               # a WeakSet of closed fileobjs without a watch, or None
     cdef bint run_until_stopped         # the next run_turns() goes on until `stopping` is set
-    cdef int turns_since_poll
+    cdef unsigned int turns_until_poll
     cdef int64_t polled_ns              # when the last poll returned
     cdef mio_spin spin                  # how long a wait polls before it blocks
 
@@ -108,18 +108,23 @@ cdef class Reactor(LoopServices):
     cdef int flush_soon(self, Source source) except -1
 
     # one turn
+    @cython.final
     cdef int turn(self) except -1
     cdef int turn_by_selector(self) except -1
     cdef int begin(self) noexcept
     cdef bint has_pending(self) noexcept
+    @cython.final
     cdef bint must_look(self) noexcept
     cdef int look(self) except -1
     cdef int make_event_room(self) except -1
+    @cython.final
     cdef int poll_events(self, int64_t timeout_ns) except -1
     cdef int poll_into_room(self, int64_t timeout_ns) noexcept nogil
     cdef int wait(self, int64_t timeout_ns) noexcept nogil
+    @cython.final
     cdef int run_ready(self, size_t count, bint woken) except -1
     cdef int run_instrumented(self, Handle handle) except -1
+    @cython.final
     cdef int dispatch(self) except -1
     cdef int serve_deferred(self) except -1
     cdef int serve(self, Source source, uint32_t ready) except -1

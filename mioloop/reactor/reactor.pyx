@@ -46,8 +46,9 @@ cdef enum:
     FIRST_RING_CAPACITY = 256
     MOST_SPIN_NS = 1000000000           # one second: a longer wait should sleep
     # While callbacks are ready, a loop that watches only its self-pipe polls only after so many
-    # turns or so much time. So a chain of call_soon() makes no system call for each link.
-    TURNS_PER_POLL = 61
+    # turns or so much time: a chain of call_soon() makes no system call for each link.
+    TURNS_PER_POLL = 64
+    TURNS_PER_CLOCK = 8                 # the clock is not read in the other turns
     POLL_INTERVAL_NS = 200000
     SOURCES_PER_BATCH = 64              # gathered writes are sent at least after so many sources
 
@@ -60,6 +61,7 @@ cdef class Reactor(LoopServices):
 
     # -- one turn ------------------------------------------------------------------
 
+    @cython.final
     cdef int turn(self) except -1:
         """Run one turn in asyncio's order: queued handles, fd events, due timers (rule R2).
 
@@ -95,6 +97,7 @@ cdef class Reactor(LoopServices):
             self.run_ready(due, False)
         return 0
 
+    @cython.final
     cdef int poll_events(self, int64_t timeout_ns) except -1:
         """Poll for at most *timeout_ns* (-1: without limit).
 
@@ -118,7 +121,7 @@ cdef class Reactor(LoopServices):
             self.parked = False
         self.polls += 1
         self.polled_ns = mio_clock_now()
-        self.turns_since_poll = 0
+        self.turns_until_poll = TURNS_PER_POLL
         if n < 0:
             if n != -EINTR:
                 check(n)
@@ -128,6 +131,7 @@ cdef class Reactor(LoopServices):
         self.event_total += n
         return 0
 
+    @cython.final
     cdef int run_ready(self, size_t count, bint woken) except -1:
         """Run the next *count* handles of the ring, then flush the writes that they gathered.
 
@@ -155,6 +159,7 @@ cdef class Reactor(LoopServices):
         self.end_batch()
         return 0
 
+    @cython.final
     cdef int dispatch(self) except -1:
         cdef mio_event *event
         cdef void *found
@@ -198,7 +203,7 @@ cdef class Reactor(LoopServices):
         """Run one turn; or, if run_until_stopped is set, turns until `stopping` is set."""
         cdef bint nested = self.running
         cdef bint go_on = self.run_until_stopped and not nested and not self.leaves_native_run
-        self.turns_since_poll = TURNS_PER_POLL      # the first turn looks at the selector
+        self.turns_until_poll = 0                   # the first turn looks at the selector
         if self.looking.thread != PyThread_get_thread_ident():
             drop_peek(&self.looking)
         self.running = True
@@ -237,21 +242,21 @@ cdef class Reactor(LoopServices):
         return (self.event_next < self.event_count or self.deferred_sources or self.deferred_now
                 or self.flushes.first != NULL)
 
+    @cython.final
     cdef bint must_look(self) noexcept:
         """Whether a turn that does not wait polls the selector.
 
-        Rule R92: a turn sees every descriptor that was ready when the turn began, as asyncio's
-        does. The poll is left out only where it would find no event: the loop watches only its
-        self-pipe, and perhaps one source that this turn serves anyway; or the peek has not
-        completed.
+        Rule R92: a turn sees all descriptors that were ready when it began, as asyncio's does. The
+        poll is left out only where it would find no event: the loop watches its self-pipe alone, or
+        beside it one source that this turn serves anyway; or the peek has not completed.
         """
         if ((self.slab.count <= self.own_sources or self.only_one_is_ready())
                 and not self.poll_is_shared and self.signals_seen == signal_count):
-            if (self.turns_since_poll < TURNS_PER_POLL
-                    and mio_clock_now() - self.polled_ns < POLL_INTERVAL_NS):
-                self.turns_since_poll += 1
-                return False
-            return True
+            if self.turns_until_poll == 0:
+                return True
+            self.turns_until_poll -= 1
+            return (self.turns_until_poll % TURNS_PER_CLOCK == 0
+                    and mio_clock_now() - self.polled_ns >= POLL_INTERVAL_NS)
         if not self.looking.armed:
             return True
         if self.fork_generation == forks and mio_peek_is_quiet(self.looking.peek):
@@ -480,7 +485,7 @@ cdef class Reactor(LoopServices):
         if self.dismantling:
             return 0
         self.dismantling = True
-        # The threads that `wakers` counts do not exist in a child that was forked meanwhile.
+        # The threads in `wakers` do not exist in a child that was forked meanwhile.
         while add_atomically(&self.wakers, 0) and self.fork_generation == forks:
             sched_yield()
         try:
@@ -527,10 +532,9 @@ cdef class Reactor(LoopServices):
     def stats(self):
         """Counts since the loop was made, and the sizes of its queues now.
 
-        turns, polls, events, callbacks (run from the ready queue), timers_fired: totals. spins:
-        non-blocking polls at the beginning of a wait. bursts: system calls that sent, or received,
-        for several connections.
-        ready, timers, sources: the numbers at this moment. Sources include the loop's self-pipe.
+        turns, polls, events, callbacks (of the ready queue), timers_fired: totals. spins: polls at
+        the beginning of a wait. bursts: system calls that sent or received for several connections.
+        ready, timers, sources: the numbers at this moment, with the source of the self-pipe.
         """
         return {
             "turns": self.turns,
