@@ -1,9 +1,8 @@
 """Runs one program (from standard input) on a loop, and checks the promises of every program.
 
-Each byte of a stream is a function of its place, so received bytes can be checked as they come:
-they are always the beginning of the written bytes, and all of them if neither end gave up.
-connection_lost() comes once. No descriptor, source or timer is left. No exception is reported,
-raised or printed, except the exceptions that the program itself raises.
+The received bytes of a stream are the beginning of the written bytes, and all of them if neither
+end gave up (see fuzz_ends.py). connection_lost() comes once. No descriptor, source or timer is
+left. No exception is reported, raised or printed, except those that the program itself raises.
 
 The exit status is 0, or 1 with the faults on standard error; a hang ends with a traceback.
 """
@@ -17,17 +16,14 @@ import gc
 import os
 import signal
 import socket
-import ssl
 import sys
-import tempfile
 import threading
 import traceback
 import warnings
 
 from tests.fuzz import fuzz_program
+from tests.fuzz.fuzz_ends import OPENERS, RECEIVING, Watched, new_face, pattern
 
-PERIOD = 251
-PATTERN = bytes(range(PERIOD)) * 2000
 QUIET_S = 5.0          # within this time all that was written has arrived, and all ends are lost
 FORKED_CHILD_S = 10
 TRACE = bool(os.environ.get("MIOLOOP_FUZZ_TRACE"))  # print each step that is done, and its object
@@ -42,169 +38,6 @@ class Forked(SystemExit):
 
 
 EXPECTED = (RuntimeError, OSError, ValueError, NotImplementedError, OverflowError)
-
-
-def pattern(offset, count):
-    at = offset % PERIOD
-    return PATTERN[at : at + count]
-
-
-class End:
-    """One end of a connection, with any protocol object that it currently has."""
-
-    def __init__(self, machine, kind, name):
-        self.machine = machine
-        self.kind = kind
-        self.name = name
-        self.peer = None
-        self.transport = None
-        self.sent = 0               # bytes written, or datagrams
-        self.required = 0  # the part of them that must arrive
-        self.received = 0
-        self.lost = 0
-        self.made = 0
-        self.broken = False         # aborted, or given up: bytes may be missing
-        self.closed = False
-        self.eof_sent = False
-        self.hooks = {}
-        machine.ends.append(self)
-
-    # -- called by protocols
-
-    def event(self, name):
-        number = self.hooks.pop(name, None)
-        if number is not None:
-            self.machine.inside(number)
-
-    def take(self, data):
-        if self.lost:
-            self.machine.fault(f"{self.name}: data after connection_lost")
-        if bytes(data) != pattern(self.received, len(data)):
-            self.machine.fault(f"{self.name}: wrong bytes at {self.received}: {bytes(data[:20])!r}")
-        self.received += len(data)
-        if self.peer is not None and self.received > self.peer.sent:
-            self.machine.fault(f"{self.name}: more bytes than were sent")
-        self.event("data_received")
-
-    def end(self, exc):
-        self.lost += 1
-        if self.lost > 1:
-            self.machine.fault(f"{self.name}: connection_lost again")
-        if exc is not None:
-            self.broken = True
-        self.event("connection_lost")
-
-    # -- called by steps
-
-    def write(self, write, counted):
-        """Count the written bytes. After close() they may or may not be sent."""
-        transport = self.transport
-        open_before = not transport.is_closing() and not self.eof_sent
-        self.sent += counted
-        if open_before:
-            self.required = self.sent
-        try:
-            write(transport)
-        except RuntimeError:
-            if self.eof_sent:
-                self.sent -= counted
-            raise
-
-    def is_complete(self):
-        """Whether all that the peer wrote has arrived, or need not."""
-        peer = self.peer
-        if peer is None or self.kind == "datagram":
-            return True
-        if self.broken or peer.broken or self.closed or not self.made:
-            return True
-        if peer.closed and self.sent > peer.received:
-            return True             # an end that closes with bytes unread resets the connection
-        return self.received >= peer.required
-
-
-class Face(asyncio.Protocol):
-    def __init__(self, end):
-        self.end = end
-
-    def connection_made(self, transport):
-        self.end.transport = transport
-        self.end.made += 1
-        self.end.event("connection_made")
-
-    def data_received(self, data):
-        self.end.take(data)
-
-    def eof_received(self):
-        self.end.event("eof_received")
-        return False
-
-    def pause_writing(self):
-        self.end.event("pause_writing")
-
-    def resume_writing(self):
-        pass
-
-    def connection_lost(self, exc):
-        self.end.end(exc)
-
-
-class BufferedFace(Face, asyncio.BufferedProtocol):
-    data_received = None
-
-    def __init__(self, end):
-        super().__init__(end)
-        self.buffer = bytearray(1000 + end.received % 70_000)
-
-    def get_buffer(self, hint):
-        return self.buffer
-
-    def buffer_updated(self, count):
-        self.end.take(memoryview(self.buffer)[:count])
-
-
-class DatagramFace(asyncio.DatagramProtocol):
-    def __init__(self, end):
-        self.end = end
-
-    def connection_made(self, transport):
-        self.end.transport = transport
-        self.end.made += 1
-        self.end.event("connection_made")
-
-    def datagram_received(self, data, address):
-        end = self.end
-        if end.lost:
-            end.machine.fault(f"{end.name}: a datagram after connection_lost")
-        if data != pattern(len(data), len(data)):
-            end.machine.fault(f"{end.name}: a wrong datagram")
-        end.received += 1
-        end.event("data_received")
-
-    def error_received(self, exc):
-        pass
-
-    def pause_writing(self):
-        self.end.event("pause_writing")
-
-    def resume_writing(self):
-        pass
-
-    def connection_lost(self, exc):
-        self.end.end(exc)
-
-
-# A finalizer may run at the first instruction of these. A turn there would deliver later bytes
-# before earlier ones are counted, on each loop.
-RECEIVING = {
-    function.__code__
-    for function in (
-        Face.data_received,
-        BufferedFace.buffer_updated,
-        DatagramFace.datagram_received,
-        End.take,
-        pattern,
-    )
-}
 
 
 class Garbage:
@@ -227,30 +60,6 @@ class Garbage:
         finally:
             machine.receiving -= receives
             machine.finalizers -= 1
-
-
-class Watched:
-    """A socket pair: one socket is watched, or used by sock_*(); the other feeds it."""
-
-    def __init__(self):
-        self.socket, self.far = socket.socketpair()
-        self.socket.setblocking(False)
-        self.far.setblocking(False)
-
-
-@contextlib.contextmanager
-def certificate():
-    import trustme
-
-    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-    with authority.cert_pem.tempfile() as trusted, tempfile.TemporaryDirectory() as directory:
-        issued = authority.issue_cert("localhost", key_type=trustme.KeyType.ECDSA)
-        path = os.path.join(directory, "certificate.pem")
-        issued.private_key_and_cert_chain_pem.write_to_path(path)
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server.load_cert_chain(path)
-        client = ssl.create_default_context(cafile=trusted)
-    yield server, client
 
 
 class Machine:
@@ -477,70 +286,11 @@ class Machine:
     # -- connections
 
     def step_open(self, kind):
-        self.start(getattr(self, "open_" + fuzz_program.KINDS[kind])())
+        self.start(OPENERS[fuzz_program.KINDS[kind]](self))
 
     def step_many(self, count):
         for _ in range(count):
-            self.start(self.open_unix())
-
-    def pair(self, kind):
-        name = f"{kind} {len(self.ends) // 2}"
-        left, right = End(self, kind, name + " left"), End(self, kind, name + " right")
-        left.peer, right.peer = right, left
-        return left, right
-
-    async def open_tcp(self, **tls):
-        left, right = self.pair("tls" if tls else "tcp")
-        server_tls = {"ssl": tls["server"]} if tls else {}
-        client_tls = {"ssl": tls["client"], "server_hostname": "localhost"} if tls else {}
-        server = await self.loop.create_server(lambda: Face(right), "127.0.0.1", 0, **server_tls)
-        self.servers.append(server)
-        address = server.sockets[0].getsockname()
-        try:
-            await self.loop.create_connection(lambda: Face(left), *address, **client_tls)
-        except BaseException:
-            left.broken = right.broken = True
-            raise
-        server.close()
-
-    async def open_tls(self):
-        if self.tls is None:
-            with certificate() as contexts:
-                self.tls = contexts
-        server, client = self.tls
-        await self.open_tcp(server=server, client=client)
-
-    async def open_unix(self):
-        left, right = self.pair("unix")
-        one, other = socket.socketpair()
-        await self.loop.create_connection(lambda: Face(left), sock=one)
-        await self.loop.connect_accepted_socket(lambda: BufferedFace(right), other)
-
-    async def open_pipe(self):
-        left, right = self.pair("pipe")
-        read_end, write_end = os.pipe()
-        read_file = open(read_end, "rb", buffering=0)
-        write_file = open(write_end, "wb", buffering=0)
-        await self.loop.connect_read_pipe(lambda: Face(left), read_file)
-        await self.loop.connect_write_pipe(lambda: Face(right), write_file)
-
-    async def open_datagram(self):
-        left, right = self.pair("datagram")
-        one, other = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
-        one.bind("")                # abstract names, that the kernel picks
-        other.bind("")
-        one.connect(other.getsockname())
-        other.connect(one.getsockname())
-        await self.loop.create_datagram_endpoint(lambda: DatagramFace(left), sock=one)
-        await self.loop.create_datagram_endpoint(lambda: DatagramFace(right), sock=other)
-
-    async def open_raw(self):
-        """The far end sends a few bytes and goes, with a reset or without."""
-        end = End(self, "raw", f"raw {len(self.ends)}")
-        one, other = socket.socketpair()
-        other.send(pattern(0, 1000))
-        other.close()
-        await self.loop.create_connection(lambda: Face(end), sock=one)
+            self.start(OPENERS["unix"](self))
 
     # -- transports
 
@@ -587,10 +337,7 @@ class Machine:
 
     def step_set_protocol(self, number, buffered):
         end = self.chosen(number)
-        if end.kind in ("pipe", "datagram"):
-            buffered = False
-        face = DatagramFace if end.kind == "datagram" else BufferedFace if buffered else Face
-        end.transport.set_protocol(face(end))
+        end.transport.set_protocol(new_face(end, buffered))
 
     def step_limits(self, number, high):
         self.chosen(number, "set_write_buffer_limits").transport.set_write_buffer_limits(high)

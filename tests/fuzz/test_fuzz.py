@@ -35,7 +35,7 @@ def run_seeds(kind, first, count):
 @pytest.mark.parametrize("part", range(3))
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
 def test_random_programs_keep_the_promises_of_every_program(kind, part):
-    """R13, R22, R29, R45, R48, R60, R61, R89: see fuzz_machine.py."""
+    """R13, R22, R29, R45, R48, R60, R61, R89: see fuzz_machine.py and fuzz_ends.py."""
     count = (SEEDS + 2) // 3
     run_seeds(kind, 1000 * KINDS.index(kind) + part * count, count)
 
