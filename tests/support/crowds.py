@@ -16,8 +16,9 @@ COUNT = 70              # more than are served together
 class Crowd:
     """Connections whose far ends are plain sockets."""
 
-    def __init__(self, loop, protocols, fars):
+    def __init__(self, loop, protocols, fars, numbers):
         self.loop, self.protocols, self.fars = loop, protocols, fars
+        self.numbers = numbers      # the loop's descriptors, if its sockets were given to it
 
     def send(self, data=b"request"):
         """All at once, so that one poll finds all of them."""
@@ -51,7 +52,7 @@ async def crowd(loop, kind="tcp", make=Recorder, count=COUNT, accepted=True, **h
 
     accepted: by a server of the loop; otherwise the loop is given their sockets.
     """
-    protocols, fars = [make(loop, **hooks) for _ in range(count)], []
+    protocols, fars, numbers = [make(loop, **hooks) for _ in range(count)], [], []
     unconnected = iter(protocols)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
@@ -67,13 +68,14 @@ async def crowd(loop, kind="tcp", make=Recorder, count=COUNT, accepted=True, **h
                 await protocol.made
             else:
                 near, far = socket_pair(kind)
+                numbers.append(near.fileno())
                 await loop.create_connection(lambda: next(unconnected), sock=near)
                 del near                # the loop's alone from here on
             far.setblocking(False)
             fars.append(stack.enter_context(far))
         server.close()
         try:
-            yield Crowd(loop, protocols, fars)
+            yield Crowd(loop, protocols, fars, numbers)
         finally:
             for protocol in protocols:
                 if not protocol.lost.done():
