@@ -86,6 +86,7 @@ class BlockingPeer:
 
     def __init__(self, loop, sock, context, server_side=False):
         self.loop, self.sock, self.context, self.server_side = loop, sock, context, server_side
+        self.shaking = None
 
     async def call(self, function, *args):
         return await self.loop.run_in_executor(None, function, *args)
@@ -100,6 +101,11 @@ class BlockingPeer:
 
         await self.call(work)
 
+    def start_handshake(self):
+        """Begin the handshake in the thread, and return the future of its end."""
+        self.shaking = asyncio.ensure_future(self.handshake())
+        return self.shaking
+
     async def receive_all(self):
         def work():
             data = bytearray()
@@ -111,12 +117,29 @@ class BlockingPeer:
 
 
 @contextlib.asynccontextmanager
+async def shaking_peer(loop, context, server_side=True, start=True):
+    """A socket without a transport, the blocking TLS peer at its far end, and its handshake.
+
+    Without *start*, the test begins the handshake. The peer is closed at the end.
+    """
+    near, far = socket_pair("tcp")
+    peer = BlockingPeer(loop, far, context, server_side)
+    if start:
+        peer.start_handshake()
+    try:
+        yield near, peer, peer.shaking
+    finally:
+        if peer.shaking is not None:
+            await asyncio.gather(peer.shaking, return_exceptions=True)
+        peer.sock.close()
+        far.close()         # a handshake that failed leaves both
+        await turns()
+
+
+@contextlib.asynccontextmanager
 async def tls_to_peer(loop, tls, protocol, **keywords):
     """Our client, and a blocking TLS server at the other end."""
-    near, far = socket_pair("tcp")
-    peer = BlockingPeer(loop, far, tls.server, server_side=True)
-    try:
-        shaking = asyncio.ensure_future(peer.handshake())
+    async with shaking_peer(loop, tls.server) as (near, peer, shaking):
         transport, _ = await loop.create_connection(
             lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost", **keywords
         )
@@ -125,6 +148,3 @@ async def tls_to_peer(loop, tls, protocol, **keywords):
         if not protocol.lost.done():
             transport.abort()
         await protocol.closed()
-    finally:
-        peer.sock.close()
-        await turns()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import socket
 import ssl
 import sys
@@ -12,9 +11,10 @@ import weakref
 
 import pytest
 
+from tests.support.accounting import collector_off
 from tests.support.connections import reset, socket_pair
 from tests.support.protocols import Recorder
-from tests.support.tls import BlockingPeer, tls_pair
+from tests.support.tls import shaking_peer, tls_pair
 from tests.support.waiting import turns
 
 
@@ -26,30 +26,20 @@ def test_start_tls_that_fails_leaves_no_cycle(loop, run, tls):
     transports = []
 
     async def main():
-        near, far = socket_pair("tcp")
-        peer = BlockingPeer(loop, far, tls.server, server_side=True)
-        shaking = asyncio.ensure_future(peer.handshake())
-        # Do not keep the exception here: its traceback has this frame.
-        transport, protocol = await loop.create_connection(asyncio.Protocol, sock=near)
-        transports.append(weakref.ref(transport))
-        refused = False
-        try:
-            await loop.start_tls(transport, protocol, tls.stranger, server_hostname="localhost")
-        except ssl.SSLCertVerificationError:
-            refused = True
-        assert refused
-        await asyncio.gather(shaking, return_exceptions=True)
-        await turns()
-        far.close()
-        peer.sock.close()
+        async with shaking_peer(loop, tls.server) as (near, _, _):
+            # Do not keep the exception here: its traceback has this frame.
+            transport, protocol = await loop.create_connection(asyncio.Protocol, sock=near)
+            transports.append(weakref.ref(transport))
+            refused = False
+            try:
+                await loop.start_tls(transport, protocol, tls.stranger, server_hostname="localhost")
+            except ssl.SSLCertVerificationError:
+                refused = True
+            assert refused
 
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         run(loop, main())
         assert transports[0]() is None
-    finally:
-        gc.enable()
 
 
 async def upgrade(loop, transport, protocol, context, **keywords):
@@ -87,19 +77,16 @@ async def test_start_tls_upgrades_both_sides(loop, tls):
 @pytest.mark.known_difference("asyncio", "hangs on 3.10", until=(3, 10), run=False)
 async def test_start_tls_of_a_paused_transport(loop, tls):
     """R72: reading that was paused does not stop the handshake."""
-    near, far = socket_pair("tcp")
-    protocol = Recorder(loop)
-    transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-    transport.pause_reading()
-    peer = BlockingPeer(loop, far, tls.server, server_side=True)
-    shaking = asyncio.ensure_future(peer.handshake())
-    await upgrade(loop, transport, protocol, tls.client, server_hostname="localhost")
-    await shaking
-    await peer.call(peer.sock.sendall, b"data")
-    assert await protocol.received(4) == b"data"
-    peer.sock.close()
-    await protocol.closed()
-    await turns()
+    async with shaking_peer(loop, tls.server) as (near, peer, shaking):
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
+        transport.pause_reading()
+        await upgrade(loop, transport, protocol, tls.client, server_hostname="localhost")
+        await shaking
+        await peer.call(peer.sock.sendall, b"data")
+        assert await protocol.received(4) == b"data"
+        peer.sock.close()
+        await protocol.closed()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="since 3.11")

@@ -20,9 +20,10 @@ import weakref
 
 import pytest
 
+from tests.support.accounting import collector_off
 from tests.support.connections import receive_all, reset, socket_pair
 from tests.support.protocols import Recorder
-from tests.support.tls import BlockingPeer, tls_pair, tls_to_peer
+from tests.support.tls import BlockingPeer, shaking_peer, tls_pair, tls_to_peer
 from tests.support.waiting import turns
 
 MIB = 1 << 20
@@ -193,29 +194,20 @@ def test_connect_that_fails_in_the_handshake_leaves_no_cycle(mioloop_loop, run, 
     transports = []
 
     async def main():
-        near, far = socket_pair("tcp")
-        peer = BlockingPeer(loop, far, tls.server, server_side=True)
-        connecting = asyncio.ensure_future(loop.create_connection(
-            asyncio.Protocol, sock=near, ssl=tls.stranger, server_hostname="localhost"
-        ))
-        await turns(2)
-        transports.append(weakref.ref(loop._transport_of_fd(near.fileno())))
-        shaking = asyncio.ensure_future(peer.handshake())
-        failure = await asyncio.gather(connecting, return_exceptions=True)
-        assert isinstance(failure.pop(), ssl.SSLCertVerificationError)
-        del connecting
-        await asyncio.gather(shaking, return_exceptions=True)
-        await turns(2)
-        far.close()
-        peer.sock.close()
+        async with shaking_peer(loop, tls.server, start=False) as (near, peer, _):
+            connecting = asyncio.ensure_future(loop.create_connection(
+                asyncio.Protocol, sock=near, ssl=tls.stranger, server_hostname="localhost"
+            ))
+            await turns(2)
+            transports.append(weakref.ref(loop._transport_of_fd(near.fileno())))
+            peer.start_handshake()
+            failure = await asyncio.gather(connecting, return_exceptions=True)
+            assert isinstance(failure.pop(), ssl.SSLCertVerificationError)
+            del connecting
 
-    gc.collect()
-    gc.disable()
-    try:
+    with collector_off():
         run(loop, main())
         assert transports[0]() is None
-    finally:
-        gc.enable()
 
 
 async def test_no_data_after_close(loop, tls):
@@ -448,20 +440,17 @@ async def test_tls_over_unix_sockets(loop, tls, tmp_path):
 @pytest.mark.known_difference("uvloop", "returns its SSLProtocol")
 async def test_accepted_socket_with_tls_gives_the_application_protocol(loop, tls):
     """R42: connect_accepted_socket(ssl=)."""
-    near, far = socket_pair("tcp")
-    peer = BlockingPeer(loop, far, tls.client)
-    shaking = asyncio.ensure_future(peer.handshake())
-    transport, protocol = await loop.connect_accepted_socket(
-        lambda: Recorder(loop), near, ssl=tls.server
-    )
-    await shaking
-    assert isinstance(protocol, Recorder)
-    assert transport.get_extra_info("ssl_object") is not None
-    transport.write(b"x")
-    assert await peer.call(peer.sock.recv, 1) == b"x"
-    peer.sock.close()
-    await protocol.closed()
-    await turns()
+    async with shaking_peer(loop, tls.client, server_side=False) as (near, peer, shaking):
+        transport, protocol = await loop.connect_accepted_socket(
+            lambda: Recorder(loop), near, ssl=tls.server
+        )
+        await shaking
+        assert isinstance(protocol, Recorder)
+        assert transport.get_extra_info("ssl_object") is not None
+        transport.write(b"x")
+        assert await peer.call(peer.sock.recv, 1) == b"x"
+        peer.sock.close()
+        await protocol.closed()
 
 
 @pytest.mark.known_difference("uvloop", "not implemented")

@@ -18,7 +18,7 @@ import pytest
 from mioloop.transports import tls_engine
 from tests.support.connections import socket_pair
 from tests.support.protocols import BufferedRecorder, Recorder
-from tests.support.tls import BlockingPeer, tls_pair, tls_to_peer
+from tests.support.tls import BlockingPeer, shaking_peer, tls_pair, tls_to_peer
 from tests.support.waiting import turns
 
 MIB = 1 << 20
@@ -130,21 +130,16 @@ async def test_client_without_a_certificate_is_refused(loop, tls):
     tls.authority.configure_trust(server_side)
     server_side.verify_mode = ssl.CERT_REQUIRED
     server_side.minimum_version = ssl.TLSVersion.TLSv1_3
-    near, far = socket_pair("tcp")
-    peer = BlockingPeer(loop, far, server_side, server_side=True)
-    shaking = asyncio.ensure_future(peer.handshake())
-    protocol = Recorder(loop)
-    await loop.create_connection(
-        lambda: protocol, sock=near, ssl=client_context(tls), server_hostname="localhost"
-    )
-    failure = await protocol.closed()
-    assert isinstance(failure, ssl.SSLError)
-    assert "CERTIFICATE_REQUIRED" in failure.reason
-    with pytest.raises(ssl.SSLError):
-        await shaking
-    far.close()
-    peer.sock.close()
-    await turns()
+    async with shaking_peer(loop, server_side) as (near, peer, shaking):
+        protocol = Recorder(loop)
+        await loop.create_connection(
+            lambda: protocol, sock=near, ssl=client_context(tls), server_hostname="localhost"
+        )
+        failure = await protocol.closed()
+        assert isinstance(failure, ssl.SSLError)
+        assert "CERTIFICATE_REQUIRED" in failure.reason
+        with pytest.raises(ssl.SSLError):
+            await shaking
 
 
 async def test_session_is_resumed_by_its_ticket(loop, tls):
@@ -235,25 +230,20 @@ async def test_renegotiation_is_the_contexts_decision(mioloop_loop, tls, allowed
 async def test_peer_is_told_why_its_certificate_was_refused(mioloop_loop, tls):
     """The alert leaves before the connection closes."""
     loop = mioloop_loop
-    near, far = socket_pair("tcp")
-    peer = BlockingPeer(loop, far, tls.server, server_side=True)
-    shaking = asyncio.ensure_future(peer.handshake())
-    with pytest.raises(ssl.SSLCertVerificationError):
-        await loop.create_connection(
-            lambda: Recorder(loop), sock=near, ssl=tls.stranger, server_hostname="localhost"
-        )
+    async with shaking_peer(loop, tls.server) as (near, peer, shaking):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await loop.create_connection(
+                lambda: Recorder(loop), sock=near, ssl=tls.stranger, server_hostname="localhost"
+            )
 
-    def read_on():
-        with contextlib.suppress(ConnectionResetError):
-            while peer.sock.recv(100):
-                pass
+        def read_on():
+            with contextlib.suppress(ConnectionResetError):
+                while peer.sock.recv(100):
+                    pass
 
-    with pytest.raises(ssl.SSLError, match="UNKNOWN_CA|unknown ca"):
-        await shaking               # TLS 1.3: the server's part may be done before
-        await peer.call(read_on)
-    peer.sock.close()
-    far.close()
-    await turns()
+        with pytest.raises(ssl.SSLError, match="UNKNOWN_CA|unknown ca"):
+            await shaking               # TLS 1.3: the server's part may be done before
+            await peer.call(read_on)
 
 
 @contextlib.contextmanager
@@ -408,21 +398,14 @@ async def test_eof_right_behind_a_resume_loses_nothing(mioloop_loop, tls):
 async def test_buffered_protocol_over_tls(loop, tls):
     """R56: get_buffer() and buffer_updated(); a small buffer is filled again and again."""
     data = os.urandom(300_000)
-    near, far = socket_pair("tcp")
-    peer = BlockingPeer(loop, far, tls.server, server_side=True)
-    shaking = asyncio.ensure_future(peer.handshake())
     protocol = BufferedRecorder(
         loop, size=1000, get_buffer=lambda p, sizehint: memoryview(p.buffer)
     )
-    await loop.create_connection(
-        lambda: protocol, sock=near, ssl=tls.client, server_hostname="localhost"
-    )
-    await shaking
-    await peer.call(peer.sock.sendall, data)
-    assert await protocol.received(len(data)) == data
-    peer.sock.close()
-    await protocol.closed()
-    await turns()
+    async with tls_to_peer(loop, tls, protocol) as (_, peer):
+        await peer.call(peer.sock.sendall, data)
+        assert await protocol.received(len(data)) == data
+        peer.sock.close()
+        await protocol.closed()
 
 
 @pytest.mark.known_difference("asyncio", "has them when the peer says more", run=False)
