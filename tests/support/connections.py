@@ -73,6 +73,24 @@ async def connection(
             far.close()
 
 
+@contextlib.asynccontextmanager
+async def accepted_connection(
+    loop: asyncio.AbstractEventLoop, protocol: Recording
+) -> AsyncIterator[tuple[Any, socket.socket]]:
+    """As connection(), but a server of the loop accepts the transport."""
+    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()) as far:
+        far.settimeout(PEER_TIMEOUT_S)
+        await protocol.made
+        try:
+            yield protocol.transport, far
+        finally:
+            if not protocol.lost.done():
+                protocol.transport.abort()
+            await protocol.closed()
+            server.close()
+
+
 async def receive(sock: socket.socket, count: int) -> bytes:
     """Exactly `count` bytes."""
 

@@ -11,44 +11,34 @@ from unittest import mock
 
 import pytest
 
-from tests.support.connections import receive_all, send, socket_pair
+from tests.support.connections import (
+    accepted_connection,
+    connection,
+    receive_all,
+    send,
+    socket_pair,
+)
 from tests.support.protocols import Recorder
+from tests.support.tls import tls_pair
 from tests.support.waiting import turns
 
 
 @contextlib.asynccontextmanager
 async def stream(loop, tls):
-    near, far = socket_pair("tcp")
-    with far:
-        transport, _ = await loop.create_connection(lambda: Recorder(loop), sock=near)
+    async with connection(loop, Recorder(loop)) as (transport, _):
         yield transport
-        transport.abort()
-        await turns()
 
 
 @contextlib.asynccontextmanager
 async def accepted(loop, tls):
-    made = loop.create_future()
-    protocol = Recorder(loop, connection_made=lambda p, t: made.set_result(t))
-    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    yield await made
-    server.close()
-    writer.transport.abort()
-    await protocol.closed()
+    async with accepted_connection(loop, Recorder(loop)) as (transport, _):
+        yield transport
 
 
 @contextlib.asynccontextmanager
 async def over_tls(loop, tls):
-    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, ssl=tls.server)
-    address = server.sockets[0].getsockname()
-    _, writer = await asyncio.open_connection(
-        *address, ssl=tls.client, server_hostname="localhost"
-    )
-    yield writer.transport
-    server.close()
-    writer.transport.abort()
-    await turns(20)
+    async with tls_pair(loop, tls) as (client, _):
+        yield client.transport
 
 
 @contextlib.asynccontextmanager

@@ -13,54 +13,32 @@ import socket
 
 import pytest
 
-from tests.support.connections import send, socket_pair
+from tests.support.connections import accepted_connection, connection, send, socket_pair
 from tests.support.protocols import Recorder
+from tests.support.tls import tls_pair
 from tests.support.waiting import until
 
 
 @contextlib.asynccontextmanager
 async def stream(loop, tls, protocol):
-    near, far = socket_pair("tcp")
-    with far:
-        transport, _ = await loop.create_connection(lambda: protocol, sock=near)
-        try:
-            yield lambda data: send(far, data)
-        finally:
-            transport.abort()
-            await protocol.closed()
+    async with connection(loop, protocol) as (_, far):
+        yield lambda data: send(far, data)
 
 
 @contextlib.asynccontextmanager
 async def accepted(loop, tls, protocol):
-    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
-    with socket.create_connection(server.sockets[0].getsockname()) as far:
-        await protocol.made
-        try:
-            yield lambda data: send(far, data)
-        finally:
-            protocol.transport.abort()
-            await protocol.closed()
-            server.close()
+    async with accepted_connection(loop, protocol) as (_, far):
+        yield lambda data: send(far, data)
 
 
 @contextlib.asynccontextmanager
 async def over_tls(loop, tls, protocol):
-    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0, ssl=tls.server)
-    address = server.sockets[0].getsockname()
-    _, writer = await asyncio.open_connection(
-        *address, ssl=tls.client, server_hostname="localhost"
-    )
+    async with tls_pair(loop, tls, protocol) as (client, _):
 
-    async def feed(data):
-        writer.write(data)
+        async def feed(data):
+            client.transport.write(data)
 
-    await protocol.made
-    try:
         yield feed
-    finally:
-        writer.transport.abort()
-        await protocol.closed()
-        server.close()
 
 
 @contextlib.asynccontextmanager
