@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import socket
@@ -204,43 +205,46 @@ def test_connections_of_a_server_do_not_share_a_context(loop, run, tls, tmp_path
                     (1, "serving"), (1, "set by 4"), (1, "set by 5")]
 
 
+@contextlib.asynccontextmanager
+async def served_over_tls(loop, tls, seen):
+    """A client, and a protocol of a server that was made in the context "serving"."""
+    protocol = Recorder(loop, **seen.hooks())
+    variable.set("serving")
+    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0, ssl=tls.server)
+    variable.set("later")
+    client = Recorder(loop)
+    await loop.create_connection(
+        lambda: client, *server.sockets[0].getsockname(),
+        ssl=tls.client, server_hostname="localhost",
+    )
+    await protocol.made
+    yield client, protocol
+    await client.closed()
+    server.close()
+    await server.wait_closed()
+    await turns()
+
+
 @pytest.mark.known_difference("asyncio", "delivers what was read before in the caller's context")
 @pytest.mark.known_difference("uvloop", "delivers what was read before in the caller's context")
 @pytest.mark.parametrize("end", ["close", "abort"])
 def test_callbacks_over_tls_run_in_the_context_of_the_connection(loop, run, tls, end):
     """R58: including data that was read before the transport is resumed."""
-    seen, protocols = Seen(), []
-
-    def factory():
-        protocols.append(Recorder(loop, **seen.hooks()))
-        return protocols[-1]
+    seen = Seen()
 
     async def main():
-        variable.set("serving")
-        server = await loop.create_server(factory, "127.0.0.1", 0, ssl=tls.server)
-        variable.set("later")
-        client = Recorder(loop)
-        await loop.create_connection(
-            lambda: client, *server.sockets[0].getsockname(),
-            ssl=tls.client, server_hostname="localhost",
-        )
-        await client.until(lambda: protocols and protocols[0].made.done())
-        protocol, = protocols
-        await in_task(protocol.transport.pause_reading, "leaked by pause")
-        client.transport.write(b"x")
-        await turns(20)
-        await in_task(protocol.transport.resume_reading, "leaked by resume")
-        await protocol.received(1)
-        await in_task(lambda: protocol.transport.write(bytes(8_000_000)), "writing")
-        assert "pause_writing" in protocol.calls
-        await client.received(8_000_000)
-        await protocol.until(lambda: "resume_writing" in protocol.calls)
-        await in_task(getattr(protocol.transport, end), "leaked by the end")
-        await protocol.closed()
-        await client.closed()
-        server.close()
-        await server.wait_closed()
-        await turns()
+        async with served_over_tls(loop, tls, seen) as (client, protocol):
+            await in_task(protocol.transport.pause_reading, "leaked by pause")
+            client.transport.write(b"x")
+            await turns(20)
+            await in_task(protocol.transport.resume_reading, "leaked by resume")
+            await protocol.received(1)
+            await in_task(lambda: protocol.transport.write(bytes(8_000_000)), "writing")
+            assert "pause_writing" in protocol.calls
+            await client.received(8_000_000)
+            await protocol.until(lambda: "resume_writing" in protocol.calls)
+            await in_task(getattr(protocol.transport, end), "leaked by the end")
+            await protocol.closed()
 
     run(loop, main())
     assert seen["pause_writing"] == ["writing"]
@@ -250,31 +254,15 @@ def test_callbacks_over_tls_run_in_the_context_of_the_connection(loop, run, tls,
 @pytest.mark.known_difference("asyncio", "calls eof_received from inside close()")
 def test_close_notify_that_close_finds_is_told_in_the_context_of_the_connection(loop, run, tls):
     """R58: the application has paused before the end, and a task closes."""
-    seen, protocols = Seen(), []
-
-    def factory():
-        protocols.append(Recorder(loop, **seen.hooks()))
-        return protocols[-1]
+    seen = Seen()
 
     async def main():
-        variable.set("serving")
-        server = await loop.create_server(factory, "127.0.0.1", 0, ssl=tls.server)
-        variable.set("later")
-        client = Recorder(loop)
-        await loop.create_connection(
-            lambda: client, *server.sockets[0].getsockname(),
-            ssl=tls.client, server_hostname="localhost",
-        )
-        await client.until(lambda: protocols and protocols[0].made.done())
-        protocols[0].transport.pause_reading()
-        client.transport.close()
-        await turns(20)
-        await in_task(protocols[0].transport.close, "leaked by close")
-        await protocols[0].closed()
-        await client.closed()
-        server.close()
-        await server.wait_closed()
-        await turns()
+        async with served_over_tls(loop, tls, seen) as (client, protocol):
+            protocol.transport.pause_reading()
+            client.transport.close()
+            await turns(20)
+            await in_task(protocol.transport.close, "leaked by close")
+            await protocol.closed()
 
     run(loop, main())
     assert seen.all_but(None) == {"serving"}
