@@ -23,7 +23,8 @@ BENCH_ARGS  ?= --scaling --spin 0.0001 --report ../docs/benchmarks --goals ../do
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help require build run chat test test-quick test-core test-python test-long test-sanitize test-all
-.PHONY: test-stdlib fuzz compatibility bench wheels sbom docs lint lint-workflows clean
+.PHONY: test-stdlib fuzz compatibility bench wheels sbom changelog check-changelog docs lint
+.PHONY: lint-workflows clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := build/venv/$(TAG)
@@ -31,7 +32,7 @@ PY   := $(VENV)/bin/python
 PIP  := $(PY) -m pip --disable-pip-version-check -qq
 
 help:         ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 # -- set-up -------------------------------------------------------------------------------
 
@@ -143,6 +144,20 @@ wheels: require   ## dist/: the sdist, and a tested wheel for each CPython found
 
 sbom: require   ## build/sbom.json: the components of an installation of the wheel in dist/
 	@$(PYTHON) tests/tools/sbom.py build/sbom.json
+
+# A branch that changes the package needs a file in .github/changelog.d, see the README there.
+COMPARE ?= origin/main
+TOWNCRIER = $(PY) -m towncrier
+NEXT      = $$($(PY) tests/tools/version.py)
+
+changelog: $(VENV)/.tools   ## move .github/changelog.d into CHANGELOG.md, as the version of mioloop/__init__.py
+	@$(PIP) install --group changelog
+	@$(TOWNCRIER) build --yes --version "$(NEXT)"
+
+check-changelog: $(VENV)/.tools   ## print the next section of CHANGELOG.md; does this branch add to it? COMPARE=
+	@$(PIP) install --group changelog
+	@$(TOWNCRIER) build --draft --version "$(NEXT)"
+	@git diff --quiet $(COMPARE)... -- mioloop || $(TOWNCRIER) check --compare-with $(COMPARE)
 
 # -- documentation ------------------------------------------------------------------------
 

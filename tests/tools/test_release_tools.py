@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,36 @@ def test_the_version_is_in_one_place() -> None:
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert version.main([f"v{mioloop.__version__}"]) == 0
     assert version.main(["v99.0"]) == 1
+
+
+def test_the_next_section_of_the_changelog_is_made_from_fragments(tmp_path: Path) -> None:
+    pytest.importorskip("towncrier")
+    for name in ("pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / ".github" / "changelog.d", tmp_path / ".github" / "changelog.d")
+    before = (tmp_path / "CHANGELOG.md").read_text(encoding="utf-8")
+    fragments = tmp_path / ".github" / "changelog.d"
+    (fragments / "123.fixed.md").write_text("Fixed a fault.\n", encoding="utf-8")
+    (fragments / "+a-name.added.md").write_text("Added a\nname.\n", encoding="utf-8")
+
+    def build(*arguments: str) -> str:
+        command = [sys.executable, "-m", "towncrier", "build", "--version", "99.0"]
+        command += ["--date", "2099-01-01", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+
+    draft = build("--draft")
+    assert "## 99.0 (2099-01-01)" in draft
+    assert "- Fixed a fault. (#123)" in draft
+    assert "- Added a\n  name.\n" in draft
+    assert (tmp_path / "CHANGELOG.md").read_text(encoding="utf-8") == before
+
+    build("--keep")
+    start, _, released = before.partition("\n## ")
+    after = (tmp_path / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert after.startswith(f"{start}\n## 99.0 (2099-01-01)\n")
+    assert after.endswith(f"\n\n## {released}")
 
 
 @pytest.mark.parametrize(
