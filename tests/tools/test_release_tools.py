@@ -83,6 +83,31 @@ def test_strays_and_gaps_of_an_sdist_are_found() -> None:
         assert len(wheels.problems_of_sdist([*names, stray], tracked())) == 1
 
 
+def test_an_unpacked_sdist_names_its_own_files_as_a_clone_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pyproject.toml", "mioloop/loop/sock.pyx", "build/x.c", ".hypothesis/x",
+                 "tests/__pycache__/x.pyc", "mioloop/mio/_core.so"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(wheels, "ROOT", tmp_path)
+    assert wheels.tracked_files() == ["mioloop/loop/sock.pyx", "pyproject.toml"]
+
+
+def test_a_compiler_for_an_older_glibc_sees_only_the_headers_of_python(tmp_path: Path) -> None:
+    include = tmp_path / "include" / "python3.14"
+    apart = tmp_path / "include" / "x86_64-linux-gnu" / "python3.14" / "pyconfig.h"
+    for directory in (include, apart.parent):
+        directory.mkdir(parents=True)
+    apart.touch()
+    (apart.parents[1] / "features.h").touch()
+    place = wheels.link_python_headers(tmp_path / "headers", include, "x86_64-linux-gnu")
+    assert [path.name for path in (place / "x86_64-linux-gnu").iterdir()] == ["python3.14"]
+    assert (place / "x86_64-linux-gnu" / "python3.14" / "pyconfig.h").exists()
+    place = wheels.link_python_headers(tmp_path / "headers", tmp_path / "own" / "python3.14", "")
+    assert [*place.iterdir()] == []
+
+
 def test_the_version_is_in_one_place() -> None:
     assert version.version() == mioloop.__version__
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -32,7 +32,9 @@ MINORS = range(10, 16)
 
 SOURCES = (".pyx", ".pxd", ".c", ".h", ".cmake", ".o", ".a")
 NOT_IN_SDIST = (".ci/",)
-STRAY = re.compile(r"(^|/)(build|dist|__pycache__|\.venv\w*|\.git|\.\w+_cache)/|\.(so|pyc|whl)$")
+STRAY = re.compile(
+    r"(^|/)(build|dist|__pycache__|\.venv\w*|\.git|\.hypothesis|\.\w+_cache)/|\.(so|pyc|whl)$"
+)
 
 
 def compiled_modules() -> set[str]:
@@ -76,6 +78,10 @@ def problems_of_sdist(names: Sequence[str], tracked: Sequence[str]) -> list[str]
 
 
 def tracked_files() -> list[str]:
+    """The files of the repository. An unpacked source distribution has all but NOT_IN_SDIST."""
+    if not (ROOT / ".git").exists():
+        there = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()]
+        return sorted(name for name in there if not STRAY.search(name))
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
     ).stdout
@@ -160,21 +166,43 @@ def build_sdist() -> Path:
     return sdist
 
 
-def zig_environment(glibc: str) -> dict[str, str]:
+def link_python_headers(place: Path, include: Path, multiarch: str) -> Path:
+    """A directory with the headers of one Python that Debian keeps outside of its include path.
+
+    Debian's pyconfig.h includes <x86_64-linux-gnu/python3.14/pyconfig.h>. A compiler for an older
+    glibc does not look into /usr/include, and must not find the glibc headers there.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    (place / multiarch).mkdir(parents=True)
+    headers = include.parent / multiarch / include.name
+    if headers.is_dir():
+        (place / multiarch / include.name).symlink_to(headers)
+    return place
+
+
+def zig_environment(glibc: str, python: str) -> dict[str, str]:
     """An environment in which the compiler is zig's, for an older glibc."""
     place = WORK / "zig"
-    python = place / "bin" / "python"
-    if not python.exists():
+    with_zig = place / "bin" / "python"
+    if not with_zig.exists():
         new_environment(place, sys.executable)
-        pip(python, "install", "ziglang")
+        pip(with_zig, "install", "ziglang")
     machine = os.uname().machine
     for name, part in (("zig-cc", f"cc -target {machine}-linux-gnu.{glibc}"), ("zig-ar", "ar"),
                        ("zig-ranlib", "ranlib")):
         script = place / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec "{python}" -m ziglang {part} "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec "{with_zig}" -m ziglang {part} "$@"\n')
         script.chmod(0o755)
+    code = (
+        "import sysconfig; print(sysconfig.get_path('include'));"
+        " print(sysconfig.get_config_var('MULTIARCH') or '')"
+    )
+    asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    include, multiarch = asked.stdout.splitlines()
+    headers = link_python_headers(place / "headers", Path(include), multiarch)
     return os.environ | {
         "CC": str(place / "bin" / "zig-cc"),
+        "CFLAGS": f"-I{headers}",
         "CMAKE_ARGS": f"-DCMAKE_AR={place}/bin/zig-ar -DCMAKE_RANLIB={place}/bin/zig-ranlib "
         "-DMIO_LTO=OFF",
     }
@@ -185,7 +213,7 @@ def build_wheel(python: str, sdist: Path, glibc: str | None) -> Path:
     raw = WORK / "raw"
     shutil.rmtree(raw, ignore_errors=True)
     inside = new_environment(WORK / "build", python)
-    environment = zig_environment(glibc) if glibc else dict(os.environ)
+    environment = zig_environment(glibc, python) if glibc else dict(os.environ)
     pip(inside, "wheel", "--no-deps", "--wheel-dir", raw, sdist, env=environment)
     (wheel,) = raw.glob("mioloop-*.whl")
     if sys.platform != "linux":
