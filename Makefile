@@ -23,7 +23,7 @@ BENCH_ARGS  ?= --scaling --spin 0.0001 --report ../docs/benchmarks --goals ../do
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help require build run chat test test-quick test-core test-python test-long test-sanitize test-all
-.PHONY: test-stdlib fuzz compatibility bench wheels sbom changelog check-changelog docs lint
+.PHONY: test-stdlib fuzz compatibility bench wheels test-install sbom changelog check-changelog docs lint
 .PHONY: lint-workflows clean
 
 TAG  := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
@@ -141,6 +141,10 @@ WHEEL_ARGS ?=
 
 wheels: require   ## dist/: the sdist, and a tested wheel for each CPython found: WHEEL_ARGS=
 	@$(PYTHON) tests/tools/wheels.py $(WHEEL_ARGS)
+
+# SYSTEM: the directory of a system without a compiler; tests/tools/fresh-system says how to make one.
+test-install:   ## install the wheel in dist/ in a system without a compiler, and serve: SYSTEM=/srv/fresh
+	@tests/tools/fresh-system '$(SYSTEM)' dist/*.whl
 
 sbom: require   ## build/sbom.json: the components of an installation of the wheel in dist/
 	@$(PYTHON) tests/tools/sbom.py build/sbom.json
