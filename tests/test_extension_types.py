@@ -6,6 +6,7 @@ import copy
 import functools
 import importlib
 import inspect
+import os
 import pickle
 import pkgutil
 import subprocess
@@ -98,7 +99,7 @@ def test_an_object_that_was_not_initialized_raises_and_never_crashes(name, tmp_p
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", USE_EVERYTHING, name],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=60,
