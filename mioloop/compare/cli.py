@@ -295,11 +295,17 @@ def sampling_options(options: argparse.Namespace) -> samplers.Options:
 
 def main(arguments: Sequence[str]) -> int:
     """Return 0 if all cases were measured, 1 if one failed, 2 if the arguments are wrong."""
+    with loops.default_options() as ignored:
+        return compare(arguments, environment.warnings_of_variables(ignored))
+
+
+def compare(arguments: Sequence[str], warnings: list[str]) -> int:
     parser = make_parser()
     own, command = split_command(arguments)
     options = parser.parse(own)
     check(options, command, parser)
-    chosen, warnings = chosen_loops(options, parser)
+    chosen, more = chosen_loops(options, parser)
+    warnings = [*warnings, *more]
     base = options.base or next(
         (loop.name for loop in chosen if loop.name == "uvloop"), chosen[0].name
     )

@@ -169,6 +169,27 @@ def test_loop_of_any_module_can_be_compared(compare: Compare) -> None:
     assert [loop for _, loop in compare.lines] == ["other:make", "mioloop"] * 2
 
 
+def test_options_of_the_environment_do_not_reach_the_measured_loops(compare: Compare) -> None:
+    """With MIOLOOP_IO_URING=0 in the shell, plain mioloop was measured without io_uring."""
+    (compare.directory / "other.py").write_text(
+        "import asyncio, os\n"
+        "def make():\n"
+        "    found = [name for name in os.environ if name.startswith('MIOLOOP_')]\n"
+        "    with open('seen', 'a') as file:\n"
+        "        print(*found or ['none'], file=file)\n"
+        "    return asyncio.SelectorEventLoop()\n"
+    )
+    done = compare.small(
+        "sleep-0", "--loops", "other:make,mioloop", MIOLOOP_IO_URING="0", MIOLOOP_TRIGGER="egde"
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert set((compare.directory / "seen").read_text().split()) == {"none"}
+    warnings = compare.figures["warnings"]
+    assert any(text.startswith("MIOLOOP_IO_URING=0 is ignored") for text in warnings)
+    assert "MIOLOOP_TRIGGER=egde is ignored" in done.stdout
+
+
 def test_failed_request_fails_the_cell_and_the_run(compare: Compare) -> None:
     """A loop is not fast if its transports change a byte."""
     (compare.directory / "lossy.py").write_text(

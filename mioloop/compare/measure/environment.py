@@ -51,6 +51,18 @@ def describe(command: Sequence[str], modules: Iterable[str]) -> dict[str, Any]:
     }
 
 
+def warnings_of_variables(ignored: Iterable[str]) -> list[str]:
+    """*ignored*: the options of mioloop that were taken out of the environment."""
+    warnings = [
+        f"{variable} is ignored: a loop has the options of its name, e.g. --loops mioloop:level,"
+        " and the defaults"
+        for variable in ignored
+    ]
+    if engine := os.environ.get("MIOLOOP_TLS_ENGINE"):
+        warnings.append(f"MIOLOOP_TLS_ENGINE={engine} decides how mioloop does TLS in this run")
+    return warnings
+
+
 def warnings_of(environment: dict[str, Any], pinned: bool) -> list[str]:
     """Describe each property of this machine that makes its figures less certain."""
     warnings = []

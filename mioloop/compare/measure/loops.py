@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,9 @@ NAMES = (
     *(f"mioloop:{option}" for option in OPTIONS),
     "mioloop:OPTION:OPTION",
     "MODULE:FACTORY",
+)
+VARIABLES = tuple(
+    f"MIOLOOP_{option}" for option in ("BACKEND", "TRIGGER", "SELECTOR", "SPIN", "IO_URING")
 )
 
 
@@ -135,3 +140,17 @@ class Loop:
 def parse(names: str) -> list[Loop]:
     """The loops of a comma-separated list, without duplicates."""
     return [Loop(name) for name in dict.fromkeys(filter(None, map(str.strip, names.split(","))))]
+
+
+@contextlib.contextmanager
+def default_options() -> Iterator[list[str]]:
+    """Take the options of mioloop out of the environment, and return them as ``NAME=VALUE``.
+
+    Every loop then has the options that its name states, and the defaults of all others. The child
+    processes inherit this environment.
+    """
+    taken = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+    try:
+        yield [f"{name}={value}" for name, value in taken.items() if value]
+    finally:
+        os.environ.update(taken)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from mioloop.compare.measure.loops import Loop
+from mioloop.compare.measure.environment import warnings_of_variables
+from mioloop.compare.measure.loops import Loop, default_options
 
 
 @pytest.mark.parametrize(
@@ -41,3 +44,27 @@ def test_environment_carries_the_options_of_a_loop_to_a_program() -> None:
 def test_unknown_loop_is_refused_with_the_valid_names(name: str) -> None:
     with pytest.raises(ValueError, match=r"(?s)there is no loop .*the loops are asyncio, uvloop"):
         Loop(name)
+
+
+def test_options_of_the_environment_are_taken_out_and_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("BACKEND", "TRIGGER", "SELECTOR", "SPIN"):
+        monkeypatch.delenv(f"MIOLOOP_{name}", raising=False)
+    monkeypatch.setenv("MIOLOOP_SPIN", "")
+    monkeypatch.setenv("MIOLOOP_IO_URING", "0")
+    with default_options() as taken:
+        assert taken == ["MIOLOOP_IO_URING=0"]
+        assert not {"MIOLOOP_SPIN", "MIOLOOP_IO_URING"} & set(os.environ)
+    assert os.environ["MIOLOOP_IO_URING"] == "0" and os.environ["MIOLOOP_SPIN"] == ""
+
+
+def test_variables_that_are_ignored_or_decide_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIOLOOP_TLS_ENGINE", raising=False)
+    (ignored,) = warnings_of_variables(["MIOLOOP_IO_URING=0"])
+    assert ignored.startswith("MIOLOOP_IO_URING=0 is ignored")
+
+    monkeypatch.setenv("MIOLOOP_TLS_ENGINE", "memory")
+    assert warnings_of_variables([]) == [
+        "MIOLOOP_TLS_ENGINE=memory decides how mioloop does TLS in this run"
+    ]
