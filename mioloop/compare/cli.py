@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mioloop.arguments import Parser
+from mioloop.arguments import Parser, unknown
 from mioloop.compare.measure import cpu, environment, loops, runner, samplers, workloads
 from mioloop.compare.measure.loops import BASELINE, Loop
 from mioloop.compare.report import chart, goals, html, markdown, summary, terminal
@@ -74,6 +74,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _io_uring(text: str) -> str:
+    if text not in loops.IO_URING_CHOICES:
+        raise argparse.ArgumentTypeError(unknown("io_uring choice", text, loops.IO_URING_CHOICES))
+    return text
+
+
 def _cpus(text: str) -> tuple[int, int]:
     parts = text.split(",")
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
@@ -93,6 +99,10 @@ def make_parser() -> Parser:
     subject.add_argument("--loops", default=DEFAULT_LOOPS, help=f"default: {DEFAULT_LOOPS}")
     subject.add_argument(
         "--triggers", action="store_true", help="also mioloop with each trigger"
+    )
+    subject.add_argument(
+        "--io-uring", type=_io_uring, metavar="|".join(loops.IO_URING_CHOICES),
+        help="whether mioloop uses it; both: a column without it; default: on",
     )
     subject.add_argument("--base", help="the loop that the others are compared to; default: uvloop")
     subject.add_argument(
@@ -169,11 +179,45 @@ def chosen_loops(options: argparse.Namespace, parser: Parser) -> tuple[list[Loop
     return usable, warnings
 
 
+def apply_io_uring(
+    options: argparse.Namespace, chosen: list[Loop], parser: Parser
+) -> tuple[list[Loop], dict[str, str]]:
+    """Apply --io-uring to the chosen loops. A loop whose name states io_uring stays as it is.
+
+    Also returns the loops that are shown as a column. Each is mapped to the loop that it is with
+    io_uring off.
+    """
+    off = {loop: other for loop in chosen if (other := loop.without_io_uring()) is not None}
+    if options.io_uring and not off:
+        parser.error(
+            f"--io-uring {options.io_uring}: no loop of this run is mioloop with a choice of"
+            f" io_uring: {', '.join(loop.name for loop in chosen)}"
+        )
+    if options.io_uring == "off":
+        if options.base and (base := off.get(Loop(options.base))) is not None:
+            options.base = base.name
+        return list(dict.fromkeys(off.get(loop, loop) for loop in chosen)), {}
+    if options.io_uring == "both":
+        columns = {
+            other.name: loop.name for loop, other in off.items() if other.name != options.base
+        }
+        return list(dict.fromkeys([*chosen, *off.values()])), columns
+    return chosen, {}
+
+
+def warnings_of_io_uring(options: argparse.Namespace) -> list[str]:
+    problem = environment.io_uring_problem()
+    if options.io_uring not in ("on", "both") or problem is None:
+        return []
+    return [f"the system refuses io_uring ({problem}): every loop is measured without it"]
+
+
 def chosen_spin(options: argparse.Namespace, parser: Parser) -> list[Loop]:
     """The loop that --spin adds."""
     if not options.spin:
         return []
-    loop = Loop(f"mioloop:spin={options.spin:g}")
+    off = ":io_uring=off" if options.io_uring == "off" else ""
+    loop = Loop(f"mioloop:spin={options.spin:g}{off}")
     if problem := loop.problem():
         parser.error(f"--spin: loop {loop.name!r} is not available: {problem}")
     return [loop]
@@ -305,7 +349,8 @@ def compare(arguments: Sequence[str], warnings: list[str]) -> int:
     options = parser.parse(own)
     check(options, command, parser)
     chosen, more = chosen_loops(options, parser)
-    warnings = [*warnings, *more]
+    chosen, columns = apply_io_uring(options, chosen, parser)
+    warnings = [*warnings, *more, *warnings_of_io_uring(options)]
     base = options.base or next(
         (loop.name for loop in chosen if loop.name == "uvloop"), chosen[0].name
     )
@@ -341,6 +386,8 @@ def compare(arguments: Sequence[str], warnings: list[str]) -> int:
         def samplers_of(workload: workloads.Workload) -> Chosen:
             extra = spinning if workload.family == workloads.SPIN else []
             loops_here = list(dict.fromkeys([*chosen, *extra]))
+            if workload.side == "import":       # io_uring has no part in it
+                loops_here = [loop for loop in loops_here if loop.name not in columns]
             made = samplers.samplers_of(
                 workload, loops_here, not options.no_baseline, measuring, bench
             )
@@ -358,7 +405,7 @@ def compare(arguments: Sequence[str], warnings: list[str]) -> int:
     finally:
         bench.close()
 
-    summaries = [summary.summarize(each, base, options.max_spread) for each in results]
+    summaries = [summary.summarize(each, base, options.max_spread, columns) for each in results]
     standing = summary.standings(summaries, base)
     outcomes = goals.compare(table, summaries) if table is not None else []
     terminal.show(console, sys.stdout, summaries, standing, warnings, base, outcomes)
@@ -367,6 +414,7 @@ def compare(arguments: Sequence[str], warnings: list[str]) -> int:
         {
             "base": base, "rounds": measuring.rounds, "seconds": measuring.seconds,
             "warm_s": measuring.warm_s, "max_spread": options.max_spread,
+            "io_uring": options.io_uring or "on",
         },
         list(zip(results, summaries)), standing, warnings, outcomes,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mioloop.compare import cli
-from mioloop.compare.measure import cpu
+from mioloop.compare.measure import cpu, environment
 from mioloop.compare.measure.workloads import BY_NAME
 
 pytest.importorskip("matplotlib")
@@ -40,6 +40,9 @@ GOALS = str(Path(__file__).parents[2] / "docs" / "performance.md")
         (["--sizes", "1x"], "'1x' is not a number of bytes"),
         (["--connections", "1,,2"], "'1,,2' is not a list of numbers"),
         (["--timers", "0"], "'0' is not a list of numbers from 1 up"),
+        (["--io-uring", "of"], "there is no io_uring choice 'of'; did you mean off?\n"),
+        (["--io-uring", "yes"], "the io_uring choices are on, off, both"),
+        (["--io-uring", "both"], "no loop of this run is mioloop with a choice of io_uring"),
         (["--cpus", "1"], "'1' is not SERVER,CLIENT"),
         (["--cpus", "0,100000"], "--cpus 0,100000: the processors are"),
         (["--json", "/no/such/file"], "there is no directory /no/such"),
@@ -102,3 +105,59 @@ def test_case_with_more_connections_than_open_files_is_left_out(
 
     assert names == ["echo-protocol"]
     assert "echo-protocol 1 KiB x 1,000 is left out: a process may open 1,024 files" in warnings
+
+
+# -- io_uring -----------------------------------------------------------------------------
+
+OFF = "mioloop:io_uring=off"
+
+
+def loops_of(*arguments: str) -> tuple[list[str], dict[str, str], str | None]:
+    """The names of the loops, the ones that are shown as a column, and the base."""
+    parser = cli.make_parser()
+    options = parser.parse(["--loops", "asyncio,mioloop", *arguments])
+    chosen, _ = cli.chosen_loops(options, parser)
+    found, columns = cli.apply_io_uring(options, chosen, parser)
+    return [loop.name for loop in found], columns, options.base
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names", "columns"),
+    [
+        ([], ["asyncio", "mioloop"], {}),
+        (["--io-uring", "on"], ["asyncio", "mioloop"], {}),
+        (["--io-uring", "off"], ["asyncio", OFF], {}),
+        (["--io-uring", "both"], ["asyncio", "mioloop", OFF], {OFF: "mioloop"}),
+        (["--loops", f"mioloop,{OFF}"], ["mioloop", OFF], {}),
+        (["--loops", f"mioloop,{OFF}", "--io-uring", "both"], ["mioloop", OFF], {OFF: "mioloop"}),
+        (["--loops", f"mioloop,{OFF}", "--io-uring", "off"], [OFF], {}),
+        (
+            ["--loops", "mioloop:level,mioloop:edge:io_uring=on", "--io-uring", "both"],
+            ["mioloop:level", "mioloop:edge:io_uring=on", "mioloop:level:io_uring=off"],
+            {"mioloop:level:io_uring=off": "mioloop:level"},
+        ),
+    ],
+)
+def test_io_uring_adds_a_column_or_changes_the_loops(
+    arguments: list[str], names: list[str], columns: dict[str, str]
+) -> None:
+    assert loops_of(*arguments)[:2] == (names, columns)
+
+
+def test_io_uring_of_the_base_is_switched_off_too() -> None:
+    assert loops_of("--io-uring", "off", "--base", "mioloop") == (["asyncio", OFF], {}, OFF)
+    assert loops_of("--io-uring", "both", "--base", OFF)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("choice", "warned"), [("on", True), ("both", True), ("off", False), (None, False)]
+)
+def test_system_that_refuses_io_uring_is_named_in_a_warning(
+    choice: str | None, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "io_uring_problem", lambda: "EPERM")
+    options = cli.make_parser().parse(["--io-uring", choice] if choice else [])
+    expected = ["the system refuses io_uring (EPERM): every loop is measured without it"]
+
+    assert cli.warnings_of_io_uring(options) == (expected if warned else [])
+    assert environment.describe([], [])["io_uring"] == "refused: EPERM"

@@ -190,6 +190,20 @@ def test_options_of_the_environment_do_not_reach_the_measured_loops(compare: Com
     assert "MIOLOOP_TRIGGER=egde is ignored" in done.stdout
 
 
+def test_both_shows_mioloop_without_io_uring_as_a_column(compare: Compare) -> None:
+    done = compare(
+        "sleep-0", "import", "--loops", "asyncio,mioloop", "--io-uring", "both",
+        "--rounds", "6", "--seconds", "0.02", "--json", "figures",
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert [loop for _, loop in compare.lines] == [
+        "asyncio", "mioloop", "mioloop:io_uring=off", "asyncio", "mioloop",
+    ]
+    assert [each["loop"] for each in compare.figures["standings"]] == ["mioloop"]
+    assert "without io_uring" in done.stdout
+
+
 def test_failed_request_fails_the_cell_and_the_run(compare: Compare) -> None:
     """A loop is not fast if its transports change a byte."""
     (compare.directory / "lossy.py").write_text(

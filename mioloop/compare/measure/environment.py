@@ -32,6 +32,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def io_uring_problem() -> str | None:
+    """The name of the errno with which the system refuses an io_uring; None if it allows one."""
+    from mioloop.reactor.registry import io_uring_problem
+
+    return io_uring_problem()
+
+
 def describe(command: Sequence[str], modules: Iterable[str]) -> dict[str, Any]:
     packages = dict.fromkeys([*PACKAGES, *modules])
     return {
@@ -44,6 +51,7 @@ def describe(command: Sequence[str], modules: Iterable[str]) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "compiler": platform.python_compiler(),
         "openssl": ssl.OPENSSL_VERSION,
+        "io_uring": f"refused: {problem}" if (problem := io_uring_problem()) else "allowed",
         "mioloop": version_of("mioloop"),
         "packages": {
             name: version for name in packages if (version := version_of(name)) is not None

@@ -18,6 +18,7 @@ SELECTORS = ("epoll", "kqueue", "poll")
 BASELINE = "C baseline"   # the plain C server, which stands beside the loops in the results
 
 SWITCH = {"on": True, "off": False}
+IO_URING_CHOICES = (*SWITCH, "both")
 OPTIONS = (*TRIGGERS, *SELECTORS, "spin=SECONDS", "io_uring=on|off")
 NAMES = (
     "asyncio",
@@ -100,6 +101,13 @@ class Loop:
         """Environment variables that make a program in another process choose this loop."""
         variables = {f"MIOLOOP_{key.upper()}": str(value) for key, value in self.options.items()}
         return variables | {"MIOLOOP_COMPARE_LOOP": self.name}
+
+    def without_io_uring(self) -> Loop | None:
+        """This loop with io_uring off; None if the name states io_uring, or is not mioloop."""
+        options = self.options
+        if options.get("backend") != "mio" or "io_uring" in options:
+            return None
+        return Loop(f"{self.name}:io_uring=off")
 
     def factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """Return the function that makes this loop.

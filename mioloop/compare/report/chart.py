@@ -25,7 +25,7 @@ def compared(cases: Sequence[CaseSummary], base: str) -> tuple[list[str], list[C
     loops: dict[str, None] = {}
     complete = []
     for case in cases:
-        with_ratio = [line.loop for line in case.lines if line.ratio and line.loop != BASELINE]
+        with_ratio = [line.loop for line in case.rows if line.ratio and line.loop != BASELINE]
         if with_ratio and case.family != SCALING:
             loops.update(dict.fromkeys(with_ratio))
             complete.append(case)
@@ -53,7 +53,7 @@ def panels(cases: Sequence[CaseSummary]) -> list[Panel]:
         panel = by_name.setdefault(
             case.workload, Panel(case.workload, case.text, counted, case.unit)
         )
-        for line in case.lines:
+        for line in case.rows:
             cost_s = line.cpu_s or (1 / line.rate if line.rate else None)
             if cost_s:
                 points = panel.points.setdefault(line.loop, [])

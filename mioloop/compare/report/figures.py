@@ -39,16 +39,43 @@ def cpu(line: Line) -> str:
     return f"{seconds(line.cpu_s)} ({share:.0%} user)"
 
 
-def headings(base: str, syscalls: bool) -> list[str]:
-    columns = ["", "per second", "p50", "p99", "p99.9", "CPU each"]
-    if syscalls:
-        columns.append("system calls")
-    return [*columns, f"against {base}", "by CPU", ""]
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table of results: a column without any figure is left out."""
+
+    base: str
+    syscalls: bool
+    io_uring: bool          # mioloop is measured without io_uring as well
+
+    @classmethod
+    def of(cls, cases: Sequence[CaseSummary], base: str) -> Columns:
+        lines = [line for case in cases for line in case.lines]
+        return cls(
+            base,
+            any(line.syscalls is not None for line in lines),
+            any(line.io_uring_off_of for line in lines),
+        )
+
+    @property
+    def headings(self) -> list[str]:
+        names = ["", "per second", "p50", "p99", "p99.9", "CPU each"]
+        names += ["system calls"] * self.syscalls + [f"against {self.base}"]
+        return [*names, *["without io_uring"] * self.io_uring, "by CPU", ""]
 
 
-def row(line: Line, base: str, syscalls: bool) -> list[str]:
+def without_io_uring(case: CaseSummary, line: Line) -> str:
+    """The ratio to the base that this loop has with io_uring off."""
+    other = case.without_io_uring(line.loop)
+    if other is None:
+        return ""
+    if other.failed:
+        return "failed"
+    return times(other.ratio) or number(other.rate)
+
+
+def row(case: CaseSummary, line: Line, columns: Columns) -> list[str]:
     if line.failed or line.skipped:
-        return [line.loop] + [""] * (7 + syscalls) + [line.verdict]
+        return [line.loop] + [""] * (len(columns.headings) - 2) + [line.verdict]
     cells = [line.loop]
     if line.bytes is not None:
         cells += [f"{line.bytes:,.0f} B", "", "", "", ""]
@@ -56,9 +83,12 @@ def row(line: Line, base: str, syscalls: bool) -> list[str]:
         cells.append(number(line.rate))
         cells += [seconds(line.latencies_s.get(name)) for name in ("p50_s", "p99_s", "p999_s")]
         cells.append(cpu(line))
-    if syscalls:
+    if columns.syscalls:
         cells.append("-" if line.syscalls is None else f"{line.syscalls:.2f}")
-    return [*cells, times(line.ratio), times(line.cpu_ratio), verdict(line)]
+    cells.append(times(line.ratio))
+    if columns.io_uring:
+        cells.append(without_io_uring(case, line))
+    return [*cells, times(line.cpu_ratio), verdict(line)]
 
 
 def verdict(line: Line) -> str:
@@ -132,3 +162,10 @@ LEGEND = (
     " its 95 % interval (with fewer than 6 rounds: the whole range). Latencies are seen by a client"
     " that sends the next request when the last one is answered."
 )
+IO_URING_LEGEND = (
+    ' The column "without io_uring" is the ratio to the base that the loop has with io_uring off.'
+)
+
+
+def legend(columns: Columns) -> str:
+    return LEGEND + IO_URING_LEGEND * columns.io_uring

@@ -101,17 +101,17 @@ def _environment(host: dict[str, Any]) -> list[str]:
     return table(["", ""], [*entries, ("packages", packages)], left=2)
 
 
-def _cases(cases: Sequence[CaseSummary], base: str, syscalls: bool) -> list[str]:
+def _cases(cases: Sequence[CaseSummary], columns: figures.Columns) -> list[str]:
     """A table for each workload."""
     parts = []
     for name, group in groupby(cases, key=lambda case: case.workload):
         rows = []
         for case in group:
             text = case.text
-            rows.append([f"**{case.name}**", *[""] * (len(figures.headings(base, syscalls)) - 1)])
-            rows += [figures.row(line, base, syscalls) for line in case.lines]
+            rows.append([f"**{case.name}**", *[""] * (len(columns.headings) - 1)])
+            rows += [figures.row(case, line, columns) for line in case.rows]
         parts += [f"### {name}", "", f"{text[0].upper()}{text[1:]}.", ""]
-        parts += [*table(figures.headings(base, syscalls), rows), ""]
+        parts += [*table(columns.headings, rows), ""]
     return parts
 
 
@@ -119,7 +119,7 @@ def _readme(
     document: dict[str, Any], cases: Sequence[CaseSummary], base: str, charts: Sequence[str]
 ) -> list[str]:
     host = document["environment"]
-    syscalls = any(line.syscalls is not None for case in cases for line in case.lines)
+    columns = figures.Columns.of(cases, base)
     plain = [case for case in cases if not case.family]
     spin = [case for case in cases if case.family == SPIN]
     scaling = [case for case in cases if case.family == SCALING]
@@ -138,19 +138,19 @@ def _readme(
         "",
     ]
     lines += [f"- **{text}**" for text in document["warnings"]]
-    lines += ["", figures.LEGEND, ""]
+    lines += ["", figures.legend(columns), ""]
     if document["goals"]:
         lines += ["## Goals", "", *_goals(document), ""]
     lines += ["## Summary", ""]
     standings = summary.standings(cases, base)
     lines += [f"- {figures.standing_text(each, base)}" for each in standings] + [""]
     lines += [f"![ratios to {base}]({name})" for name in charts if "scaling" not in name]
-    lines += ["", "## Workloads", "", *_cases(plain, base, syscalls)]
+    lines += ["", "## Workloads", "", *_cases(plain, columns)]
     if spin:
-        lines += ["## Latency, with and without `spin`", "", *_cases(spin, base, syscalls)]
+        lines += ["## Latency, with and without `spin`", "", *_cases(spin, columns)]
     if scaling:
         lines += ["## Scaling", ""]
         lines += [f"![cost per unit]({name})" for name in charts if "scaling" in name]
-        lines += ["", *_cases(scaling, base, syscalls)]
+        lines += ["", *_cases(scaling, columns)]
     lines += ["## Notes", "", *(f"- {text}" for text in figures.remarks(cases)), ""]
     return lines

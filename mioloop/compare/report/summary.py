@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import exp, log
 from statistics import median
@@ -52,6 +52,7 @@ class Line:
     cpu_verdict: str = ""                   # less, more, even, undecided
     failed: str = ""
     skipped: str = ""
+    io_uring_off_of: str = ""   # the loop that this one is, with io_uring off; shown as its column
     notes: list[Note] = field(default_factory=list)
 
 
@@ -67,6 +68,14 @@ class CaseSummary:
     unit: str
     judged_by: str
     lines: list[Line]
+
+    @property
+    def rows(self) -> list[Line]:
+        """The lines of the loops that are compared, without those that are shown as a column."""
+        return [line for line in self.lines if not line.io_uring_off_of]
+
+    def without_io_uring(self, loop: str) -> Line | None:
+        return next((line for line in self.lines if line.io_uring_off_of == loop), None)
 
 
 def _values(samples: Sequence[Sample], name: str) -> list[float | None]:
@@ -101,10 +110,13 @@ def _find(results: Sequence[Result], loop: str) -> Result | None:
     return next((each for each in results if each.loop == loop and not each.failed), None)
 
 
-def summarize(measured: CaseResult, base: str, max_spread: float) -> CaseSummary:
+def summarize(
+    measured: CaseResult, base: str, max_spread: float, columns: Mapping[str, str] = {}
+) -> CaseSummary:
     """The figures of a case.
 
     An interval of a ratio that is wider than *max_spread*, as a share of the ratio, gets a note.
+    *columns* maps each loop that is shown as a column to the loop that it is with io_uring off.
     """
     case, workload = measured.case, measured.case.workload
     base_result, baseline = _find(measured.results, base), _find(measured.results, BASELINE)
@@ -116,6 +128,7 @@ def summarize(measured: CaseResult, base: str, max_spread: float) -> CaseSummary
             syscalls=result.syscalls,
             failed=result.failed,
             skipped=result.skipped,
+            io_uring_off_of=columns.get(result.loop, ""),
             notes=[Note(text) for text in result.notes],
         )
         lines.append(line)
@@ -213,7 +226,7 @@ def standings(cases: Iterable[CaseSummary], base: str) -> list[Standing]:
     rates: dict[str, list[float]] = {}
     cpus: dict[str, list[float]] = {}
     for case in cases:
-        for line in case.lines if not case.family else ():
+        for line in case.rows if not case.family else ():
             if line.loop in (base, BASELINE):
                 continue
             standing = by_loop.setdefault(line.loop, Standing(line.loop))

@@ -7,10 +7,10 @@ from typing import Any, TextIO
 
 from mioloop.compare.report.figures import (
     GOAL_HEADINGS,
-    LEGEND,
+    Columns,
     Outcome,
     goal_rows,
-    headings,
+    legend,
     remarks,
     row,
     standing_text,
@@ -25,6 +25,8 @@ STYLES = {
     "baseline": "dim", "skipped": "dim",
 }
 GOAL_STYLES = {"reached": "green", "missed": "red", "failed": "bold red", "not measured": "dim"}
+
+
 def show(
     console: Any,
     out: TextIO,
@@ -35,30 +37,30 @@ def show(
     goals: Sequence[Outcome] = (),
 ) -> None:
     """Print all results. `console` is a Console of rich, or None for plain text."""
-    syscalls = any(line.syscalls is not None for case in cases for line in case.lines)
+    columns = Columns.of(cases, base)
     tail = [standing_text(each, base) for each in standing]
     tail += [f"note: {text}" for text in remarks(cases)]
     tail += [f"warning: {text}" for text in warnings]
     if console is None:
-        _plain(out, cases, base, syscalls)
+        _plain(out, cases, columns)
         if goals:
             print("\nGoals\n", file=out)
             for texts in goal_rows(goals):
                 print("  ".join(texts), file=out)
-        print("\n".join(["", LEGEND, "", *tail]), file=out, flush=True)
+        print("\n".join(["", legend(columns), "", *tail]), file=out, flush=True)
         return
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for index, heading in enumerate(headings(base, syscalls)):
+    for index, heading in enumerate(columns.headings):
         table.add_column(heading, justify="right" if 0 < index else "left", no_wrap=True)
     for case in cases:
         table.add_section()
         table.add_row(Text(case.name, style="bold"))
-        for line in case.lines:
-            cells_of_row = [Text(text) for text in row(line, base, syscalls)]
+        for line in case.rows:
+            cells_of_row = [Text(text) for text in row(case, line, columns)]
             table.add_row(*cells_of_row, style=STYLES.get(verdict(line)))
     console.print(table)
     if goals:
@@ -68,16 +70,16 @@ def show(
         for texts, goal in zip(goal_rows(goals), goals):
             table.add_row(*[Text(text) for text in texts], style=GOAL_STYLES[goal.verdict])
         console.print(table)
-    console.print(LEGEND, style="dim", highlight=False)
+    console.print(legend(columns), style="dim", highlight=False)
     for text in tail:
         bad = text.startswith(("note: FAILED", "warning"))
         console.print(Text(text, style="red" if bad else ""))
 
 
-def _plain(out: TextIO, cases: Sequence[CaseSummary], base: str, syscalls: bool) -> None:
-    rows: list[list[str]] = [headings(base, syscalls)]
+def _plain(out: TextIO, cases: Sequence[CaseSummary], columns: Columns) -> None:
+    rows: list[list[str]] = [columns.headings]
     for case in cases:
-        rows += [row(line, base, syscalls) for line in case.lines]
+        rows += [row(case, line, columns) for line in case.rows]
     widths = [max(len(each[i]) for each in rows) for i in range(len(rows[0]))]
 
     def text_of(cells_of_row: list[str]) -> str:
@@ -91,5 +93,5 @@ def _plain(out: TextIO, cases: Sequence[CaseSummary], base: str, syscalls: bool)
     following = iter(rows[1:])
     for case in cases:
         print(f"\n{title(case)}", file=out)
-        for _ in case.lines:
+        for _ in case.rows:
             print(text_of(next(following)), file=out)

@@ -46,6 +46,23 @@ def test_unknown_loop_is_refused_with_the_valid_names(name: str) -> None:
         Loop(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("mioloop", "mioloop:io_uring=off"),
+        ("mioloop:level:spin=0.1", "mioloop:level:spin=0.1:io_uring=off"),
+        ("mioloop:io_uring=on", None),
+        ("mioloop:io_uring=off", None),
+        ("mioloop.factory:new_event_loop", None),
+        ("asyncio", None),
+    ],
+)
+def test_loop_without_io_uring_is_made_unless_the_name_states_io_uring(
+    name: str, other: str | None
+) -> None:
+    assert Loop(name).without_io_uring() == (Loop(other) if other else None)
+
+
 def test_options_of_the_environment_are_taken_out_and_put_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

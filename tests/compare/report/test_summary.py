@@ -9,17 +9,11 @@ import pytest
 from mioloop.compare.measure.runner import CaseResult, Result
 from mioloop.compare.measure.workloads import BY_NAME, Case
 from mioloop.compare.report.summary import standings, summarize
-
-
-def result(loop: str, rates: list[float], **more: float) -> Result:
-    return Result(loop, [{"requests": 1, "rate": rate, "cpu_s": 1 / rate} | more for rate in rates])
+from tests.compare.report.results import STEADY, case_of, result
 
 
 def summary_of(*results: Result, workload: str = "echo-protocol", base: str = "base"):
     return summarize(CaseResult(Case(BY_NAME[workload], 1024, 1), list(results)), base, 0.1)
-
-
-STEADY = [100.0, 101, 102, 103, 104, 105, 106]
 
 
 @pytest.mark.parametrize(
@@ -111,3 +105,14 @@ def test_standings_count_the_verdicts_and_average_the_ratios() -> None:
 
     assert (standing.loop, standing.faster, standing.slower) == ("loop", 1, 1)
     assert standing.mean_ratio == pytest.approx(1)
+
+
+def test_loop_that_is_shown_as_a_column_has_no_standing() -> None:
+    off = "mioloop:io_uring=off"
+    case = case_of("http", {"uvloop": 1.0, "mioloop": 1.5, off: 1.2}, columns={off: "mioloop"})
+
+    assert [line.loop for line in case.rows] == ["uvloop", "mioloop"]
+    assert [each.loop for each in standings([case], "uvloop")] == ["mioloop"]
+    column = case.without_io_uring("mioloop")
+    assert column is not None and column.ratio is not None
+    assert column.ratio.median == pytest.approx(1.2)
