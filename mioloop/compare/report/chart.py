@@ -61,15 +61,15 @@ def panels(cases: Sequence[CaseSummary]) -> list[Panel]:
     return list(by_name.values())
 
 
-def headline(cases: Sequence[CaseSummary]) -> list[CaseSummary]:
+def one_of_each_workload(cases: Sequence[CaseSummary]) -> list[CaseSummary]:
     """One case of each workload, as --quick measures it: a chart cannot show a whole run."""
-    def is_headline(case: CaseSummary) -> bool:
+    def is_shown(case: CaseSummary) -> bool:
         workload = BY_NAME.get(case.workload)
         if workload is None or workload.quick is None or case.workload == "idle":
             return True
         return (case.size, case.connections) == workload.quick
 
-    return [case for case in cases if is_headline(case)]
+    return [case for case in cases if is_shown(case)]
 
 
 def write(

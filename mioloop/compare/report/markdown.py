@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mioloop.compare.measure.workloads import SCALING, SPIN
-from mioloop.compare.report import chart, figures, goals, html, summary
+from mioloop.compare.report import chart, figures, goals, headline, html, summary
 from mioloop.compare.report.summary import CaseSummary
 
 # The marker before the table names the file of the goals, as seen from the document.
@@ -56,7 +56,8 @@ def write_report(
     for old in directory.glob("chart*.svg"):
         old.unlink()
     charts = chart.write(
-        directory / "chart", chart.headline(cases), base, document["environment"], (".svg",)
+        directory / "chart", chart.one_of_each_workload(cases), base, document["environment"],
+        (".svg",),
     )
     (directory / "figures.json").write_text(summary.dump(document), encoding="utf-8")
     (directory / "index.html").write_text(html.render(document), encoding="utf-8")
@@ -141,7 +142,7 @@ def _readme(
     lines += ["", figures.legend(columns), ""]
     if document["goals"]:
         lines += ["## Goals", "", *_goals(document), ""]
-    lines += ["## Summary", ""]
+    lines += ["## Summary", "", headline.headline(cases, base), ""]
     standings = summary.standings(cases, base)
     lines += [f"- {figures.standing_text(each, base)}" for each in standings] + [""]
     lines += [f"![ratios to {base}]({name})" for name in charts if "scaling" not in name]

@@ -17,6 +17,7 @@ from mioloop.compare.report.figures import (
     title,
     verdict,
 )
+from mioloop.compare.report.headline import headline
 from mioloop.compare.report.summary import CaseSummary, Standing
 
 STYLES = {
@@ -38,6 +39,7 @@ def show(
 ) -> None:
     """Print all results. `console` is a Console of rich, or None for plain text."""
     columns = Columns.of(cases, base)
+    first = headline(cases, base)
     tail = [standing_text(each, base) for each in standing]
     tail += [f"note: {text}" for text in remarks(cases)]
     tail += [f"warning: {text}" for text in warnings]
@@ -47,7 +49,7 @@ def show(
             print("\nGoals\n", file=out)
             for texts in goal_rows(goals):
                 print("  ".join(texts), file=out)
-        print("\n".join(["", legend(columns), "", *tail]), file=out, flush=True)
+        print("\n".join(["", legend(columns), "", first, "", *tail]), file=out, flush=True)
         return
     from rich import box
     from rich.table import Table
@@ -71,6 +73,7 @@ def show(
             table.add_row(*[Text(text) for text in texts], style=GOAL_STYLES[goal.verdict])
         console.print(table)
     console.print(legend(columns), style="dim", highlight=False)
+    console.print(Text(f"\n{first}\n", style="bold"))
     for text in tail:
         bad = text.startswith(("note: FAILED", "warning"))
         console.print(Text(text, style="red" if bad else ""))
