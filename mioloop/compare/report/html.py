@@ -4,169 +4,98 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from html import escape
-from math import ceil, floor, log2, log10
 from typing import Any
 
-from mioloop.compare.measure.loops import BASELINE
-from mioloop.compare.measure.workloads import SCALING
-from mioloop.compare.report.chart import BASELINE_COLOUR, COLOURS
-from mioloop.compare.report.figures import GOAL_HEADINGS, LEGEND, number, seconds
+from mioloop.compare.report import drawing
+from mioloop.compare.report.figures import (
+    GOAL_HEADINGS,
+    Columns,
+    legend,
+    number,
+    seconds,
+    verdict,
+    without_io_uring,
+)
+from mioloop.compare.report.groups import SKIPPED, Group, group
+from mioloop.compare.report.headline import sentences
+from mioloop.compare.report.statistics import Spread
+from mioloop.compare.report.summary import CaseSummary, Line, from_json
 
 STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .15rem .6rem; text-align: right; white-space: nowrap; }
+:root { color-scheme: light dark; --good: #047857; --bad: #b91c1c; --open: #92400e; }
+@media (prefers-color-scheme: dark) {
+  :root { --good: #34d399; --bad: #f87171; --open: #fbbf24; }
+}
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 1.5rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 1.5rem; line-height: 1.3; margin: 0 0 .5rem; }
+h1, .lead, .note, dd { overflow-wrap: anywhere; }
+.kind { margin: 0; opacity: .7; }
+.lead { font-size: 1.1rem; margin: .2rem 0; }
+.faster, .less, .reached { color: var(--good); }
+.slower, .more, .failed, .missed { color: var(--bad); }
+.undecided, .too-few { color: var(--open); }
+.baseline, .skipped, .unmeasured { opacity: .75; }
+
+.chart { display: flex; gap: 1.5rem; align-items: flex-start; margin: 1.5rem 0; }
+.plot { flex: 1; min-width: 0; }
+.plot h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
+.case { display: grid; grid-template-columns: 13rem 1fr; align-items: center; gap: 0 .6rem; }
+.plot .case span { text-align: right; font-size: 13px; line-height: 1.2; }
+.case svg { display: block; }
+.bars.undecided rect, .bars.too-few rect, .faint rect { opacity: .4; }
+.bars { color: inherit; }
+svg text { fill: currentColor; font: 13px system-ui, sans-serif; }
+svg .grid { stroke: currentColor; opacity: .2; }
+svg .one { stroke: currentColor; stroke-width: 1.5; }
+.interval line { stroke: currentColor; stroke-width: 1.2; }
+.legend { flex: 0 0 17rem; padding: .6rem .9rem; border: 1px solid #8886; font-size: 14px; }
+.legend ul { list-style: none; margin: .3rem 0 0; padding: 0; }
+.legend li { display: grid; grid-template-columns: 40px 1fr; gap: .6rem; margin: .4rem 0;
+  line-height: 1.35; }
+.legend svg { margin-top: 2px; }
+.key { width: 14px; height: 14px; margin: 2px 0 0 13px; }
+
+table { border-collapse: collapse; width: 100%; font-size: 14px;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: .15rem .5rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-thead th { position: sticky; top: 0; background: Canvas; border-bottom: 2px solid; }
-tr.case th { text-align: left; padding-top: 1rem; border-bottom: 1px solid #8884; }
-tr.case small { font-weight: normal; opacity: .7; }
+.results td:first-child, .results thead th:first-child { position: sticky; left: 0;
+  background: Canvas; }
+thead th { border-bottom: 2px solid; white-space: normal; vertical-align: bottom; }
+tr.case-name th { text-align: left; padding-top: .8rem; border-bottom: 1px solid #8884; }
+tr.group th { text-align: left; padding-top: 2.2rem; font-size: 1.15rem;
+  border-bottom: 2px solid; }
+tr th > span { position: sticky; left: .5rem; display: inline-block; white-space: normal;
+  max-width: calc(100vw - 3rem); }
+tr small, .plot small { font-weight: normal; opacity: .75; }
+tr.group small { font-size: 14px; }
+td.reason { text-align: left; white-space: normal; }
 .scroll { overflow-x: auto; }
-.faster, .less, .reached { color: #059669; }
-.slower, .more, .failed, .missed { color: #dc2626; }
-.undecided { color: #b45309; } .baseline, .skipped, .unmeasured { opacity: .6; }
 .goals th, .goals td { text-align: left; white-space: normal; }
-.note, .environment dd { overflow-wrap: anywhere; }
 dl.environment { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dt { opacity: .7; } dd { margin: 0; }
-svg text { fill: currentColor; font: 11px system-ui, sans-serif; }
 pre { overflow-x: auto; padding: .6rem; background: #8882; }
+.scaling svg { max-width: 100%; height: auto; }
+
+@media (max-width: 44rem) {
+  h1 { font-size: 1.3rem; }
+  .chart { flex-direction: column-reverse; margin-inline: 0; }
+  .plot, .legend { width: 100%; flex: none; }
+  .case { grid-template-columns: 1fr; }
+  .plot .case span { text-align: left; padding-top: .3rem; }
+  dl.environment { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
+}
 """
 
-BAR, GAP, LEFT, WIDTH = 11, 8, 190, 900
 
-
-def _ratio(ratio: dict[str, float] | None) -> str:
-    if not ratio:
+def _ratio(ratio: Spread | None) -> str:
+    if ratio is None:
         return ""
-    return f"{ratio['median']:.2f}x <small>({ratio['low']:.2f}-{ratio['high']:.2f})</small>"
-
-
-def _is_compared(line: dict[str, Any]) -> bool:
-    return bool(line["ratio"]) and line["loop"] != BASELINE
-
-
-def _chart(cases: list[dict[str, Any]], base: str) -> str:
-    """Bars that begin at the base, on a logarithmic scale."""
-    rows = [
-        (case["name"], [each for each in case["lines"] if _is_compared(each)])
-        for case in cases
-        if case["family"] != SCALING
-    ]
-    rows = [(name, lines) for name, lines in rows if lines]
-    if not rows:
-        return "<p>There is nothing to compare.</p>"
-    loops = list(dict.fromkeys(line["loop"] for _, lines in rows for line in lines))
-    ends = [
-        abs(log2(line["ratio"][end]))
-        for _, lines in rows
-        for line in lines
-        for end in ("low", "high")
-        if line["ratio"][end] > 0
-    ]
-    reach = max(1.0, min(max(ends, default=1.0), 5.0))      # half the width, in doublings
-    middle, unit = (LEFT + WIDTH) / 2, (WIDTH - LEFT) / 2 / reach
-
-    def x(ratio: float) -> float:
-        return middle + unit * max(-reach, min(reach, log2(max(ratio, 1e-9))))
-
-    parts: list[str] = []
-    y = 24.0
-    for name, lines in rows:
-        parts.append(f'<text x="{LEFT - 8}" y="{y + BAR}" text-anchor="end">{escape(name)}</text>')
-        for line in lines:
-            ratio = line["ratio"]
-            ends_at = sorted((middle, x(ratio["median"])))
-            colour = COLOURS[loops.index(line["loop"]) % len(COLOURS)]
-            label = f"{line['loop']}: {ratio['median']:.2f}x"
-            parts.append(
-                f'<rect x="{ends_at[0]:.1f}" y="{y:.1f}" width="{ends_at[1] - ends_at[0]:.1f}"'
-                f' height="{BAR - 2}" fill="{colour}"><title>{escape(label)}</title></rect>'
-                f'<line x1="{x(ratio["low"]):.1f}" x2="{x(ratio["high"]):.1f}"'
-                f' y1="{y + BAR / 2 - 1:.1f}" y2="{y + BAR / 2 - 1:.1f}" stroke="currentColor"/>'
-            )
-            y += BAR
-        y += GAP
-    scale = []
-    for power in range(-int(reach), int(reach) + 1):
-        at = x(2.0**power)
-        weight = 1.2 if power == 0 else 0.2
-        scale.append(
-            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="18" y2="{y:.1f}" stroke="currentColor"'
-            f' stroke-width="{weight}"/><text x="{at:.1f}" y="12" text-anchor="middle">'
-            f"{2.0**power:g}x</text>"
-        )
-    keys = " ".join(
-        f'<tspan fill="{COLOURS[i % len(COLOURS)]}">&#9632;</tspan> {escape(loop)}&#160;&#160;'
-        for i, loop in enumerate(loops)
-    )
-    return (
-        f'<svg viewBox="0 0 {WIDTH + 10} {y + 20:.0f}" role="img"'
-        f' aria-label="Ratios to {escape(base)}">{"".join(scale)}{"".join(parts)}'
-        f'<text x="{LEFT}" y="{y + 14:.1f}">{keys}</text></svg>'
-    )
-
-
-SIDE, MARGIN, LINE = 290, 46, 14        # a scaling chart, in pixels
-
-
-def _scaling(cases: list[dict[str, Any]]) -> str:
-    """A chart for each scaling workload: the cost of one unit over their number, log-log."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for case in cases:
-        if case["family"] == SCALING:
-            groups.setdefault(case["workload"], []).append(case)
-    return "".join(_scaling_chart(name, group) for name, group in groups.items())
-
-
-def _scaling_chart(name: str, cases: list[dict[str, Any]]) -> str:
-    points: dict[str, list[tuple[float, float]]] = {}
-    for case in cases:
-        for line in case["lines"]:
-            cost_s = line["cpu_s"] or (1 / line["rate"] if line["rate"] else None)
-            if cost_s:
-                count = case["timers"] or case["connections"]
-                points.setdefault(line["loop"], []).append((log10(count), log10(cost_s)))
-    if not points:
-        return ""
-    counts = [count for each in points.values() for count, _ in each]
-    costs = [cost for each in points.values() for _, cost in each]
-    left, right = floor(min(counts)), max(ceil(max(counts)), floor(min(counts)) + 1)
-    low, high = floor(min(costs)), max(ceil(max(costs)), floor(min(costs)) + 1)
-
-    def x(count: float) -> float:
-        return MARGIN + (count - left) / (right - left) * SIDE
-
-    def y(cost: float) -> float:
-        return MARGIN + (high - cost) / (high - low) * SIDE
-
-    parts = [f'<text x="{MARGIN}" y="{LINE}">{escape(name)}: {escape(cases[0]["text"])}</text>']
-    for power in range(left, right + 1):
-        parts.append(
-            f'<line x1="{x(power):.1f}" x2="{x(power):.1f}" y1="{MARGIN}" y2="{MARGIN + SIDE}"'
-            f' stroke="currentColor" stroke-width="0.2"/><text x="{x(power):.1f}"'
-            f' y="{MARGIN + SIDE + LINE}" text-anchor="middle">{10**power:,}</text>'
-        )
-    for power in range(low, high + 1):
-        parts.append(
-            f'<line x1="{MARGIN}" x2="{MARGIN + SIDE}" y1="{y(power):.1f}" y2="{y(power):.1f}"'
-            f' stroke="currentColor" stroke-width="0.2"/><text x="{MARGIN - 4}"'
-            f' y="{y(power) + 4:.1f}" text-anchor="end">{seconds(10.0**power)}</text>'
-        )
-    for index, (loop, curve) in enumerate(points.items()):
-        colour = BASELINE_COLOUR if loop == BASELINE else COLOURS[index % len(COLOURS)]
-        path = " ".join(f"{x(count):.1f},{y(cost):.1f}" for count, cost in curve)
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
-            f'<text x="{MARGIN + SIDE + 6}" y="{y(curve[-1][1]) + 4:.1f}" style="fill: {colour}">'
-            f"{escape(loop)}</text>"
-        )
-    size = 2 * MARGIN + SIDE
-    return (
-        f'<svg viewBox="0 0 {size + 30} {size}" width="{size + 30}" role="img">'
-        f"{''.join(parts)}</svg>"
-    )
+    return f"{ratio.median:.2f}x <small>({ratio.low:.2f}-{ratio.high:.2f})</small>"
 
 
 def _goals(goals: list[dict[str, str]]) -> str:
@@ -188,42 +117,80 @@ def _goals(goals: list[dict[str, str]]) -> str:
     )
 
 
-def _row(line: dict[str, Any], syscalls: bool) -> str:
-    cells = [escape(line["loop"])]
-    if line["failed"] or line["skipped"]:
-        text = escape(line["failed"] or line["skipped"])
+def _row(case: CaseSummary, line: Line, columns: Columns) -> str:
+    if line.failed or line.skipped:
+        text = escape(line.failed or line.skipped)
         return (
-            f'<tr class="{escape(line["verdict"])}"><td>{cells[0]}</td>'
-            f'<td colspan="{8 + syscalls}" style="white-space: normal">{text}</td></tr>'
+            f'<tr class="{escape(line.verdict)}"><td>{escape(line.loop)}</td>'
+            f'<td class="reason" colspan="{len(columns.headings) - 1}">{text}</td></tr>'
         )
-    if line["bytes"] is not None:
-        cells += [f"{line['bytes']:,.0f} B", "", "", "", ""]
+    cells = [escape(line.loop)]
+    if line.bytes is not None:
+        cells += [f"{line.bytes:,.0f} B", "", "", "", ""]
     else:
-        cells.append(number(line["rate"]))
-        cells += [
-            seconds(line["latencies_s"].get(name)) for name in ("p50_s", "p99_s", "p999_s")
-        ]
+        cells.append(number(line.rate))
+        cells += [seconds(line.latencies_s.get(name)) for name in ("p50_s", "p99_s", "p999_s")]
         split = ""
-        if line["user_s"] is not None:
-            split = f" <small>({seconds(line['user_s'])} + {seconds(line['system_s'])})</small>"
-        cells.append(seconds(line["cpu_s"]) + split)
-    if syscalls:
-        cells.append("" if line["syscalls"] is None else f"{line['syscalls']:.2f}")
-    cells += [_ratio(line["ratio"]), _ratio(line["cpu_ratio"]), escape(line["verdict"])]
-    if line["cpu_verdict"] in ("less", "more"):
-        cells[-1] += f", {line['cpu_verdict']} CPU"
+        if line.user_s is not None:
+            split = f" <small>({seconds(line.user_s)} + {seconds(line.system_s)})</small>"
+        cells.append(seconds(line.cpu_s) + split)
+    if columns.syscalls:
+        cells.append("" if line.syscalls is None else f"{line.syscalls:.2f}")
+    cells.append(_ratio(line.ratio))
+    if columns.io_uring:
+        other = case.without_io_uring(line.loop)
+        shown = other is not None and _ratio(other.ratio)
+        cells.append(shown or escape(without_io_uring(case, line)))
+    cells += [_ratio(line.cpu_ratio), escape(line.verdict)]
+    if line.cpu_verdict in ("less", "more"):
+        cells[-1] += f", {line.cpu_verdict} CPU"
     body = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f'<tr class="{escape(line["verdict"])}">{body}</tr>'
+    return f'<tr class="{escape(verdict(line).split()[0] if verdict(line) else "")}">{body}</tr>'
 
 
-def _notes(cases: list[dict[str, Any]]) -> str:
+def _table(groups: Sequence[Group], columns: Columns) -> str:
+    """A body of the table for each group. The rows that decide nothing come last."""
+    width = len(columns.headings)
+    bodies = []
+    for each in groups:
+        rows = []
+        if each.title:
+            rows.append(
+                f'<tr class="group"><th colspan="{width}" scope="rowgroup"><span>'
+                f"{escape(each.title)} <small>{escape(each.reason)}</small></span></th></tr>"
+            )
+        for case, lines in each.cases:
+            if each.kind == SKIPPED:        # as a rule, all loops for one reason
+                reasons = "; ".join(dict.fromkeys(line.skipped for line in lines))
+                rows.append(
+                    f'<tr class="skipped"><td>{escape(case.name)}</td>'
+                    f'<td class="reason" colspan="{width - 1}">{escape(reasons)}</td></tr>'
+                )
+                continue
+            rows.append(
+                f'<tr class="case-name"><th colspan="{width}"><span>{escape(case.name)}'
+                f" <small>{escape(case.text)}</small></span></th></tr>"
+            )
+            rows += [_row(case, line, columns) for line in lines]
+        bodies.append(f'<tbody class="of-{each.kind}">{"".join(rows)}</tbody>')
+    headings = [
+        heading.replace("CPU each", "CPU each (user + system)") for heading in columns.headings
+    ]
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    return (
+        f'<div class="scroll"><table class="results"><thead><tr>{head}</tr></thead>'
+        f'{"".join(bodies)}</table></div>'
+    )
+
+
+def _notes(cases: Sequence[CaseSummary]) -> str:
     of_note: dict[str, list[str]] = {}
     for case in cases:
-        for line in case["lines"]:
-            for note in line["notes"]:
-                amount = f" ({note['amount']})" if note["amount"] else ""
-                names = of_note.setdefault(note["text"], [])
-                names.append(f"{case['name']}, {line['loop']}{amount}")
+        for line in case.lines:
+            for note in line.notes:
+                amount = f" ({note.amount})" if note.amount else ""
+                names = of_note.setdefault(note.text, [])
+                names.append(f"{case.name}, {line.loop}{amount}")
     return "".join(
         f'<li class="note"><details><summary>{escape(text)}: {len(names)}</summary>'
         f"{escape('; '.join(names))}</details></li>"
@@ -245,18 +212,10 @@ def _environment(host: dict[str, Any]) -> str:
 
 def render(document: dict[str, Any]) -> str:
     """Return the page for the data that --json writes."""
-    cases, base = document["cases"], document["options"]["base"]
-    syscalls = any(line["syscalls"] is not None for case in cases for line in case["lines"])
-    headings = ["", "per second", "p50", "p99", "p99.9", "CPU each (user + system)"]
-    headings += ["system calls"] * syscalls + [f"against {base}", "by CPU", ""]
-    table = []
-    for case in cases:
-        table.append(
-            f'<tr class="case"><th colspan="{9 + syscalls}">{escape(case["name"])}'
-            f" <small>{escape(case['text'])}</small></th></tr>"
-        )
-        table += [_row(line, syscalls) for line in case["lines"]]
-    scaling = _scaling(cases)
+    cases, base = from_json(document), document["options"]["base"]
+    columns, groups = Columns.of(cases, base), group(cases, base)
+    first, *others = sentences(cases, base)
+    scaling = drawing.scaling(cases)
     warnings = "".join(
         f'<li class="note failed">{escape(text)}</li>' for text in document["warnings"]
     )
@@ -268,20 +227,19 @@ def render(document: dict[str, Any]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Event loops compared</title>
 <style>{STYLE}</style>
-<h1>Event loops compared</h1>
-<pre>{escape(shlex.join(document["environment"]["command"]))}</pre>
+<p class="kind">Event loops compared</p>
+<h1>{escape(first)}</h1>
+{"".join(f'<p class="lead">{escape(text)}</p>' for text in others)}
 <ul>{warnings}</ul>
-{_chart(cases, base)}
-<p>{escape(LEGEND)}</p>
-<div class="scroll"><table>
-<thead><tr>{"".join(f"<th>{escape(heading)}</th>" for heading in headings)}</tr></thead>
-<tbody>{"".join(table)}</tbody>
-</table></div>
+{drawing.ratios(group(cases, base, by_rate=True), base)}
+<p>{escape(legend(columns))}</p>
+{_table(groups, columns)}
 {_goals(document["goals"])}
-{f"<h2>Scaling</h2><p>CPU for one.</p>{scaling}" if scaling else ""}
+{f'<h2>Scaling</h2><p>CPU for one.</p><div class="scaling">{scaling}</div>' if scaling else ""}
 <h2>Notes</h2>
 <ul>{_notes(cases)}</ul>
 <h2>Environment</h2>
+<pre>{escape(shlex.join(document["environment"]["command"]))}</pre>
 <dl class="environment">{_environment(document["environment"])}
 <dt>options</dt><dd>{escape(options)}</dd></dl>
 <script type="application/json" id="figures">{data}</script>

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from math import exp, log
 from statistics import median
 from typing import Any
@@ -71,7 +71,7 @@ class CaseSummary:
 
     @property
     def rows(self) -> list[Line]:
-        """The lines of the loops that are compared, without those that are shown as a column."""
+        """The lines of the compared loops, without the loops that are shown as a column."""
         return [line for line in self.lines if not line.io_uring_off_of]
 
     def without_io_uring(self, loop: str) -> Line | None:
@@ -281,6 +281,22 @@ def as_json(
         "goals": [asdict(each) for each in goals],
         "warnings": list(warnings),
     }
+
+
+def from_json(document: dict[str, Any]) -> list[CaseSummary]:
+    """The cases of a document that as_json() made."""
+    return [
+        CaseSummary(**{**case, "lines": [_line_of(line) for line in case["lines"]]})
+        for case in document["cases"]
+    ]
+
+
+def _line_of(made: dict[str, Any]) -> Line:
+    values = {each.name: made[each.name] for each in fields(Line) if each.name in made}
+    for name in ("ratio", "cpu_ratio", "over_baseline"):
+        if values[name] is not None:
+            values[name] = Spread(**values[name])
+    return Line(**{**values, "notes": [Note(**note) for note in made["notes"]]})
 
 
 def dump(document: dict[str, Any]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from statistics import median
 
 import pytest
 
 from mioloop.compare.measure.runner import CaseResult, Result
 from mioloop.compare.measure.workloads import BY_NAME, Case
-from mioloop.compare.report.summary import standings, summarize
-from tests.compare.report.results import STEADY, case_of, result
+from mioloop.compare.report.summary import as_json, dump, from_json, standings, summarize
+from tests.compare.report.results import FAILED, STEADY, WIDE, case_of, measured, result
 
 
 def summary_of(*results: Result, workload: str = "echo-protocol", base: str = "base"):
@@ -116,3 +117,22 @@ def test_loop_that_is_shown_as_a_column_has_no_standing() -> None:
     column = case.without_io_uring("mioloop")
     assert column is not None and column.ratio is not None
     assert column.ratio.median == pytest.approx(1.2)
+
+
+def test_summaries_are_read_back_from_the_json_text() -> None:
+    runs = [
+        measured("http", {"uvloop": 1.0, "asyncio": WIDE, "mioloop": 1.5}, connections=64),
+        measured("idle", {"uvloop": 1.0, "asyncio": FAILED, "mioloop": 2.0}),
+    ]
+    cases = [summarize(run, "uvloop", 0.1) for run in runs]
+    text = dump(as_json({}, {}, list(zip(runs, cases)), [], []))
+    found = from_json(json.loads(text))
+
+    assert [case.name for case in found] == ["http x 64", "idle"]
+    for one, other in zip(found, cases):
+        assert [line.verdict for line in one.lines] == [line.verdict for line in other.lines]
+        assert [line.notes for line in one.lines] == [line.notes for line in other.lines]
+        for line, original in zip(one.lines, other.lines):
+            if original.ratio is not None:
+                assert line.ratio is not None
+                assert line.ratio.median == pytest.approx(original.ratio.median)
