@@ -145,20 +145,31 @@ def test_the_next_section_of_the_changelog_is_made_from_fragments(tmp_path: Path
     assert after.endswith(f"\n\n## {released}")
 
 
+HASH = "0123456789abcdef0123456789abcdef01234567"
+
+
 @pytest.mark.parametrize(
-    ("action", "kind"),
+    ("use", "kind"),
     [
-        ("a/b@0123456789abcdef0123456789abcdef01234567", "hash"), ("a/b@v1.2.3", "tag"),
-        ("a/b@v1", "no pin"), ("a/b@main", "no pin"), ("a/b", "no pin"), ("./x.yml", "local"),
+        (f"a/b@{HASH} # v1.2.3", "hash"), (f"a/b/c@{HASH} # v1.2.3", "hash"),
+        (f"a/b@{HASH}", "no version"), (f"a/b@{HASH} # v1", "no version"),
+        (f"a/b@{HASH}  # v1.2.3 or so", "no version"), (f"a/b@{HASH[:-1]} # v1.2.3", "no hash"),
+        ("a/b@v1.2.3", "no hash"), ("a/b@main # v1.2.3", "no hash"), ("a/b", "no hash"),
+        ("./x.yml    # a comment", "local"),
     ],
 )
-def test_pins_of_actions_are_told_apart(action: str, kind: str) -> None:
-    assert actions.kind_of(action) == kind
+def test_pins_of_actions_are_told_apart(use: str, kind: str) -> None:
+    assert actions.kind_of(use) == kind
 
 
-def test_every_action_is_pinned_by_a_hash_or_a_full_version() -> None:
+def test_an_action_with_two_pins_is_found() -> None:
+    uses = {f"a/b@{HASH} # v1.2.3": ["x.yml"], f"a/b@{HASH[::-1]} # v1.2.4": ["y.yml"]}
+    assert actions.problems(uses) == ["2 pins: a/b"]
+
+
+def test_every_action_is_pinned_by_a_hash_and_names_its_version() -> None:
     assert actions.used()
-    assert {actions.kind_of(action) for action in actions.used()} <= {"hash", "tag", "local"}
+    assert actions.problems(actions.used()) == []
 
 
 def test_workflows_give_no_permission_that_they_do_not_name() -> None:
