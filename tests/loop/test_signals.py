@@ -510,6 +510,91 @@ def test_wakeup_descriptor_is_given_back(loop):
         os.close(write_end)
 
 
+@pytest.mark.known_difference("uvloop", "takes the descriptor while it runs")
+def test_signals_reach_the_wakeup_descriptor_of_the_program(loop):
+    """R82: a program that waits for SIGCHLD at a descriptor of its own, as Twisted does."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    before = signal.signal(signal.SIGCHLD, lambda *_: None)
+    seen = loop.create_future()
+    loop.add_reader(read_end, lambda: seen.done() or seen.set_result(os.read(read_end, 100)))
+    signal.set_wakeup_fd(write_end)
+    try:
+        loop.call_soon(os.kill, os.getpid(), signal.SIGCHLD)
+        numbers = loop.run_until_complete(asyncio.wait_for(seen, 5))
+        assert set(numbers) == {signal.SIGCHLD}
+        assert signal.set_wakeup_fd(-1) == write_end
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, before)
+        loop.remove_reader(read_end)
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_ctrl_c_ends_an_idle_poll_beside_the_programs_descriptor(loop):
+    """R82."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+    sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    loop.call_soon(sender.start)
+    loop.call_later(20, loop.stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+    finally:
+        sender.join(10)
+        signal.set_wakeup_fd(-1)
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_closed_descriptor_that_a_program_has_left_is_no_obstacle(mioloop_loop):
+    """R82: the loop takes its own."""
+    loop = mioloop_loop
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    signal.set_wakeup_fd(near.fileno())
+    near.close()
+    far.close()
+    try:
+        sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        loop.call_soon(sender.start)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        sender.join(10)
+    finally:
+        signal.set_wakeup_fd(-1)
+
+
+def test_signal_that_comes_as_a_run_begins_is_passed_on(mioloop_loop, monkeypatch):
+    """R82: between the moment that the loop asks for the descriptor and gives it back."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    set_wakeup_fd = signal.set_wakeup_fd
+
+    def interrupted(fd, **options):
+        if fd == write_end:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return set_wakeup_fd(fd, **options)
+
+    signal.set_wakeup_fd(write_end)
+    try:
+        monkeypatch.setattr(signal, "set_wakeup_fd", interrupted)
+        mioloop_loop.run_until_complete(asyncio.sleep(0))
+        monkeypatch.undo()
+        assert os.read(read_end, 100) == bytes([signal.SIGUSR1])
+    finally:
+        monkeypatch.undo()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGUSR1, before)
+        os.close(read_end)
+        os.close(write_end)
+
+
 def test_removal_of_the_last_handler_keeps_ctrl_c_working(loop):
     """R87: the loop still wakes up for signals after its handlers are gone."""
     loop.add_signal_handler(signal.SIGUSR1, print)
