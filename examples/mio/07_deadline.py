@@ -56,6 +56,7 @@ def main() -> None:
     events = Events(8)
 
     with Poll(selector=options.selector) as poll:
+        start = time.monotonic()
         deadline = Deadline(0.5)
         cancelled = Deadline(0.1)
         poll.register(deadline, Token(0), Ready.READABLE, PollOpt.EDGE)
@@ -63,7 +64,6 @@ def main() -> None:
         poll.reregister(deadline, Token(7), Ready.READABLE, PollOpt.EDGE)
         poll.deregister(cancelled)
 
-        start = time.monotonic()
         poll.poll(events, timeout=0.05)
         print(f"early: {len(events)} events, is_elapsed() is {deadline.is_elapsed()}")
 

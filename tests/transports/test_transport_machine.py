@@ -216,7 +216,8 @@ class TransportMachine(RuleBasedStateMachine):
             theirs, mine = reference.ends[side], ours.ends[side]
             assert mine.log == theirs.log, (
                 f"end {side}: {mine.log}, but on asyncio {theirs.log}")
-            assert mine.transport.is_closing() == theirs.transport.is_closing()
+            assert mine.transport.is_closing() == theirs.transport.is_closing() or (
+                self.tells_the_loss(mine))
             assert mine.reading == theirs.reading
             assert mine.writing_paused == theirs.writing_paused or self.tls
             for pair in self.pairs:
@@ -225,6 +226,15 @@ class TransportMachine(RuleBasedStateMachine):
                 assert mine.received == theirs.received
         in_order = sorted if self.tls else list     # each end's own turn of sslproto comes later
         assert in_order(ours.reports) == in_order(reference.reports)
+
+    def tells_the_loss(self, end):
+        """Whether *end* has paused and its peer has ended the TLS session.
+
+        asyncio sends no more data then, but its is_closing() hides that; mioloop's does not
+        (test_tls_losses.py). Both deliver unread data when reading is resumed.
+        """
+        return (self.tls and not end.reading and end.transport.is_closing()
+                and end.peer.transport.is_closing())
 
     def check_bytes(self, end):
         """All that was written to an end that reads has come."""
