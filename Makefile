@@ -77,7 +77,7 @@ bench: $(BENCH)/.tools   ## the loops measured against each other, in full: docs
 test: $(TEST_PARTS)   ## every test, on this Python
 
 test-quick: build $(VENV)/.extra-test   ## a first answer in about a minute: asyncio and the default loop, no slow tests
-	@$(PY) -m pytest $(TESTS) -n $(JOBS) --quick $(PYTEST_ARGS)
+	@$(PY) -m pytest $(TESTS) -n $$((2 * $(JOBS))) --quick $(PYTEST_ARGS)    # they wait a lot
 
 test-core: require $(VENV)/.tools   ## the C core alone, with sanitizers and no Python
 	@$(VENV)/bin/cmake -S tests/core -B build/core -G Ninja \
