@@ -76,8 +76,9 @@ bench: $(BENCH)/.tools   ## the loops measured against each other, in full: docs
 
 test: $(TEST_PARTS)   ## every test, on this Python
 
-test-quick: build $(VENV)/.extra-test   ## a first answer in about a minute: asyncio and the default loop, no slow tests
-	@$(PY) -m pytest $(TESTS) -n $$((2 * $(JOBS))) --quick $(PYTEST_ARGS)    # they wait a lot
+# Twice as many processes as JOBS: these tests wait more than they compute.
+test-quick: build $(VENV)/.extra-test   ## a first answer within two minutes: asyncio and the default loop, no slow tests
+	@$(PY) -m pytest $(TESTS) -n $$((2 * $(JOBS))) --quick $(PYTEST_ARGS)
 
 test-core: require $(VENV)/.tools   ## the C core alone, with sanitizers and no Python
 	@$(VENV)/bin/cmake -S tests/core -B build/core -G Ninja \

@@ -29,9 +29,8 @@ def signal_wakeup(loop: EventLoop) -> Iterator[None]:
         return
     ours = loop._csock.fileno()
     before = signals.set_wakeup_fd(ours)
-    if before not in (-1, ours) and _put_back(before, loop):
-        yield
-        return
+    if before not in (-1, ours) and not _put_back(before, loop):
+        before = -1
     try:
         yield
     finally:
@@ -43,7 +42,7 @@ def signal_wakeup(loop: EventLoop) -> Iterator[None]:
         restored = ours if loop._signal_handlers else before
         with contextlib.suppress(ValueError, OSError):  # closed meanwhile
             now = signal.set_wakeup_fd(restored, warn_on_full_buffer=restored != ours)
-            if now != ours:  # the program has set another one during the run: keep it
+            if now != ours:  # the program's, perhaps a new one: keep it
                 signal.set_wakeup_fd(now)
 
 

@@ -96,7 +96,9 @@ class End:
         return self.received >= peer.required
 
 
-class Face(asyncio.Protocol):
+class AnyFace:
+    """The callbacks that every protocol has."""
+
     def __init__(self, end):
         self.end = end
 
@@ -104,13 +106,6 @@ class Face(asyncio.Protocol):
         self.end.transport = transport
         self.end.made += 1
         self.end.event("connection_made")
-
-    def data_received(self, data):
-        self.end.take(data)
-
-    def eof_received(self):
-        self.end.event("eof_received")
-        return False
 
     def pause_writing(self):
         self.end.event("pause_writing")
@@ -120,6 +115,15 @@ class Face(asyncio.Protocol):
 
     def connection_lost(self, exc):
         self.end.end(exc)
+
+
+class Face(AnyFace, asyncio.Protocol):
+    def data_received(self, data):
+        self.end.take(data)
+
+    def eof_received(self):
+        self.end.event("eof_received")
+        return False
 
 
 class BufferedFace(Face, asyncio.BufferedProtocol):
@@ -136,15 +140,7 @@ class BufferedFace(Face, asyncio.BufferedProtocol):
         self.end.take(memoryview(self.buffer)[:count])
 
 
-class DatagramFace(asyncio.DatagramProtocol):
-    def __init__(self, end):
-        self.end = end
-
-    def connection_made(self, transport):
-        self.end.transport = transport
-        self.end.made += 1
-        self.end.event("connection_made")
-
+class DatagramFace(AnyFace, asyncio.DatagramProtocol):
     def datagram_received(self, data, address):
         end = self.end
         if end.lost:
@@ -156,15 +152,6 @@ class DatagramFace(asyncio.DatagramProtocol):
 
     def error_received(self, exc):
         pass
-
-    def pause_writing(self):
-        self.end.event("pause_writing")
-
-    def resume_writing(self):
-        pass
-
-    def connection_lost(self, exc):
-        self.end.end(exc)
 
 
 def new_face(end, buffered):

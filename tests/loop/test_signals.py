@@ -533,6 +533,29 @@ def test_signals_reach_the_wakeup_descriptor_of_the_program(loop):
         os.close(write_end)
 
 
+@pytest.mark.parametrize("removed", [True, False])
+def test_handler_beside_the_programs_descriptor_leaves_no_trace(mioloop_loop, removed):
+    """R82, R87: a handler takes the descriptor, as on asyncio, for as long as it is there."""
+    loop = mioloop_loop
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+
+    async def main():
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        if removed:
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+    try:
+        loop.run_until_complete(main())
+        loop.remove_signal_handler(signal.SIGUSR1)
+        assert signal.set_wakeup_fd(-1) == (write_end if removed else -1)
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(read_end)
+        os.close(write_end)
+
+
 def test_ctrl_c_ends_an_idle_poll_beside_the_programs_descriptor(loop):
     """R82."""
     read_end, write_end = os.pipe()
@@ -576,9 +599,11 @@ def test_signal_that_comes_as_a_run_begins_is_passed_on(mioloop_loop, monkeypatc
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     set_wakeup_fd = signal.set_wakeup_fd
 
+    sent = []
+
     def interrupted(fd, **options):
-        if fd == write_end:
-            os.kill(os.getpid(), signal.SIGUSR1)
+        if fd == write_end and not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGUSR1))
         return set_wakeup_fd(fd, **options)
 
     signal.set_wakeup_fd(write_end)
