@@ -8,13 +8,13 @@ from typing import Any
 
 from typing_extensions import TypeVarTuple, Unpack, disjoint_base
 
-from mioloop.loop.tools import ToolsReactor
+from mioloop.loop.measuring import MeasuringReactor
 from mioloop.options import LoopOptions
 
 _Ts = TypeVarTuple("_Ts")
 
 @disjoint_base
-class NativeLoop(ToolsReactor):
+class NativeLoop(MeasuringReactor):
     _stopping: bool
     _closed: bool
     _debug: bool

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint64_t
 from mioloop.reactor.core cimport (
     mio_ring, mio_ring_is_full, mio_ring_pop, mio_ring_push, mio_timers)
 from mioloop.reactor.handle cimport TimerHandle
+from mioloop.reactor.histogram cimport Histogram
 from mioloop.reactor.registry cimport Registry
 
 
@@ -13,6 +14,7 @@ cdef class CallQueue(Registry):
     cdef mio_ring ring                  # owned references to Handles
     cdef mio_timers timers              # each scheduled TimerHandle is owned by the heap
     cdef uint64_t timer_total
+    cdef Histogram timer_latency        # how late timers fired
 
     @cython.final
     cdef inline int push(self, PyObject *handle) except -1:

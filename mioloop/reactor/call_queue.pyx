@@ -9,6 +9,7 @@ from libc.string cimport memset
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of
+from mioloop.reactor.histogram cimport Histogram, mio_histogram_add
 from mioloop.reactor.registry cimport check
 
 
@@ -25,6 +26,7 @@ cdef class CallQueue(Registry):
 
     def __cinit__(self, *args, **kwargs):
         mio_timers_init(&self.timers)
+        self.timer_latency = Histogram()
 
     # -- the ready ring ------------------------------------------------------------
 
@@ -61,6 +63,7 @@ cdef class CallQueue(Registry):
             first = mio_timers_first(&self.timers)
             if first == NULL or first.deadline_ns > now:
                 return 0
+            mio_histogram_add(&self.timer_latency.counts, now - max(first.deadline_ns, 0))
             handle = <TimerHandle>first.owner
             self.push(<PyObject *>handle)
             self.forget_timer(handle)

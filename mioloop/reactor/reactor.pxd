@@ -8,7 +8,9 @@ from mioloop.reactor.flush_policy cimport FlushPolicy
 from mioloop.reactor.flush_queue cimport FlushQueue
 from mioloop.reactor.forking cimport Run
 from mioloop.reactor.handle cimport Handle
+from mioloop.reactor.histogram cimport Histogram
 from mioloop.reactor.looking cimport Looking
+from mioloop.reactor.measures cimport Measures
 from mioloop.reactor.python_api cimport PyTypeObject
 from mioloop.reactor.read_buffers cimport ReadBuffers
 from mioloop.reactor.registry cimport EDGE, LEVEL, ONESHOT, Trigger
@@ -29,6 +31,13 @@ cdef extern from *:
     PyTypeObject *class_of "Py_TYPE"(object)
 
 
+ctypedef struct Traffic:
+    uint64_t bytes_in                   # received
+    uint64_t bytes_out                  # accepted by the kernel
+    uint64_t accepted                   # connections
+    uint64_t refused                    # connections whose protocol or transport could not be made
+
+
 cdef class Reactor(LoopServices):
     # Events that were polled. An event that has not been dispatched stays here when an exception
     # leaves the loop. A nested turn appends its events.
@@ -45,6 +54,10 @@ cdef class Reactor(LoopServices):
     cdef bint poll_is_shared            # the program may register on the poll by itself
     cdef unsigned int signals_seen      # signal_count when the selector was last polled
     cdef Looking looking                # leaves looks out that would find no event
+
+    cdef Traffic traffic                # of transports and listeners
+    cdef Measures measures              # where the time goes
+    cdef Histogram turn_latency         # lengths of stretches, see measures.pxd
 
     cdef FlushPolicy policy             # decides whether a write() sends or gathers
     cdef FlushQueue flushes             # sources whose on_flush() is due

@@ -25,8 +25,12 @@ from mioloop.reactor.flush_policy cimport (
 from mioloop.reactor.flush_queue cimport dequeue, empty, enqueue
 from mioloop.reactor.forking cimport begin_run, end_run, forks
 from mioloop.reactor.handle cimport Handle, run_once
+from mioloop.reactor.histogram cimport Histogram
 from mioloop.reactor.looking cimport (
     LOOKS_BEFORE_PEEK, arm_peek, drop_peek, peek_completed, peek_is_due)
+from mioloop.reactor.measures cimport (
+    WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS, run_begins, run_ended, step_ends,
+    stretch_ends, turn_begins, turn_passes, wait_begins, wait_ends)
 from mioloop.reactor.python_api cimport (
     PyThread_get_thread_ident, PyTypeObject, inquiry, traverseproc, visitproc)
 from mioloop.reactor.read_buffers cimport borrow, drop_buffers, give_back
@@ -48,7 +52,6 @@ cdef enum:
     # While callbacks are ready, a loop that watches only its self-pipe polls only after so many
     # turns or so much time: a chain of call_soon() makes no system call for each link.
     TURNS_PER_POLL = 64
-    TURNS_PER_CLOCK = 8                 # the clock is not read in the other turns
     POLL_INTERVAL_NS = 200000
     SOURCES_PER_BATCH = 64              # gathered writes are sent at least after so many sources
 
@@ -71,6 +74,7 @@ cdef class Reactor(LoopServices):
         cdef size_t queued, due
 
         self.turns += 1
+        turn_begins(&self.measures, self.turns)
         self.look_around()
         if self.goes_by_selector:
             return self.turn_by_selector()
@@ -78,6 +82,7 @@ cdef class Reactor(LoopServices):
             self.poll_events(self.until_next_timer())
         elif self.must_look():
             self.look()
+            step_ends(&self.measures, WORK_LOOKS)
         if self.deferred_sources:
             if self.deferred_now:                  # an exception ended the turn that served them
                 self.deferred_now.extend(self.deferred_sources)
@@ -91,10 +96,16 @@ cdef class Reactor(LoopServices):
         due = self.ring.count - queued
 
         self.run_ready(queued, True)
+        if queued:
+            step_ends(&self.measures, WORK_CALLBACKS)
+            if queued > self.measures.most_ready:
+                self.measures.most_ready = queued
         if self.event_next < self.event_count or self.deferred_now:
             self.dispatch()
+            step_ends(&self.measures, WORK_EVENTS)
         if due:
             self.run_ready(due, False)
+            step_ends(&self.measures, WORK_TIMERS)
         return 0
 
     @cython.final
@@ -114,13 +125,17 @@ cdef class Reactor(LoopServices):
         self.signals_seen = signal_count
         if timeout_ns == 0:
             n = self.poll_into_room(0)
+            self.polled_ns = mio_clock_now()
+            stretch_ends(&self.measures, &self.turn_latency.counts, self.polled_ns)
         else:
+            wait_begins(&self.measures, &self.turn_latency.counts, mio_clock_now())
             self.parked = True
             with nogil:
                 n = self.wait(timeout_ns)
             self.parked = False
+            self.polled_ns = mio_clock_now()
+            wait_ends(&self.measures, self.polled_ns)
         self.polls += 1
-        self.polled_ns = mio_clock_now()
         self.turns_until_poll = TURNS_PER_POLL
         if n < 0:
             if n != -EINTR:
@@ -224,6 +239,7 @@ cdef class Reactor(LoopServices):
             self.serving = None
             self.running = nested
             if not nested:
+                run_ended(&self.measures, &self.turn_latency.counts)
                 end_run(&self.this_run)
 
     cdef int begin(self) noexcept:
@@ -231,6 +247,7 @@ cdef class Reactor(LoopServices):
         if self.this_run.thread != thread:
             forget_thread(&self.policy)
             self.this_run.thread = thread
+        run_begins(&self.measures)
         return begin_run(&self.this_run)
 
     cdef int turn_by_selector(self) except -1:
@@ -255,11 +272,12 @@ cdef class Reactor(LoopServices):
             if self.turns_until_poll == 0:
                 return True
             self.turns_until_poll -= 1
-            return (self.turns_until_poll % TURNS_PER_CLOCK == 0
-                    and mio_clock_now() - self.polled_ns >= POLL_INTERVAL_NS)
+            return (turn_passes(&self.measures, &self.turn_latency.counts)
+                    and self.measures.stretch_began_ns - self.polled_ns >= POLL_INTERVAL_NS)
         if not self.looking.armed:
             return True
         if self.fork_generation == forks and mio_peek_is_quiet(self.looking.peek):
+            turn_passes(&self.measures, &self.turn_latency.counts)
             return False
         return peek_completed(&self.looking, self.turns)
 
@@ -436,6 +454,7 @@ cdef class Reactor(LoopServices):
 
     def __cinit__(self, *args, **kwargs):
         self.deferred_now = []
+        self.turn_latency = Histogram()
         self.this_run.policy = &self.policy
         self.this_run.flushes = &self.flushes
 
@@ -528,26 +547,6 @@ cdef class Reactor(LoopServices):
     def _burst_from(self, int least):
         """For tests: make bursts from *least* operations on, even where they do not pay."""
         self.batch_io.least = least
-
-    def stats(self):
-        """Counts since the loop was made, and the sizes of its queues now.
-
-        turns, polls, events, callbacks (of the ready queue), timers_fired: totals. spins: polls at
-        the beginning of a wait. bursts: system calls that sent or received for several connections.
-        ready, timers, sources: the numbers at this moment, with the source of the self-pipe.
-        """
-        return {
-            "turns": self.turns,
-            "polls": self.polls,
-            "spins": self.spins,
-            "bursts": self.batch_io.total,
-            "events": self.event_total,
-            "callbacks": self.callback_total,
-            "timers_fired": self.timer_total,
-            "ready": self.ring.count,
-            "timers": self.timers.count,
-            "sources": self.slab.count,
-        }
 
 
 # -- garbage collection: references in the core's structures ---------------

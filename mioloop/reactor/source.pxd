@@ -4,6 +4,15 @@ from mioloop.reactor.core cimport mio_token, mio_transfer
 from mioloop.reactor.handle cimport HandleOwner
 
 
+ctypedef struct SourceFigures:
+    Py_ssize_t streams
+    Py_ssize_t datagrams
+    Py_ssize_t pipes
+    Py_ssize_t listeners
+    Py_ssize_t paused                   # transports that do not read
+    Py_ssize_t buffered_bytes           # that wait to be sent
+
+
 cdef class Source:
     """One thing that the reactor polls, and the methods that it calls when the thing is ready."""
     cdef readonly int fd                # -1: none, or closed
@@ -22,6 +31,7 @@ cdef class Source:
 
     cdef int on_ready(self, uint32_t ready) except -1
     cdef int give_way(self, HandleOwner reactor, Source successor) except -1
+    cdef int add_figures(self, SourceFigures *figures) noexcept
     cdef int on_flush(self) except -1
     cdef int send_gathered(self) except -1
     cdef int drop_gathered(self) noexcept

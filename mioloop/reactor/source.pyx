@@ -22,6 +22,10 @@ cdef class Source:
         """Called when *successor* is about to be attached with the descriptor of this source."""
         return 0
 
+    cdef int add_figures(self, SourceFigures *figures) noexcept:
+        """Count this source: loop.stats() asks all sources. Runs no code of the program."""
+        return 0
+
     # -- gathered writes (flush_queue.pxd) ---------------------------------------
 
     cdef int on_flush(self) except -1:

@@ -16,6 +16,7 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.python_api cimport copy_of_current_context
 from mioloop.reactor.reactor cimport EDGE, LEVEL, Reactor, Source, Trigger
+from mioloop.reactor.source cimport SourceFigures
 from mioloop.reactor.read_buffers cimport READ_SIZE
 from mioloop.reactor.sealed cimport seal
 from mioloop.transports.attributes cimport (
@@ -41,6 +42,11 @@ cdef class BaseTransport(Source):
 
     def __setattr__(self, str name, value):
         set_attribute(self, name, value)
+
+    cdef int add_figures(self, SourceFigures *figures) noexcept:
+        figures.paused += self.paused()
+        figures.buffered_bytes += self.flow.size
+        return 0
 
     _lost_write_text = "socket.send() raised exception."
 

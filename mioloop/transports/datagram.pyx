@@ -21,6 +21,7 @@ from libc.string cimport memcmp, memcpy, memset
 from mioloop.reactor.core cimport *
 from mioloop.reactor.python_api cimport Py_DECREF, Py_REFCNT, raised
 from mioloop.reactor.reactor cimport EDGE, ONESHOT, Reactor
+from mioloop.reactor.source cimport SourceFigures
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, bytes_of, give_back
 from mioloop.transports.address cimport (
     from_python, mio_address, new_address_cache, packed, to_python)
@@ -63,6 +64,10 @@ class Transport(stdlib.FlowControlMixin, transports.Transport, transports.Datagr
 
 @cython.final
 cdef class DatagramTransport(WritingTransport):
+
+    cdef int add_figures(self, SourceFigures *figures) noexcept:
+        figures.datagrams += 1
+        return WritingTransport.add_figures(self, figures)
 
     # -- readable: on_ready -> read -> receive (recvmmsg) -> deliver: datagram_received() ----
 
@@ -170,6 +175,7 @@ cdef class DatagramTransport(WritingTransport):
         return BaseTransport.get_extra_info(self, name, default)
 
     cdef bytes data_of(self, mio_datagram *datagram):
+        self.reactor.traffic.bytes_in += datagram.len
         return bytes_of(&self.reactor.buffers, <char *>datagram.buf, datagram.len)
 
     cdef object sender_of(self, mio_address *address, socklen_t length):
@@ -271,6 +277,7 @@ cdef class DatagramTransport(WritingTransport):
             return self.send_by_socket(data, address)
         n = mio_sendto(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), to, length)
         if n >= 0:
+            self.reactor.traffic.bytes_out += n
             return n
         if n == -EAGAIN or n == -EWOULDBLOCK:
             return -EAGAIN
@@ -388,6 +395,7 @@ cdef class DatagramTransport(WritingTransport):
         """Receive by the socket object: only it can convert addresses of this family."""
         try:
             data, address = self.owner.recvfrom(READ_SIZE)
+            self.reactor.traffic.bytes_in += len(data)
         except (BlockingIOError, InterruptedError):
             self.reactor.drained(self, MIO_READABLE)
             return 0

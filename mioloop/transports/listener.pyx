@@ -13,6 +13,7 @@ from posix.unistd cimport close as close_descriptor
 from mioloop.reactor.core cimport *
 from mioloop.reactor.python_api cimport copy_of_context, copy_of_current_context
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Source
+from mioloop.reactor.source cimport SourceFigures
 from mioloop.transports.address cimport mio_address, packed, unpacked
 from mioloop.transports.server_connections cimport count_natively
 from mioloop.transports.new_stream cimport new_accepted, set_nodelay
@@ -69,6 +70,7 @@ cdef class Listener(Source):
         fd = mio_accept(self.fd, <sockaddr *>&address, &length)
         if fd < 0:
             return self.accept_failed(-fd)
+        self.reactor.traffic.accepted += 1
         peer = packed(&address, length)
         local = self.address
         if local is None:
@@ -103,6 +105,7 @@ cdef class Listener(Source):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
+            self.reactor.traffic.refused += 1
             if self.reactor.debug:
                 report = {
                     "message": "Error on transport creation for incoming connection",
@@ -120,10 +123,15 @@ cdef class Listener(Source):
 
     # -- cold path ---------------------------------------------------------------
 
+    cdef int add_figures(self, SourceFigures *figures) noexcept:
+        figures.listeners += 1
+        return 0
+
     cdef bint accept_failed(self, int error) except -1:
         if error == EAGAIN:
             self.reactor.drained(self, MIO_READABLE)
             return False
+        self.reactor.traffic.refused += 1
         if error in OF_THE_CONNECTION:
             return True
         # The backlog stays and would be reported without end. So stop polling for a while (R35:

@@ -14,6 +14,7 @@ from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.reactor cimport EDGE, LEVEL, ONESHOT, Reactor, Trigger
+from mioloop.reactor.source cimport SourceFigures
 from mioloop.reactor.read_buffers cimport READ_SIZE, borrow, give_back
 from mioloop.transports.base cimport BaseTransport, WritingTransport
 from mioloop.transports.protocol_calls cimport enter_context, leave_context, method_of
@@ -47,6 +48,10 @@ class WriteTransport(stdlib.FlowControlMixin, transports.WriteTransport):
 
 @cython.final
 cdef class ReadPipeTransport(BaseTransport):
+
+    cdef int add_figures(self, SourceFigures *figures) noexcept:
+        figures.pipes += 1
+        return BaseTransport.add_figures(self, figures)
 
     # -- readable: on_ready -> read -> the protocol's data_received() -------------------
 
@@ -92,6 +97,7 @@ cdef class ReadPipeTransport(BaseTransport):
         give_back(&reactor.buffers.received, buffer)
         if n <= 0:
             return self.read_ended(n)
+        reactor.traffic.bytes_in += n
         try:
             self._protocol.data_received(data)
         except (SystemExit, KeyboardInterrupt):
@@ -145,6 +151,10 @@ cdef class ReadPipeTransport(BaseTransport):
 
 @cython.final
 cdef class WritePipeTransport(WritingTransport):
+
+    cdef int add_figures(self, SourceFigures *figures) noexcept:
+        figures.pipes += 1
+        return WritingTransport.add_figures(self, figures)
 
     _lost_write_text = "pipe closed by peer or os.write(pipe, data) raised exception."
 
@@ -211,6 +221,7 @@ cdef class WritePipeTransport(WritingTransport):
                 self.discard()          # fatal() would try to send it
                 return self.fatal(OSError(-n, os.strerror(-n)),
                                   "Fatal write error on pipe transport")
+            self.reactor.traffic.bytes_out += n
             self.flow.size -= n
             self.buffer.consume(n)
             if self.flow.size == 0:

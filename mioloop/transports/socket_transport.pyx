@@ -8,6 +8,7 @@ sendfile   A file is sent in the place of the write buffer, a part in each turn 
 """
 
 from libc.errno cimport EAGAIN
+from libc.stdint cimport int64_t
 from posix.unistd cimport close as close_descriptor
 
 from mioloop.reactor.core cimport *
@@ -219,10 +220,13 @@ cdef class SocketTransport(WritingTransport):
         """Send one part of the file, if there is one, and wait for the turn of the next part."""
         cdef FileSending file = self.file
         cdef Py_ssize_t n
+        cdef int64_t before
 
         if file is None or self._conn_lost:
             return 0
+        before = file.sent
         n = file.send_part(self.fd)
+        self.reactor.traffic.bytes_out += file.sent - before
         if n == -EAGAIN or n == -EWOULDBLOCK:
             return self.block()
         if n > 0:

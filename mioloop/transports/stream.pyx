@@ -31,6 +31,7 @@ from mioloop.reactor.flush_policy cimport send_now
 from mioloop.reactor.python_api cimport (
     Py_DECREF, Py_REFCNT, PyObject_TypeCheck, PyTypeObject, raised)
 from mioloop.reactor.reactor cimport ONESHOT, Reactor
+from mioloop.reactor.source cimport SourceFigures
 from mioloop.reactor.read_buffers cimport (
     AHEAD_SIZE, COPY_BELOW, READ_SIZE, ReadBuffers, borrow, bytes_of, give_back,
     give_back_unless_kept, set_size)
@@ -70,6 +71,10 @@ cdef class StreamFilter:
 
 @cython.final
 cdef class StreamTransport(SocketTransport):
+
+    cdef int add_figures(self, SourceFigures *figures) noexcept:
+        figures.streams += 1
+        return SocketTransport.add_figures(self, figures)
 
     _start_tls_compatible = True
     _sendfile_compatible = stdlib.SendfileMode.TRY_NATIVE
@@ -113,6 +118,7 @@ cdef class StreamTransport(SocketTransport):
                 buffer = borrow(&reactor.buffers.received)
                 n = mio_recv(self.fd, PyBytes_AS_STRING(buffer), READ_SIZE)
                 if n > 0:
+                    reactor.traffic.bytes_in += n
                     self.deliver(buffer, n)
                     self.reads_much = n > AHEAD_SIZE
                 else:
@@ -182,6 +188,7 @@ cdef class StreamTransport(SocketTransport):
     cdef int complete_prefetch(self, const char *data, Py_ssize_t result) noexcept:
         try:
             if result > 0:
+                self.reactor.traffic.bytes_in += result
                 set_data(&self.ahead, bytes_of(&self.reactor.buffers, data, result),
                          PREFETCH_READY)
                 self.reads_much = result == AHEAD_SIZE
@@ -228,6 +235,7 @@ cdef class StreamTransport(SocketTransport):
         PyBuffer_Release(&view)
         if n <= 0:
             return self.read_ended(n)
+        self.reactor.traffic.bytes_in += n
         self.call_protocol(protocol, "buffer_updated", n)
         return READ_SIZE if n == capacity else n
 
@@ -286,6 +294,8 @@ cdef class StreamTransport(SocketTransport):
         if (self.flow.size == 0 and not self.blocked()
                 and send_now(&self.reactor.policy, self.may_gather(), size, self.flow.high)):
             n = mio_send(self.fd, PyBytes_AS_STRING(data), size)
+            if n > 0:
+                self.reactor.traffic.bytes_out += n
             if n == size:
                 return 0
             if n < 0 and n != -EAGAIN and n != -EWOULDBLOCK:
@@ -354,6 +364,7 @@ cdef class StreamTransport(SocketTransport):
                 return self.block()
             if n < 0:
                 return self.write_failed(OSError(-n, os.strerror(-n)))
+            self.reactor.traffic.bytes_out += n
             self.flow.size -= n
             self.buffer.consume(n)
             if self.flow.size == 0:

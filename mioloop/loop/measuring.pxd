@@ -1,0 +1,10 @@
+from libc.stdint cimport int64_t
+
+from mioloop.loop.tools cimport ToolsReactor
+from mioloop.reactor.source cimport SourceFigures
+
+
+cdef class MeasuringReactor(ToolsReactor):
+    """What a program asks a loop about itself: stats(), utilization(), latency()."""
+    cdef int sum_up(self, SourceFigures *figures) except -1
+    cdef int times(self, int64_t *idle, int64_t *active) noexcept

@@ -1,0 +1,120 @@
+"""What a loop knows of itself: counts, sizes, and where its time goes (reactor/measures.pxd).
+
+Any thread may ask, while the loop runs or not.
+"""
+
+from libc.stdint cimport int64_t
+from mioloop.loop.tools cimport ToolsReactor
+from mioloop.reactor.measures cimport (
+    WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS, time_of)
+from mioloop.reactor.source cimport Source, SourceFigures
+
+from mioloop.loop.figures import Latency, Utilization
+
+
+cdef class MeasuringReactor(ToolsReactor):
+
+    def stats(self):
+        """Counts and times since the loop was made, and the sizes of its queues now.
+
+        Totals: turns, polls, events, callbacks (of the ready queue), timers_fired. spins: polls at
+        the beginning of a wait. bursts: system calls that sent or received for several connections.
+        bytes_in, bytes_out: received and sent by transports. accepted: connections that listeners
+        have accepted. refused: connections that were lost because making their protocol or
+        transport failed, and calls of accept() that failed.
+
+        Times in ns: idle_ns (in polls that wait), active_ns (the rest, while the loop runs). Parts
+        of active_ns: callbacks_ns, events_ns (transports, listeners and watchers), timers_ns,
+        polls_ns (polls that do not wait). What is missing to active_ns was spent between runs'
+        ends and their turns.
+
+        At this moment: ready, timers, sources (with that of the self-pipe), streams, datagrams,
+        pipes, listeners; paused (transports that do not read), buffered_bytes (that wait to be
+        sent). most_ready: the greatest length of the ready queue at the beginning of a turn.
+        """
+        cdef SourceFigures now
+        cdef int64_t idle, active
+
+        self.sum_up(&now)
+        self.times(&idle, &active)
+        return {
+            "turns": self.turns,
+            "polls": self.polls,
+            "spins": self.spins,
+            "bursts": self.batch_io.total,
+            "events": self.event_total,
+            "callbacks": self.callback_total,
+            "timers_fired": self.timer_total,
+            "bytes_in": self.traffic.bytes_in,
+            "bytes_out": self.traffic.bytes_out,
+            "accepted": self.traffic.accepted,
+            "refused": self.traffic.refused,
+            "idle_ns": idle,
+            "active_ns": active,
+            "callbacks_ns": time_of(&self.measures, WORK_CALLBACKS),
+            "events_ns": time_of(&self.measures, WORK_EVENTS),
+            "timers_ns": time_of(&self.measures, WORK_TIMERS),
+            "polls_ns": time_of(&self.measures, WORK_LOOKS),
+            "ready": self.ring.count,
+            "most_ready": self.measures.most_ready,
+            "timers": self.timers.count,
+            "sources": self.slab.count,
+            "streams": now.streams,
+            "datagrams": now.datagrams,
+            "pipes": now.pipes,
+            "listeners": now.listeners,
+            "paused": now.paused,
+            "buffered_bytes": now.buffered_bytes,
+        }
+
+    cdef int sum_up(self, SourceFigures *figures) except -1:
+        """Ask each source for its part. Runs no code of the program."""
+        cdef size_t i
+        cdef void *entry
+
+        figures[0] = SourceFigures(0, 0, 0, 0, 0, 0)
+        for i in range(self.slab.used):
+            entry = self.slab.entries[i].value
+            if entry != NULL:
+                (<Source>entry).add_figures(figures)
+        return 0
+
+    cdef int times(self, int64_t *idle, int64_t *active) noexcept:
+        """Idle and active time until now, the wait or the stretch under way included."""
+        cdef int64_t now = self.monotonic_ns()
+
+        idle[0] = self.measures.idle_ns
+        active[0] = self.measures.active_ns
+        if self.measures.waiting_since_ns:
+            idle[0] += now - self.measures.waiting_since_ns
+        elif self.measures.stretch_began_ns:
+            active[0] += now - self.measures.stretch_began_ns
+        return 0
+
+    def utilization(self, since=None):
+        """Return how long the loop was idle and active: a `Utilization`, in seconds.
+
+        The times are those since the loop was made; or, with *since*, an earlier result of
+        utilization(), those since then. A loop is idle in a poll that waits, and neither idle nor
+        active while it does not run. So does performance.eventLoopUtilization() of Node.js.
+
+        Raises TypeError if *since* is no Utilization.
+        """
+        cdef int64_t idle, active
+
+        if since is not None and not isinstance(since, Utilization):
+            raise TypeError(f"since must be a result of utilization(), not {since!r}")
+        self.times(&idle, &active)
+        idle_s, active_s = idle / 1e9, active / 1e9
+        if since is not None:
+            idle_s, active_s = idle_s - since.idle, active_s - since.active
+        return Utilization.of(idle_s, active_s)
+
+    def latency(self):
+        """Return how late the loop was: `Latency(turns, timers)`, two histograms.
+
+        turns: how long the loop worked between two looks at the selector. An event that came
+        meanwhile was noticed that much later, at most. timers: how long after its deadline the
+        callback of a timer was queued.
+        """
+        return Latency(self.turn_latency, self.timer_latency)
