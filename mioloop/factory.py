@@ -31,12 +31,13 @@ def new_event_loop(
     selector: str | None = None,
     spin: float | None = None,
     io_uring: bool | None = None,
+    stall: float | None = None,
 ) -> asyncio.AbstractEventLoop:
     """Make a new event loop.
 
     An option that is None is taken from the environment (MIOLOOP_BACKEND, MIOLOOP_TRIGGER,
-    MIOLOOP_SELECTOR, MIOLOOP_SPIN, MIOLOOP_IO_URING), which is read at each call. If the
-    environment does not have it either, the default is used.
+    MIOLOOP_SELECTOR, MIOLOOP_SPIN, MIOLOOP_IO_URING, MIOLOOP_STALL), which is read at each call. If
+    the environment does not have it either, the default is used.
 
     Args:
         backend: "mio" (default), or "uvloop" or "asyncio" for comparison.
@@ -46,6 +47,8 @@ def new_event_loop(
             for the mio backend.
         io_uring: whether the loop may use an io_uring, see `EventLoop`; default True; only for
             the mio backend.
+        stall: seconds after which a callback that blocks the loop is reported, see `EventLoop`;
+            default 0: never; only for the mio backend.
 
     Raises:
         ValueError: an unknown value, or an option that the backend does not have; the message
@@ -53,7 +56,8 @@ def new_event_loop(
         ImportError: the backend is "uvloop", and uvloop is not installed.
     """
     given: dict[str, Any] = {
-        "trigger": trigger, "selector": selector, "spin": spin, "io_uring": io_uring
+        "trigger": trigger, "selector": selector, "spin": spin, "io_uring": io_uring,
+        "stall": stall,
     }
     backend = backend or os.environ.get("MIOLOOP_BACKEND") or "mio"
     if backend == "mio":
@@ -86,6 +90,7 @@ class Options(TypedDict, total=False):
     selector: str | None
     spin: float | None
     io_uring: bool | None
+    stall: float | None
 
 
 def takes_options(function: F) -> F:

@@ -20,7 +20,7 @@ from mioloop.arguments import Parser
 from mioloop.options import TRIGGERS
 
 HOOK = Path(__file__).parent / "hook"
-VALUED = ("--backend", "--trigger", "--selector", "--spin")     # options that take a value
+VALUED = ("--backend", "--trigger", "--selector", "--spin", "--stall")  # they take a value
 
 
 def make_parser() -> Parser:
@@ -35,6 +35,9 @@ def make_parser() -> Parser:
     parser.add_argument("--trigger", metavar="|".join(TRIGGERS), help="default: edge")
     parser.add_argument("--selector", metavar="epoll|kqueue|poll", help="default: the system's")
     parser.add_argument("--spin", metavar="SECONDS", help="poll that long before each wait")
+    parser.add_argument(
+        "--stall", metavar="SECONDS", help="report each callback that blocks the loop so long"
+    )
     parser.add_argument("--no-io-uring", action="store_true", help="make no io_uring")
     parser.add_argument(
         "--as-uvloop", action="store_true",
@@ -128,7 +131,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("python's options -E, -I and -S hide the program's loop from mioloop")
     chosen = {
         f"MIOLOOP_{name.upper()}": value
-        for name in ("backend", "trigger", "selector", "spin")
+        for name in ("backend", "trigger", "selector", "spin", "stall")
         if (value := getattr(options, name)) is not None
     }
     if options.no_io_uring:

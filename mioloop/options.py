@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 
 TRIGGERS = ("edge", "level", "oneshot")
+SPIN_RANGE = "a number of seconds from 0 to 1"
+STALL_RANGE = "0 or a number of seconds from 0.001 to 3600"
 SWITCH = {
     "1": True, "yes": True, "on": True, "true": True,
     "0": False, "no": False, "off": False, "false": False,
@@ -16,21 +18,28 @@ SWITCH = {
 class LoopOptions:
     """The options of an `EventLoop`, which documents them.
 
-    Raises ValueError for a spin out of its range and for an io_uring that is no bool. The reactor
-    knows the valid triggers and selectors, and refuses any other name.
+    Raises ValueError for a spin or a stall out of its range and for an io_uring that is no bool.
+    The reactor knows the valid triggers and selectors, and refuses any other name.
     """
 
     trigger: str = "edge"
     selector: str | None = None
     spin: float = 0.0
     io_uring: bool = True
+    stall: float = 0.0
 
     def __post_init__(self) -> None:
         spin = self.spin
         if isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1:
-            raise ValueError(f"spin must be a number of seconds from 0 to 1, not {spin!r}")
+            raise ValueError(f"spin must be {SPIN_RANGE}, not {spin!r}")
         if not isinstance(self.io_uring, bool):
             raise ValueError(f"io_uring must be True or False, not {self.io_uring!r}")
+        stall = self.stall
+        if (
+            isinstance(stall, bool) or not isinstance(stall, (int, float))
+            or not (stall == 0 or 0.001 <= stall <= 3600)
+        ):
+            raise ValueError(f"stall must be {STALL_RANGE}, not {stall!r}")
 
     @classmethod
     def from_environment(
@@ -39,25 +48,25 @@ class LoopOptions:
         selector: str | None = None,
         spin: float | None = None,
         io_uring: bool | None = None,
+        stall: float | None = None,
     ) -> LoopOptions:
         """The given options. An option that is None is taken from the environment (MIOLOOP_TRIGGER,
         MIOLOOP_SPIN and so on), which is read at each call, or else has its default."""
         return cls(
             trigger=trigger or os.environ.get("MIOLOOP_TRIGGER") or cls.trigger,
             selector=selector or os.environ.get("MIOLOOP_SELECTOR") or None,
-            spin=_spin_of_environment() if spin is None else spin,
+            spin=_seconds("MIOLOOP_SPIN", SPIN_RANGE) if spin is None else spin,
             io_uring=_io_uring_of_environment() if io_uring is None else io_uring,
+            stall=_seconds("MIOLOOP_STALL", STALL_RANGE) if stall is None else stall,
         )
 
 
-def _spin_of_environment() -> float:
-    text = os.environ.get("MIOLOOP_SPIN") or "0"
+def _seconds(name: str, valid: str) -> float:
+    text = os.environ.get(name) or "0"
     try:
         return float(text)
     except ValueError:
-        raise ValueError(
-            f"MIOLOOP_SPIN must be a number of seconds from 0 to 1, not {text!r}"
-        ) from None
+        raise ValueError(f"{name} must be {valid}, not {text!r}") from None
 
 
 def _io_uring_of_environment() -> bool:

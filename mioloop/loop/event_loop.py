@@ -82,10 +82,15 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         io_uring: True: where the system has it (io_uring(7), Linux 5.12) and permits it, the
             sends, or receives, of several connections take one system call. It does not change
             the behaviour that a program sees.
+        stall: seconds, at least 0.001. If a callback has not returned after that time, the line
+            that it executes is reported: a warning of the logger `mioloop.stall`, a call of
+            `on_stall`, and ``sys.audit("mioloop.stall", loop, stall)``, each with a
+            `mioloop.loop.stall.Stall`, by a thread of its own. It is reported again at growing
+            intervals, and when it has returned. 0: never.
 
     Raises:
-        ValueError: an unknown trigger or selector, a spin out of its range, an io_uring that
-            is no bool; the message names the valid values.
+        ValueError: an unknown trigger or selector, a spin or stall out of its range, an io_uring
+            that is no bool; the message names the valid values.
         OSError: the system has no descriptor left (EMFILE, ENFILE).
     """
 
@@ -121,8 +126,9 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         selector: str | None = LoopOptions.selector,
         spin: float = LoopOptions.spin,
         io_uring: bool = LoopOptions.io_uring,
+        stall: float = LoopOptions.stall,
     ) -> None:
-        options = LoopOptions(trigger, selector, spin, io_uring)
+        options = LoopOptions(trigger, selector, spin, io_uring, stall)
         if sys.version_info[:2] > stdlib.TRIED:
             stdlib.check_hooks(EventLoop, _SelectorEventLoop)
         if not self.is_closed():  # called a second time, as in a diamond of classes
@@ -131,6 +137,10 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         self._open(options)
         self._mio_poll: BorrowedPoll | None = None
         self.trigger = trigger
+        if options.stall:
+            from mioloop.loop.stall import StallWatch
+
+            self._watch_for_stalls(StallWatch(self, options.stall))
         try:
             super().__init__(ReactorSelector(self))
             self._opened()
@@ -203,6 +213,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         finally:
             if self._mio_poll is not None:
                 self._mio_poll._forget()
+            self._watch_for_stalls(None)
             self._close_native()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:

@@ -6,5 +6,8 @@ from mioloop.reactor.source cimport SourceFigures
 
 cdef class MeasuringReactor(ToolsReactor):
     """What a program asks a loop about itself: stats(), utilization(), latency()."""
+    cdef object stall_watch                 # a StallWatch, or None
+    cdef public object on_stall             # called with each Stall by the watch's thread, or None
+
     cdef int sum_up(self, SourceFigures *figures) except -1
     cdef int times(self, int64_t *idle, int64_t *active) noexcept

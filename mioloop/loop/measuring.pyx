@@ -118,3 +118,36 @@ cdef class MeasuringReactor(ToolsReactor):
         callback of a timer was queued.
         """
         return Latency(self.turn_latency, self.timer_latency)
+
+    # -- the stall watch (stall.py) ------------------------------------------------
+
+    def _watch_for_stalls(self, watch):
+        """Let *watch* know when the loop works, or end the watch there is if *watch* is None."""
+        before, self.stall_watch = self.stall_watch, watch
+        self.watch_sleeps = watch is not None
+        if before is not None and before is not watch:
+            before.end()
+
+    cdef int wake_watch(self) except -1:
+        self.watch_sleeps = False
+        if self.stall_watch is not None:
+            self.stall_watch.wake()
+        return 0
+
+    def _progress(self):
+        """Return a value that changes whenever the loop does something.
+
+        None: the loop waits, or does not run. It will then call wake() when it works again.
+        """
+        if self.measures.waiting_since_ns or not self.measures.stretch_began_ns:
+            self.watch_sleeps = True
+            return None
+        return (self.turns, self.callback_total, self.event_total, self.event_next,
+                self.deferred_next)
+
+    def _longest_stretch_since_asked(self):
+        """Return the length in seconds of the longest stretch of work since the last call."""
+        cdef int64_t longest = self.measures.longest_ns
+
+        self.measures.longest_ns = 0
+        return longest / 1e9

@@ -38,6 +38,7 @@ ctypedef struct Measures:
     int64_t waiting_since_ns            # the beginning of the wait under way; 0 if there is none
     int64_t active_ns                   # in stretches that have ended
     int64_t stretch_began_ns            # 0 if the loop does not run
+    int64_t longest_ns                  # the longest stretch since the stall watch has asked
     uint32_t kinds                      # WORK_ bits of the stretch
     int64_t alone_ns[WORK_KINDS]        # stretches of one kind of work
     int64_t mixed_ns                    # other stretches
@@ -53,6 +54,8 @@ cdef inline int stretch_ends(Measures *measures, mio_histogram *latency, int64_t
     cdef uint32_t kinds = measures.kinds
 
     measures.active_ns += length
+    if length > measures.longest_ns:
+        measures.longest_ns = length
     if kinds & (kinds - 1):
         measures.mixed_ns += length
     else:

@@ -55,6 +55,7 @@ cdef class Reactor(LoopServices):
     cdef unsigned int signals_seen      # signal_count when the selector was last polled
     cdef Looking looking                # leaves looks out that would find no event
 
+    cdef bint watch_sleeps              # the stall watch wants wake_watch() when the loop works
     cdef Traffic traffic                # of transports and listeners
     cdef Measures measures              # where the time goes
     cdef Histogram turn_latency         # lengths of stretches, see measures.pxd
@@ -116,6 +117,7 @@ cdef class Reactor(LoopServices):
         return 0
 
     cdef int serve_tools(self) except -1
+    cdef int wake_watch(self) except -1
     cdef int wake(self) except -1
     cdef int run_turns(self) except -1
     cdef int flush_soon(self, Source source) except -1

@@ -144,6 +144,8 @@ cdef class Reactor(LoopServices):
             PyErr_CheckSignals()
         self.event_count += n
         self.event_total += n
+        if self.watch_sleeps and timeout_ns != 0:
+            self.wake_watch()
         return 0
 
     @cython.final
@@ -227,6 +229,8 @@ cdef class Reactor(LoopServices):
         else:
             self.begin()
         try:
+            if self.watch_sleeps:
+                self.wake_watch()
             while True:
                 self.turn()
                 if self.stopping or not go_on or self.leaves_native_run:
@@ -448,6 +452,10 @@ cdef class Reactor(LoopServices):
 
     cdef int serve_tools(self) except -1:
         """See look_around(). The loop overrides this."""
+        return 0
+
+    cdef int wake_watch(self) except -1:
+        """Called if `watch_sleeps` is set, when the loop begins to work. The loop overrides this."""
         return 0
 
     # -- opening and closing -------------------------------------------------------

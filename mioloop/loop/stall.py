@@ -1,0 +1,286 @@
+"""The stall watch: which line has blocked the loop for too long, reported while it blocks.
+
+A thread looks at a loop several times within the limit. If the loop has made no progress between
+two looks (no callback has returned, no event has been dispatched), the callback of the first look
+still runs. So the watch costs the loop nothing but a comparison after each wait: the loop wakes the
+thread, which sleeps while the loop waits.
+
+The thread exists while the loop is watched and has something to do. It ends when the loop is closed
+or freed, and before a fork: CPython 3.12 and later warn if a process with several threads forks.
+After a fork the parent's loop starts a new thread when it next wakes up; so does the child's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+import weakref
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mioloop.loop.event_loop import EventLoop
+
+logger = logging.getLogger("mioloop.stall")
+
+LOOKS_PER_LIMIT = 4
+LONGEST_INTERVAL_S = 60.0
+JOIN_S = 1.0
+
+
+@dataclass(frozen=True)
+class Stall:
+    """One report of a callback that has not returned, or of one that has returned at last.
+
+    Attributes:
+        seconds: how long the loop has made no progress.
+        ended: False while the callback still runs.
+        reason: "callback"; "garbage collection"; or "gil", if no other thread could run meanwhile,
+            so that the report is late.
+        file, line, function: the place that the loop's thread executes, or executed last.
+        stack: the frames of the callback, outermost first.
+        task: the name of the task that runs, or None.
+        awaited_by: the names of the tasks that wait for this task, the nearest first.
+    """
+
+    seconds: float
+    ended: bool
+    reason: str
+    file: str
+    line: int
+    function: str
+    stack: list[traceback.FrameSummary] = field(repr=False)
+    task: str | None
+    awaited_by: tuple[str, ...]
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line} in {self.function}()"
+        if self.task is not None:
+            place += f", task {self.task!r}"
+        if self.awaited_by:
+            place += f" (awaited by {', '.join(map(repr, self.awaited_by))})"
+        if self.ended:
+            text = f"the loop is free again after {self.seconds:.3f} s: {place}"
+        else:
+            text = f"the loop has been blocked for {self.seconds:.3f} s: {place}"
+        if self.reason == "garbage collection":
+            text += "; this was a garbage collection"
+        elif self.reason == "gil":
+            text += "; the code held the GIL meanwhile"
+        return text
+
+
+class StallWatch:
+    """Watches one loop for callbacks that take longer than *limit* seconds."""
+
+    def __init__(self, loop: EventLoop, limit: float) -> None:
+        self.limit = limit
+        self._loop = weakref.ref(loop, self._loop_is_gone)
+        self._awake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._ends = False
+        self._collecting_since = 0.0    # time.monotonic() at the start of a collection, or 0
+        self._collected = (0.0, 0.0)    # beginning and end of the last long collection
+        _watches.add(self)
+
+    # -- called by the loop's thread -----------------------------------------
+
+    def wake(self) -> None:
+        """The loop works again. Start the thread if there is none."""
+        if self._thread is None:
+            self._ends = False
+            self._awake.clear()
+            thread = threading.Thread(target=self._watch, name="mioloop stall watch", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:            # no thread can be made: the loop runs without a watch
+                logger.exception("the stall watch of %r cannot run", self._loop())
+                return
+            gc.callbacks.append(self._note_collection)
+            self._thread = thread
+        else:
+            self._awake.set()
+
+    def end(self) -> None:
+        """End the thread. The next wake() starts another one."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._ends = True
+        self._awake.set()
+        with contextlib.suppress(ValueError):
+            gc.callbacks.remove(self._note_collection)
+        if thread is not threading.current_thread():
+            thread.join(JOIN_S)         # a report may be under way, in code of the program
+
+    def _loop_is_gone(self, _: object) -> None:
+        self._ends = True
+        self._awake.set()
+
+    def _note_collection(self, phase: str, info: dict[str, int]) -> None:
+        loop = self._loop()
+        if loop is None or loop._thread_id != threading.get_ident():
+            return
+        if phase == "start":
+            self._collecting_since = time.monotonic()
+        elif self._collecting_since:
+            now = time.monotonic()
+            if now - self._collecting_since >= self.limit:
+                self._collected = (self._collecting_since, now)
+            self._collecting_since = 0.0
+
+    # -- the thread ------------------------------------------------------------
+
+    def _watch(self) -> None:
+        interval = self.limit / LOOKS_PER_LIMIT
+        me = threading.current_thread()
+        known: object = None            # the progress at the first look that saw it
+        known_since = looked = 0.0
+        next_report = self.limit
+        last: Stall | None = None
+        while not self._ends and self._thread in (me, None):    # None: wake() is about to set it
+            loop = self._loop()
+            if loop is None or loop.is_closed():
+                return
+            now = time.monotonic()
+            progress = loop._progress()
+            waited = now - looked
+            if last is not None and progress != known:
+                self._report(loop, self._ended(last, now - known_since))
+                last = None
+            elif last is None and looked and progress != known and waited >= self.limit + interval:
+                # No look was possible: other code held the GIL, or the system was busy.
+                late = self._late_report(loop, looked, now)
+                if late is not None:
+                    self._report(loop, late)
+            if progress is None:        # the loop waits, and wakes this thread when it has waited
+                known, looked = None, 0.0
+                del loop
+                self._awake.wait()
+                self._awake.clear()
+                continue
+            if progress != known:
+                known, known_since, next_report = progress, now, self.limit
+            elif now - known_since >= next_report:
+                last = self._stall(loop, now - known_since, waited)
+                self._report(loop, last)
+                next_report = min(2 * next_report, next_report + LONGEST_INTERVAL_S)
+            looked = now
+            del loop, progress
+            self._awake.wait(interval)
+            self._awake.clear()
+
+    def _stall(self, loop: EventLoop, seconds: float, waited: float) -> Stall:
+        frame = sys._current_frames().get(loop._thread_id or 0)
+        stack = _callback_stack(frame)
+        place = stack[-1] if stack else traceback.FrameSummary("?", 0, "?")
+        task = _task_of(loop)
+        held = waited >= self.limit / 2 + self.limit / LOOKS_PER_LIMIT
+        return Stall(
+            seconds, False, self._reason(seconds, held), place.filename, place.lineno or 0,
+            place.name, stack, None if task is None else task.get_name(), _awaiters(loop, task),
+        )
+
+    def _reason(self, seconds: float, held: bool) -> str:
+        began = time.monotonic() - seconds
+        if self._collecting_since or self._collected[1] >= began + seconds / 2:
+            return "garbage collection"
+        return "gil" if held else "callback"
+
+    def _ended(self, stall: Stall, seconds: float) -> Stall:
+        return Stall(
+            max(seconds, stall.seconds), True, stall.reason, stall.file, stall.line,
+            stall.function, stall.stack, stall.task, stall.awaited_by,
+        )
+
+    def _late_report(self, loop: EventLoop, looked: float, now: float) -> Stall | None:
+        """The report of a callback that has ended before this thread could run."""
+        longest = loop._longest_stretch_since_asked()
+        if longest < self.limit:
+            return None
+        reason = "garbage collection" if self._collected[1] > looked else "gil"
+        return Stall(longest, True, reason, "?", 0, "?", [], None, ())
+
+    def _report(self, loop: EventLoop, stall: Stall) -> None:
+        sys.audit("mioloop.stall", loop, stall)
+        logger.warning("%s", stall, extra={"stall": stall})
+        if loop.on_stall is not None:
+            try:
+                loop.on_stall(stall)
+            except Exception:
+                logger.exception("on_stall of %r has failed", loop)
+
+
+# -- what the loop's thread executes -------------------------------------------
+
+
+def _callback_stack(frame: FrameType | None) -> list[traceback.FrameSummary]:
+    """The frames inside the loop's run, outermost first; all frames if there is no run."""
+    frames = []
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in ("run_forever", "_run_once") and _is_asyncio(code):
+            break
+        if code.co_filename != __file__:    # not the note of a garbage collection
+            frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    return list(traceback.StackSummary.extract(iter(reversed(frames)), lookup_lines=False))
+
+
+def _is_asyncio(code: CodeType) -> bool:
+    return code.co_filename.startswith((_ASYNCIO, _MIOLOOP))
+
+
+def _task_of(loop: EventLoop) -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task(loop)
+    except RuntimeError:
+        return None
+
+
+def _awaiters(loop: EventLoop, task: asyncio.Task[Any] | None) -> tuple[str, ...]:
+    """The names of the tasks that wait for *task*, and for these in turn."""
+    names: list[str] = []
+    seen = set()
+    waiting = {
+        getattr(other, "_fut_waiter", None): other for other in asyncio.all_tasks(loop)
+    }
+    while task is not None and task not in seen:
+        seen.add(task)
+        task = waiting.get(task)
+        if task is not None:
+            names.append(task.get_name())
+    return tuple(names)
+
+
+_ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
+_MIOLOOP = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+# -- forks -------------------------------------------------------------------------
+
+_watches: weakref.WeakSet[StallWatch] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for watch in list(_watches):
+        watch.end()
+        loop = watch._loop()
+        if loop is not None and not loop.is_closed():
+            loop._watch_for_stalls(watch)   # it starts the thread again, in parent and child
+
+
+def _after_fork_in_child() -> None:
+    for watch in list(_watches):
+        watch._awake = threading.Event()
+        watch._thread = None
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
