@@ -5,8 +5,7 @@ Any thread may ask, while the loop runs or not.
 
 from libc.stdint cimport int64_t
 from mioloop.loop.tools cimport ToolsReactor
-from mioloop.reactor.measures cimport (
-    WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS, time_of)
+from mioloop.reactor.measures cimport WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS
 from mioloop.reactor.source cimport Source, SourceFigures
 
 from mioloop.loop.figures import Latency, Utilization
@@ -25,8 +24,8 @@ cdef class MeasuringReactor(ToolsReactor):
 
         Times in ns: idle_ns (in polls that wait), active_ns (the rest, while the loop runs). Parts
         of active_ns: callbacks_ns, events_ns (transports, listeners and watchers), timers_ns,
-        polls_ns (polls that do not wait). What is missing to active_ns was spent between runs'
-        ends and their turns.
+        polls_ns (polls that do not wait). What is missing to active_ns was spent in other code of the
+        loop.
 
         At this moment: ready, timers, sources (with that of the self-pipe), streams, datagrams,
         pipes, listeners; paused (transports that do not read), buffered_bytes (that wait to be
@@ -51,10 +50,10 @@ cdef class MeasuringReactor(ToolsReactor):
             "refused": self.traffic.refused,
             "idle_ns": idle,
             "active_ns": active,
-            "callbacks_ns": time_of(&self.measures, WORK_CALLBACKS),
-            "events_ns": time_of(&self.measures, WORK_EVENTS),
-            "timers_ns": time_of(&self.measures, WORK_TIMERS),
-            "polls_ns": time_of(&self.measures, WORK_LOOKS),
+            "callbacks_ns": self.measures.active_ns_of[WORK_CALLBACKS],
+            "events_ns": self.measures.active_ns_of[WORK_EVENTS],
+            "timers_ns": self.measures.active_ns_of[WORK_TIMERS],
+            "polls_ns": self.measures.active_ns_of[WORK_LOOKS],
             "ready": self.ring.count,
             "most_ready": self.measures.most_ready,
             "timers": self.timers.count,

@@ -5,10 +5,10 @@ of one poll and the beginning of the next wait, or the end of the next look, is 
 An event that comes during a stretch is noticed at its end: so the length of a stretch is the
 latency that the loop adds at that moment.
 
-A stretch has up to three kinds of work: callbacks, events for transports and watchers, timers. The
-clock is read at the ends of a stretch only, because a read costs as much as a small callback. If a
-stretch has one kind of work, its time is that kind's. The time of other stretches is divided in the
-ratio that was found in every SAMPLED_TURNS-th turn, which reads the clock between its steps, too.
+The clock is read at the ends of a stretch only, because a read costs as much as a small callback.
+A stretch may have several kinds of work: callbacks, events for transports and watchers, timers,
+looks at the selector. The processor's tick counter, which is cheaper, is read where one kind ends
+and another one begins. It gives each kind its part of the stretch.
 
 A turn may leave the look out, because it would find no event. Then the stretch ends with the turn
 if turns are slow. Otherwise it ends with the last of several turns.
@@ -16,54 +16,98 @@ if turns are slow. Otherwise it ends with the last of several turns.
 Times are in ns, on the clock of mio_clock_now().
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from mioloop.reactor.core cimport mio_clock_now
 from mioloop.reactor.histogram cimport mio_histogram, mio_histogram_add
 
+cdef extern from "ticks.h" nogil:
+    uint64_t mio_ticks()
+
 cdef enum:
-    SAMPLED_TURNS = 16
     TURNS_PER_CLOCK = 8                 # of the turns that leave the look out
     SLOW_NS = 100000                    # such a stretch is long: the next ends with its first turn
 
-    WORK_CALLBACKS = 1
-    WORK_EVENTS = 2
-    WORK_TIMERS = 4
-    WORK_LOOKS = 8
-    WORK_KINDS = 9                      # one more than the greatest kind
+cdef enum:                              # the kinds of work
+    WORK_OTHER                          # between the steps of a turn, and between runs
+    WORK_CALLBACKS
+    WORK_EVENTS
+    WORK_TIMERS
+    WORK_LOOKS
+    WORK_KINDS
 
 
 ctypedef struct Measures:
     int64_t idle_ns                     # in polls that waited, and have ended
     int64_t waiting_since_ns            # the beginning of the wait under way; 0 if there is none
     int64_t active_ns                   # in stretches that have ended
-    int64_t stretch_began_ns            # 0 if the loop does not run
+    int64_t active_ns_of[WORK_KINDS]    # its parts
     int64_t longest_ns                  # the longest stretch since the stall watch has asked
-    uint32_t kinds                      # WORK_ bits of the stretch
-    int64_t alone_ns[WORK_KINDS]        # stretches of one kind of work
-    int64_t mixed_ns                    # other stretches
-    int turns_to_clock                  # such turns until the clock is read
-    bint sampling                       # the current turn reads the clock between its steps
-    int64_t step_began_ns
-    int64_t sampled_ns[WORK_KINDS]      # steps of sampled turns
+
+    int64_t stretch_began_ns            # 0 if the loop does not run
+    uint64_t stretch_began_ticks
+    int kind                            # of the work under way
+    bint mixed                          # the stretch has several kinds
+    uint64_t kind_began_ticks
+    uint64_t ticks_of[WORK_KINDS]       # of a mixed stretch
+    int turns_to_clock                  # turns without a look until the clock is read
+
     uint64_t most_ready                 # high-water mark of the ready queue
+
+
+cdef inline int work_begins(Measures *measures, int kind) noexcept:
+    """Called before each step of a turn that has something to do."""
+    cdef uint64_t ticks
+
+    if kind == measures.kind:
+        return 0
+    if measures.kind != WORK_OTHER:     # the beginning of a stretch counts for its first kind
+        ticks = mio_ticks()
+        measures.ticks_of[measures.kind] += ticks - measures.kind_began_ticks
+        measures.kind_began_ticks = ticks
+        measures.mixed = True
+    measures.kind = kind
+    return 0
+
+
+cdef inline int stretch_begins(Measures *measures, int64_t now) noexcept:
+    measures.stretch_began_ns = now
+    measures.stretch_began_ticks = measures.kind_began_ticks = mio_ticks()
+    measures.kind = WORK_OTHER
+    measures.mixed = False
+    return 0
+
+
+cdef inline int divide(Measures *measures, int64_t length) noexcept:
+    """Give each kind its part of a mixed stretch."""
+    cdef uint64_t now = mio_ticks()
+    cdef double ns_per_tick = <double>length / max(1, now - measures.stretch_began_ticks)
+    cdef int kind
+
+    measures.ticks_of[measures.kind] += now - measures.kind_began_ticks
+    for kind in range(WORK_KINDS):
+        measures.active_ns_of[kind] += <int64_t>(measures.ticks_of[kind] * ns_per_tick)
+        measures.ticks_of[kind] = 0
+    return 0
 
 
 cdef inline int stretch_ends(Measures *measures, mio_histogram *latency, int64_t now) noexcept:
     cdef int64_t length = now - measures.stretch_began_ns
-    cdef uint32_t kinds = measures.kinds
 
     measures.active_ns += length
+    if measures.mixed:
+        divide(measures, length)
+    else:
+        measures.active_ns_of[measures.kind] += length
     if length > measures.longest_ns:
         measures.longest_ns = length
-    if kinds & (kinds - 1):
-        measures.mixed_ns += length
-    else:
-        measures.alone_ns[kinds] += length
-    measures.kinds = 0
-    measures.stretch_began_ns = now
     mio_histogram_add(latency, length)
     return 0
+
+
+cdef inline int look_ended(Measures *measures, mio_histogram *latency, int64_t now) noexcept:
+    stretch_ends(measures, latency, now)
+    return stretch_begins(measures, now)
 
 
 cdef inline int wait_begins(Measures *measures, mio_histogram *latency, int64_t now) noexcept:
@@ -72,11 +116,10 @@ cdef inline int wait_begins(Measures *measures, mio_histogram *latency, int64_t 
     return 0
 
 
-cdef inline int wait_ends(Measures *measures, int64_t now) noexcept:
+cdef inline int wait_ended(Measures *measures, int64_t now) noexcept:
     measures.idle_ns += now - measures.waiting_since_ns
     measures.waiting_since_ns = 0
-    measures.stretch_began_ns = now
-    return 0
+    return stretch_begins(measures, now)
 
 
 cdef inline bint turn_passes(Measures *measures, mio_histogram *latency) noexcept:
@@ -86,49 +129,13 @@ cdef inline bint turn_passes(Measures *measures, mio_histogram *latency) noexcep
     if measures.turns_to_clock > 0:
         measures.turns_to_clock -= 1
         return False
-    stretch_ends(measures, latency, mio_clock_now())
+    look_ended(measures, latency, mio_clock_now())
     measures.turns_to_clock = (
         TURNS_PER_CLOCK - 1 if measures.stretch_began_ns - began < SLOW_NS else 0)
     return True
-
-
-cdef inline int run_begins(Measures *measures) noexcept:
-    measures.stretch_began_ns = mio_clock_now()
-    measures.kinds = 0
-    return 0
 
 
 cdef inline int run_ended(Measures *measures, mio_histogram *latency) noexcept:
     stretch_ends(measures, latency, mio_clock_now())
     measures.stretch_began_ns = 0
     return 0
-
-
-cdef inline int turn_begins(Measures *measures, uint64_t turn) noexcept:
-    measures.sampling = turn % SAMPLED_TURNS == 0
-    if measures.sampling:
-        measures.step_began_ns = mio_clock_now()
-    return 0
-
-
-cdef inline int step_ends(Measures *measures, uint32_t kind) noexcept:
-    """Called after a step of the turn that has done work of this kind."""
-    cdef int64_t now
-
-    measures.kinds |= kind
-    if measures.sampling:
-        now = mio_clock_now()
-        measures.sampled_ns[kind] += now - measures.step_began_ns
-        measures.step_began_ns = now
-    return 0
-
-
-cdef inline int64_t time_of(const Measures *measures, uint32_t kind) noexcept:
-    """The time that work of this kind has taken in the stretches that have ended."""
-    cdef int64_t sampled = (measures.sampled_ns[WORK_CALLBACKS] + measures.sampled_ns[WORK_EVENTS]
-                            + measures.sampled_ns[WORK_TIMERS] + measures.sampled_ns[WORK_LOOKS])
-
-    if sampled == 0:
-        return measures.alone_ns[kind]
-    return measures.alone_ns[kind] + <int64_t>(
-        <double>measures.mixed_ns * measures.sampled_ns[kind] / sampled)

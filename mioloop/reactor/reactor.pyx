@@ -29,8 +29,8 @@ from mioloop.reactor.histogram cimport Histogram
 from mioloop.reactor.looking cimport (
     LOOKS_BEFORE_PEEK, arm_peek, drop_peek, peek_completed, peek_is_due)
 from mioloop.reactor.measures cimport (
-    WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS, run_begins, run_ended, step_ends,
-    stretch_ends, turn_begins, turn_passes, wait_begins, wait_ends)
+    WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS, look_ended, run_ended, stretch_begins,
+    turn_passes, wait_begins, wait_ended, work_begins)
 from mioloop.reactor.python_api cimport (
     PyThread_get_thread_ident, PyTypeObject, inquiry, traverseproc, visitproc)
 from mioloop.reactor.read_buffers cimport borrow, drop_buffers, give_back
@@ -74,15 +74,14 @@ cdef class Reactor(LoopServices):
         cdef size_t queued, due
 
         self.turns += 1
-        turn_begins(&self.measures, self.turns)
         self.look_around()
         if self.goes_by_selector:
             return self.turn_by_selector()
         if not (self.ring.count or self.stopping or self.has_pending()):
             self.poll_events(self.until_next_timer())
         elif self.must_look():
+            work_begins(&self.measures, WORK_LOOKS)
             self.look()
-            step_ends(&self.measures, WORK_LOOKS)
         if self.deferred_sources:
             if self.deferred_now:                  # an exception ended the turn that served them
                 self.deferred_now.extend(self.deferred_sources)
@@ -95,17 +94,17 @@ cdef class Reactor(LoopServices):
             self.queue_due_timers()
         due = self.ring.count - queued
 
-        self.run_ready(queued, True)
         if queued:
-            step_ends(&self.measures, WORK_CALLBACKS)
+            work_begins(&self.measures, WORK_CALLBACKS)
             if queued > self.measures.most_ready:
                 self.measures.most_ready = queued
+        self.run_ready(queued, True)
         if self.event_next < self.event_count or self.deferred_now:
+            work_begins(&self.measures, WORK_EVENTS)
             self.dispatch()
-            step_ends(&self.measures, WORK_EVENTS)
         if due:
+            work_begins(&self.measures, WORK_TIMERS)
             self.run_ready(due, False)
-            step_ends(&self.measures, WORK_TIMERS)
         return 0
 
     @cython.final
@@ -126,7 +125,7 @@ cdef class Reactor(LoopServices):
         if timeout_ns == 0:
             n = self.poll_into_room(0)
             self.polled_ns = mio_clock_now()
-            stretch_ends(&self.measures, &self.turn_latency.counts, self.polled_ns)
+            look_ended(&self.measures, &self.turn_latency.counts, self.polled_ns)
         else:
             wait_begins(&self.measures, &self.turn_latency.counts, mio_clock_now())
             self.parked = True
@@ -134,7 +133,7 @@ cdef class Reactor(LoopServices):
                 n = self.wait(timeout_ns)
             self.parked = False
             self.polled_ns = mio_clock_now()
-            wait_ends(&self.measures, self.polled_ns)
+            wait_ended(&self.measures, self.polled_ns)
         self.polls += 1
         self.turns_until_poll = TURNS_PER_POLL
         if n < 0:
@@ -251,7 +250,7 @@ cdef class Reactor(LoopServices):
         if self.this_run.thread != thread:
             forget_thread(&self.policy)
             self.this_run.thread = thread
-        run_begins(&self.measures)
+        stretch_begins(&self.measures, mio_clock_now())
         return begin_run(&self.this_run)
 
     cdef int turn_by_selector(self) except -1:
