@@ -144,9 +144,14 @@ cdef class MeasuringReactor(ToolsReactor):
         return (self.turns, self.callback_total, self.event_total, self.event_next,
                 self.deferred_next)
 
-    def _longest_stretch_since_asked(self):
-        """Return the length in seconds of the longest stretch of work since the last call."""
-        cdef int64_t longest = self.measures.longest_ns
+    def _stretches(self):
+        """Return the lengths in seconds of two stretches of work.
+
+        They are the longest that has ended since the last call, and the one under way, or 0.0.
+        """
+        cdef int64_t longest = self.measures.longest_ns, current = 0
 
         self.measures.longest_ns = 0
-        return longest / 1e9
+        if self.measures.stretch_began_ns and not self.measures.waiting_since_ns:
+            current = self.monotonic_ns() - self.measures.stretch_began_ns
+        return longest / 1e9, current / 1e9

@@ -87,6 +87,7 @@ class StallWatch:
         self._awake = threading.Event()
         self._thread: threading.Thread | None = None
         self._ends = False
+        self._woken = 0.0               # time.monotonic() at the last wake()
         self._collecting_since = 0.0    # time.monotonic() at the start of a collection, or 0
         self._collected = (0.0, 0.0)    # beginning and end of the last long collection
         _watches.add(self)
@@ -95,6 +96,7 @@ class StallWatch:
 
     def wake(self) -> None:
         """The loop works again. Start the thread if there is none."""
+        self._woken = time.monotonic()
         if self._thread is None:
             self._ends = False
             self._awake.clear()
@@ -142,35 +144,37 @@ class StallWatch:
     def _watch(self) -> None:
         interval = self.limit / LOOKS_PER_LIMIT
         me = threading.current_thread()
-        known: object = None            # the progress at the first look that saw it
-        known_since = looked = 0.0
+        known: object = None            # the progress that the last look saw
+        known_since = 0.0               # time of the first look that saw it
+        looked = self._woken            # time of the last look, or when this thread was woken
         next_report = self.limit
-        last: Stall | None = None
+        last: Stall | None = None       # the report of the stall under way
         while not self._ends and self._thread in (me, None):    # None: wake() is about to set it
             loop = self._loop()
             if loop is None or loop.is_closed():
                 return
             now = time.monotonic()
             progress = loop._progress()
-            waited = now - looked
-            if last is not None and progress != known:
-                self._report(loop, self._ended(last, now - known_since))
-                last = None
-            elif last is None and looked and progress != known and waited >= self.limit + interval:
-                # No look was possible: other code held the GIL, or the system was busy.
-                late = self._late_report(loop, looked, now)
-                if late is not None:
-                    self._report(loop, late)
+            if progress != known:
+                if last is not None:
+                    self._report(loop, self._ended(last, now - known_since))
+                known, known_since, next_report, last = progress, now, self.limit, None
+                if now - looked >= self.limit + interval:
+                    # No look was possible: other code held the GIL, or the system was busy.
+                    ended, current = loop._stretches()
+                    if current >= self.limit:
+                        known_since = now - current
+                    elif ended >= self.limit:
+                        self._report(loop, self._missed(ended, looked))
             if progress is None:        # the loop waits, and wakes this thread when it has waited
-                known, looked = None, 0.0
+                loop._stretches()
                 del loop
                 self._awake.wait()
                 self._awake.clear()
+                looked = self._woken
                 continue
-            if progress != known:
-                known, known_since, next_report = progress, now, self.limit
-            elif now - known_since >= next_report:
-                last = self._stall(loop, now - known_since, waited)
+            if now - known_since >= next_report:
+                last = self._stall(loop, now - known_since, now - looked)
                 self._report(loop, last)
                 next_report = min(2 * next_report, next_report + LONGEST_INTERVAL_S)
             looked = now
@@ -201,13 +205,10 @@ class StallWatch:
             stall.function, stall.stack, stall.task, stall.awaited_by,
         )
 
-    def _late_report(self, loop: EventLoop, looked: float, now: float) -> Stall | None:
+    def _missed(self, seconds: float, looked: float) -> Stall:
         """The report of a callback that has ended before this thread could run."""
-        longest = loop._longest_stretch_since_asked()
-        if longest < self.limit:
-            return None
         reason = "garbage collection" if self._collected[1] > looked else "gil"
-        return Stall(longest, True, reason, "?", 0, "?", [], None, ())
+        return Stall(seconds, True, reason, "?", 0, "?", [], None, ())
 
     def _report(self, loop: EventLoop, stall: Stall) -> None:
         sys.audit("mioloop.stall", loop, stall)

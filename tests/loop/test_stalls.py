@@ -1,0 +1,328 @@
+"""stall=: the line that blocks the loop is reported, while it blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import pytest
+
+import mioloop
+
+LIMIT_S = 0.05
+BLOCKS_S = 4 * LIMIT_S
+
+
+@pytest.fixture(params=["edge-epoll", "level-epoll", "oneshot-epoll", "level-poll"])
+def watched(request):
+    trigger, selector = request.param.split("-")
+    loop = mioloop.new_event_loop(trigger=trigger, selector=selector, stall=LIMIT_S)
+    yield loop
+    loop.close()
+    assert "mioloop stall watch" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.fixture
+def stalls(watched):
+    """The reports of the loop, in a queue."""
+    found = queue.Queue()
+    watched.on_stall = found.put
+    return found
+
+
+def blocks() -> None:
+    time.sleep(BLOCKS_S)
+
+
+def test_line_that_blocks_is_reported_while_it_blocks(watched, stalls):
+    reported = threading.Event()
+    watched.on_stall = lambda stall: (stalls.put(stall), reported.set())
+
+    def waits_for_the_report():
+        assert reported.wait(10)            # ends only if the report comes meanwhile
+
+    async def inner():
+        waits_for_the_report()
+
+    async def outer():
+        await asyncio.create_task(inner(), name="inner")
+
+    watched.run_until_complete(asyncio.wait_for(outer(), 20))
+    stall = stalls.get(timeout=10)
+    assert not stall.ended
+    assert stall.seconds >= LIMIT_S
+    assert stall.task == "inner"
+    assert stall.awaited_by
+    assert "waits_for_the_report" in [frame.name for frame in stall.stack]
+    assert stall.stack[-1].name == stall.function
+    assert stall.file.endswith("threading.py")
+    assert str(stall).startswith("the loop has been blocked for")
+
+
+def test_stall_is_reported_again_and_when_it_has_ended(watched, stalls):
+    async def main():
+        await asyncio.sleep(0)
+        blocks()
+        await asyncio.sleep(LIMIT_S)
+
+    watched.run_until_complete(main())
+    reports = [stalls.get(timeout=10)]
+    while not reports[-1].ended:
+        reports.append(stalls.get(timeout=10))
+    assert len(reports) >= 2
+    assert reports[-1].seconds >= BLOCKS_S * 0.9
+    assert [report.seconds for report in reports] == sorted(report.seconds for report in reports)
+    assert (reports[0].function, reports[0].reason) == ("blocks", "callback")
+
+
+@pytest.mark.parametrize("kind", ["soon", "reader", "timer", "protocol"])
+def test_every_kind_of_callback_is_watched(watched, stalls, kind):
+    near, far = __import__("socket").socketpair()
+    near.setblocking(False)
+    done = watched.create_future()
+
+    def callback(*_):
+        blocks()
+        watched.call_soon(done.set_result, None)
+
+    class Blocking(asyncio.Protocol):
+        data_received = callback
+
+    async def main():
+        await asyncio.sleep(0.001)
+        if kind == "soon":
+            watched.call_soon(callback)
+        elif kind == "timer":
+            watched.call_later(0.001, callback)
+        elif kind == "reader":
+            watched.add_reader(near, lambda: (watched.remove_reader(near), callback()))
+        else:
+            await watched.create_connection(Blocking, sock=near)
+        far.send(b"x")
+        await done
+
+    with near, far:
+        watched.run_until_complete(main())
+        assert stalls.get(timeout=10).function == "blocks"
+
+
+def test_busy_loop_is_reported(watched, stalls):
+    def computes():
+        end = time.monotonic() + BLOCKS_S
+        while time.monotonic() < end:
+            pass
+
+    watched.call_soon(computes)
+    watched.call_later(BLOCKS_S + LIMIT_S, watched.stop)
+    watched.run_forever()
+    assert stalls.get(timeout=10).function == "computes"
+
+
+def test_garbage_collection_is_said_to_be_one(watched, stalls):
+    class Slow:
+        def __init__(self):
+            self.cycle = self
+
+        def __del__(self):
+            blocks()
+
+    def collects():
+        Slow()
+        gc.collect()
+
+    watched.call_soon(collects)
+    watched.call_later(BLOCKS_S + 2 * LIMIT_S, watched.stop)
+    watched.run_forever()
+    assert stalls.get(timeout=10).reason == "garbage collection"
+
+
+def test_code_that_holds_the_gil_is_reported_when_it_lets_go(watched, stalls):
+    def holds_the_gil():
+        sum(range(10_000_000))              # C code without a bytecode, and without a release
+
+    async def main():
+        await asyncio.sleep(0.001)
+        began = time.monotonic()
+        while time.monotonic() - began < 4 * LIMIT_S:
+            holds_the_gil()
+        await asyncio.sleep(4 * LIMIT_S)
+
+    watched.run_until_complete(main())
+    assert stalls.get(timeout=10).seconds >= LIMIT_S
+
+
+def test_report_goes_to_the_logger_and_to_audit_hooks(watched, stalls, caplog):
+    with caplog.at_level(logging.WARNING, "mioloop.stall"):
+        watched.call_soon(blocks)
+        watched.call_later(BLOCKS_S + LIMIT_S, watched.stop)
+        watched.run_forever()
+        stall = stalls.get(timeout=10)
+    record = next(each for each in caplog.records if each.name == "mioloop.stall")
+    assert record.stall is stall
+    done = subprocess.run(
+        [sys.executable, "-c",
+         "import sys, time, mioloop\n"
+         "sys.addaudithook(lambda name, args: name == 'mioloop.stall' and print(args[1].function))\n"
+         "def blocks(): time.sleep(0.5)\n"
+         "loop = mioloop.new_event_loop(stall=0.05)\n"
+         "loop.call_soon(blocks); loop.call_later(0.6, loop.stop); loop.run_forever()\n"
+         "loop.close()\n"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )
+    assert done.stdout.splitlines()[0] == "blocks"
+
+
+def test_failing_on_stall_is_logged_and_the_watch_goes_on(watched, caplog):
+    seen = queue.Queue()
+
+    def fails(stall):
+        seen.put(stall)
+        raise ValueError("on_stall failed")
+
+    watched.on_stall = fails
+    with caplog.at_level(logging.WARNING, "mioloop.stall"):
+        watched.call_soon(blocks)
+        watched.call_later(BLOCKS_S + LIMIT_S, watched.stop)
+        watched.run_forever()
+        while not seen.get(timeout=10).ended:
+            pass
+    assert "on_stall failed" in caplog.text
+
+
+def test_loop_that_waits_is_not_blocked_and_its_watch_sleeps(watched, stalls):
+    async def main():
+        await asyncio.sleep(0.001)
+        used = time.process_time()
+        await asyncio.sleep(6 * LIMIT_S)
+        return time.process_time() - used
+
+    assert watched.run_until_complete(main()) < 3 * LIMIT_S
+    assert stalls.empty()
+
+
+def test_many_short_callbacks_are_no_stall(watched, stalls):
+    async def main():
+        end = watched.time() + 4 * LIMIT_S
+        while watched.time() < end:
+            await asyncio.sleep(0)
+
+    watched.run_until_complete(main())
+    assert [stall for stall in iter_queue(stalls) if stall.reason == "callback"] == []
+
+
+def iter_queue(stalls):
+    while not stalls.empty():
+        yield stalls.get()
+
+
+def test_fork_in_a_watched_loop_brings_no_new_warning(watched, stalls):
+    """CPython 3.12 and later warn of a fork in a process with several threads."""
+
+    async def main():
+        await asyncio.sleep(0.001)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        await asyncio.sleep(0.001)          # the loop starts its watch again
+        blocks()
+        await asyncio.sleep(LIMIT_S)
+
+    watched.run_until_complete(main())
+    assert stalls.get(timeout=10).function == "blocks"
+
+
+def test_forked_child_watches_its_loop_too():
+    done = subprocess.run(
+        [sys.executable, "-c",
+         "import os, time, mioloop\n"
+         "def blocks(): time.sleep(0.5)\n"
+         "loop = mioloop.new_event_loop(stall=0.05)\n"
+         "loop.call_soon(loop.stop); loop.run_forever()\n"
+         "child = os.fork()\n"
+         "if child == 0:\n"
+         "    loop.on_stall = lambda stall: print(stall.function, flush=True)\n"
+         "    loop.call_soon(blocks); loop.call_later(0.6, loop.stop); loop.run_forever()\n"
+         "    loop.close(); os._exit(0)\n"
+         "os.waitpid(child, 0); loop.close()\n"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )
+    assert done.stdout.splitlines()[0] == "blocks"
+
+
+def test_two_loops_in_two_threads_are_watched_each():
+    def serve(found):
+        loop = mioloop.new_event_loop(stall=LIMIT_S)
+        loop.on_stall = found.put
+        loop.call_soon(blocks)
+        loop.call_later(BLOCKS_S + LIMIT_S, loop.stop)
+        loop.run_forever()
+        loop.close()
+
+    queues = [queue.Queue(), queue.Queue()]
+    threads = [threading.Thread(target=serve, args=[found]) for found in queues]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for found in queues:
+        assert found.get(timeout=10).function == "blocks"
+
+
+def test_forgotten_loop_is_collected_and_its_thread_ends():
+    loop = mioloop.new_event_loop(stall=LIMIT_S)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del loop
+        gc.collect()
+    end = time.monotonic() + 10
+    while any(thread.name == "mioloop stall watch" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_keyboard_interrupt_leaves_a_watched_loop(watched):
+    watched.call_soon(signal.raise_signal, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        watched.run_forever()
+
+
+@pytest.mark.parametrize("stall", [-1, 0.0001, 4000, float("nan"), "soon", True, None])
+def test_value_out_of_range_is_refused_by_name(stall):
+    with pytest.raises(ValueError, match="stall must be 0 or a number of seconds from 0.001 to"):
+        mioloop.EventLoop(stall=stall)
+
+
+def test_environment_starts_the_watch(monkeypatch):
+    monkeypatch.setenv("MIOLOOP_STALL", "0.05")
+    loop = mioloop.new_event_loop()
+    found = queue.Queue()
+    loop.on_stall = found.put
+    loop.call_soon(blocks)
+    loop.call_later(BLOCKS_S + LIMIT_S, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert found.get(timeout=10).function == "blocks"
+
+
+def test_loop_without_the_option_has_no_thread():
+    before = threading.active_count()
+    loop = mioloop.new_event_loop()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert threading.active_count() == before
+    assert loop.on_stall is None
+    loop.close()
