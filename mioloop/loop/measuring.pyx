@@ -27,6 +27,9 @@ cdef class MeasuringReactor(ToolsReactor):
         polls_ns (polls that do not wait). What is missing to active_ns was spent in other code of the
         loop.
 
+        stalls: stalls that the stall watch has reported. stalled_ns: the length of the stalls that
+        have ended. Both are 0 without a stall watch.
+
         At this moment: ready, timers, sources (with that of the self-pipe), streams, datagrams,
         pipes, listeners; paused (transports that do not read), buffered_bytes (that wait to be
         sent). most_ready: the greatest length of the ready queue at the beginning of a turn.
@@ -54,6 +57,8 @@ cdef class MeasuringReactor(ToolsReactor):
             "events_ns": self.measures.active_ns_of[WORK_EVENTS],
             "timers_ns": self.measures.active_ns_of[WORK_TIMERS],
             "polls_ns": self.measures.active_ns_of[WORK_LOOKS],
+            "stalls": self.stalls,
+            "stalled_ns": self.stalled_ns,
             "ready": self.ring.count,
             "most_ready": self.measures.most_ready,
             "timers": self.timers.count,
@@ -143,6 +148,11 @@ cdef class MeasuringReactor(ToolsReactor):
             return None
         return (self.turns, self.callback_total, self.event_total, self.event_next,
                 self.deferred_next)
+
+    def _count_stall(self, bint began, double ended_after):
+        """Count a stall for stats(): *began* at its first report, its seconds at its last one."""
+        self.stalls += began
+        self.stalled_ns += <int64_t>(ended_after * 1e9)
 
     def _stretches(self):
         """Return the lengths in seconds of two stretches of work.

@@ -165,7 +165,7 @@ class StallWatch:
                     if current >= self.limit:
                         known_since = now - current
                     elif ended >= self.limit:
-                        self._report(loop, self._missed(ended, looked))
+                        self._report(loop, self._missed(ended, looked), first=True)
             if progress is None:        # the loop waits, and wakes this thread when it has waited
                 loop._stretches()
                 del loop
@@ -174,8 +174,9 @@ class StallWatch:
                 looked = self._woken
                 continue
             if now - known_since >= next_report:
-                last = self._stall(loop, now - known_since, now - looked)
-                self._report(loop, last)
+                stall = self._stall(loop, now - known_since, now - looked)
+                self._report(loop, stall, first=last is None)
+                last = stall
                 next_report = min(2 * next_report, next_report + LONGEST_INTERVAL_S)
             looked = now
             del loop, progress
@@ -210,7 +211,8 @@ class StallWatch:
         reason = "garbage collection" if self._collected[1] > looked else "gil"
         return Stall(seconds, True, reason, "?", 0, "?", [], None, ())
 
-    def _report(self, loop: EventLoop, stall: Stall) -> None:
+    def _report(self, loop: EventLoop, stall: Stall, *, first: bool = False) -> None:
+        loop._count_stall(first, stall.seconds if stall.ended else 0.0)
         sys.audit("mioloop.stall", loop, stall)
         logger.warning("%s", stall, extra={"stall": stall})
         if loop.on_stall is not None:
