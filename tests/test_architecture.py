@@ -24,8 +24,10 @@ LAYERS = (
     ("reactor",),
     ("transports",),
     ("loop",),
-    ("factory", "policy", "stand_in", "takeover"),
-    ("compare", "doctor", "gunicorn", "hook", "launch", "pytest"),  # see compare/test_rooms.py
+    ("factory", "named_loops", "policy", "stand_in", "takeover"),
+    (       # see compare/test_rooms.py
+        "compare", "doctor", "gunicorn", "hook", "launch", "prometheus", "pytest",
+    ),
     ("__init__", "__main__"),
 )
 
