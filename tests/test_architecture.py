@@ -26,7 +26,7 @@ LAYERS = (
     ("loop",),
     ("factory", "named_loops", "policy", "stand_in", "takeover"),
     (       # see compare/test_rooms.py
-        "compare", "doctor", "gunicorn", "hook", "launch", "prometheus", "pytest",
+        "compare", "doctor", "gunicorn", "hook", "launch", "opentelemetry", "prometheus", "pytest",
     ),
     ("__init__", "__main__"),
 )

@@ -309,7 +309,7 @@ def test_promtool_finds_no_fault(mioloop_loop: Any) -> None:
 
 @pytest.mark.parametrize(
     ("module", "library"),
-    [("prometheus", "prometheus_client")],
+    [("prometheus", "prometheus_client"), ("opentelemetry", "opentelemetry")],
 )
 def test_a_missing_library_is_named_with_its_extra(module: str, library: str) -> None:
     code = f"import sys; sys.modules[{library!r}] = None; import mioloop.{module}"
