@@ -1,20 +1,18 @@
-"""The figures of event loops for OpenTelemetry.
+"""The figures of event loops for OpenTelemetry::
 
     from mioloop.opentelemetry import instrument
 
     instrument(loop)
 
 The instruments have the names, units and meanings that OpenTelemetry's semantic conventions give
-to those of Node's event loop, with ``asyncio.eventloop.`` in the place of ``nodejs.eventloop.``:
+to the instruments of Node's event loop, with ``asyncio.eventloop.`` in the place of
+``nodejs.eventloop.``:
 
-=================================  =====  ========================================================
-``asyncio.eventloop.utilization``  1      active time divided by active and idle time
-``asyncio.eventloop.time``         s      time by ``asyncio.eventloop.state``: active or idle
-``asyncio.eventloop.delay.min``   s      how long the loop worked before it looked for events
-``...max, mean, stddev``                 again (`EventLoop.latency`)
-``...p50, p90, p99``
-``asyncio.eventloop.stalls``       {}     stalls that the stall watch has reported
-=================================  =====  ========================================================
+- ``asyncio.eventloop.utilization``: active time divided by active and idle time.
+- ``asyncio.eventloop.time``: seconds in each ``asyncio.eventloop.state``, "active" or "idle".
+- ``asyncio.eventloop.delay.min``, ``max``, ``mean``, ``stddev``, ``p50``, ``p90``, ``p99``: for how
+  many seconds the loop worked before it looked for events again, as `EventLoop.latency` says.
+- ``asyncio.eventloop.stalls``: the stalls that the stall watch has reported. Node has none.
 
 Utilization and delay are those since the last collection. No delay is reported for a time in which
 the loop did nothing. Each observation has the attribute ``asyncio.eventloop.name``.

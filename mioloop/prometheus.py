@@ -1,4 +1,4 @@
-"""The figures of event loops for Prometheus, by prometheus_client.
+"""The figures of event loops for Prometheus, by prometheus_client::
 
     from prometheus_client import REGISTRY
     from mioloop.prometheus import Collector
@@ -50,13 +50,13 @@ BOUNDS = (
 
 
 class _Family(NamedTuple):
-    """A metric whose values are those of loop.stats() under some keys."""
+    """A metric with values of loop.stats()."""
 
     make: type[CounterMetricFamily] | type[GaugeMetricFamily]
     name: str
     help: str
     keys: dict[str, str]            # of loop.stats(), by the values of the label `kind`, or by ""
-    unit: float = 1                 # what 1 of loop.stats() is
+    unit: float = 1                 # the metric's value for a 1 of loop.stats()
 
 
 def _total(key: str, name: str, help: str, unit: float = 1) -> _Family:

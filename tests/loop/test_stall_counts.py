@@ -13,7 +13,7 @@ LIMIT_S = 20.0
 
 
 def stats_after(*blocks_s: float) -> tuple[dict[str, int], list[Stall]]:
-    """The figures of a loop whose callbacks have blocked it for so long, and the reports."""
+    """The figures of a loop that callbacks have blocked for so long, and the reports."""
     loop = EventLoop(stall=0.02)
     reports = []
     ended = threading.Semaphore(0)
