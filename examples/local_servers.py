@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and an MQTT broker on loopback, for as long as a block runs.
+"""PostgreSQL, Redis, an MQTT broker and Prometheus on loopback, for as long as a block runs.
 
     with postgresql() as database, redis() as cache:
         ...     # database.port, cache.port
@@ -29,7 +29,9 @@ WAIT_S = 60.0
 HOST = "127.0.0.1"
 
 # The line that a server logs when it has started.
-READY = re.compile(r"eady to accept connections|mosquitto version .* running")
+READY = re.compile(
+    r"eady to accept connections|mosquitto version .* running|eady to receive web requests"
+)
 
 
 class MissingServer(Exception):
@@ -95,6 +97,23 @@ def mosquitto() -> Iterator[LocalServer]:
         # Without a configuration file mosquitto listens on loopback only.
         with running([program, "-p", str(port)], directory):
             yield LocalServer("mosquitto", port)
+
+
+@contextmanager
+def prometheus(configuration: str) -> Iterator[LocalServer]:
+    """A Prometheus with the text of a configuration file; it has its HTTP API at the port."""
+    program = find("prometheus", "prometheus")
+    with temporary_directory() as directory:
+        file = directory / "prometheus.yml"
+        file.write_text(configuration)
+        file.chmod(0o644)
+        port = free_port()
+        options = [
+            f"--config.file={file}", f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address={HOST}:{port}",
+        ]
+        with running([program, *options], directory):
+            yield LocalServer("Prometheus", port)
 
 
 # -- parts ---------------------------------------------------------------------------------------

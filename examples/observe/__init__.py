@@ -1,0 +1,1 @@
+"""An application that Prometheus observes, with a loop that is blocked now and then."""
