@@ -37,6 +37,7 @@ highlight_language = "none"         # of a block that names no language
 # -- the reference ----------------------------------------------------------------------------
 
 default_role = "py:obj"             # in docstrings, `name` is a link if the reference has the name
+autodoc_mock_imports = ["opentelemetry", "prometheus_client"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_use_rtype = False

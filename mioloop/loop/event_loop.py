@@ -83,7 +83,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
             sends, or receives, of several connections take one system call. It does not change
             the behaviour that a program sees.
         stall: seconds, at least 0.001. If a callback has not returned after that time, the line
-            that it executes is reported: a warning of the logger `mioloop.stall`, a call of
+            that it executes is reported: a warning of the logger ``mioloop.stall``, a call of
             `on_stall`, and ``sys.audit("mioloop.stall", loop, stall)``, each with a
             `mioloop.loop.stall.Stall`, by a thread of its own. It is reported again at growing
             intervals, and when it has returned. 0: never.

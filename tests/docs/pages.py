@@ -64,12 +64,19 @@ class Block:
                 version = tuple(map(int, self.marks[mark].split(".")))
                 if wrong(version):
                     return f"{mark} Python {self.marks[mark]}"
-        absent = [name for name in self.marks.get("needs", "").split() if not find_spec(name)]
+        absent = [name for name in self.marks.get("needs", "").split() if not is_installed(name)]
         return f"needs {', '.join(absent)}" if absent else ""
 
     @staticmethod
     def _is_after(version: tuple[int, ...]) -> bool:
         return sys.version_info[: len(version)] > version
+
+
+def is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:         # its package is not installed
+        return False
 
 
 def pages() -> list[str]:
