@@ -1,4 +1,4 @@
-"""``python -m mioloop COMMAND``: run, compare, doctor."""
+"""``python -m mioloop COMMAND``: run, compare, doctor, and the console: ps, top, stack, trace."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ usage: python -m mioloop COMMAND ...
   compare   measure asyncio, uvloop, mioloop and others, on this machine
   doctor    say what is installed here, and whether a loop works
 
+  ps        list the loops that have a console, or the tasks of one process
+  stack     show what the loops of a process execute now
+
 python -m mioloop COMMAND --help says more."""
 
-COMMANDS = ("run", "compare", "doctor")
+CONSOLE = ("ps", "stack")
+COMMANDS = ("run", "compare", "doctor", *CONSOLE)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,6 +44,10 @@ def main(arguments: Sequence[str]) -> int:
         from mioloop import doctor
 
         return doctor.main(rest)
+    if command in CONSOLE:
+        from mioloop.console import cli as console
+
+        return console.main(command, rest)
     close = difflib.get_close_matches(command, COMMANDS, 1)
     meant = f"; did you mean {close[0]}?" if close else ""
     print(

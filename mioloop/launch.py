@@ -38,6 +38,10 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--stall", metavar="SECONDS", help="report each callback that blocks the loop so long"
     )
+    parser.add_argument(
+        "--console", action="store_true",
+        help="let `python -m mioloop ps`, `top`, `stack` and `trace` look into the loops",
+    )
     parser.add_argument("--no-io-uring", action="store_true", help="make no io_uring")
     parser.add_argument(
         "--as-uvloop", action="store_true",
@@ -136,6 +140,8 @@ def main(arguments: Sequence[str]) -> int:
     }
     if options.no_io_uring:
         chosen["MIOLOOP_IO_URING"] = "0"
+    if options.console:
+        chosen["MIOLOOP_CONSOLE"] = "1"
     check_options(parser, chosen)
     command = find_program(parser, program)
     if options.as_uvloop:

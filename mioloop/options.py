@@ -18,8 +18,8 @@ SWITCH = {
 class LoopOptions:
     """The options of an `EventLoop`, which documents them.
 
-    Raises ValueError for a spin or a stall out of its range and for an io_uring that is no bool.
-    The reactor knows the valid triggers and selectors, and refuses any other name.
+    Raises ValueError for a spin or a stall out of its range, and for an io_uring or a console that
+    is no bool. The reactor knows the valid triggers and selectors, and refuses any other name.
     """
 
     trigger: str = "edge"
@@ -27,6 +27,7 @@ class LoopOptions:
     spin: float = 0.0
     io_uring: bool = True
     stall: float = 0.0
+    console: bool = False
 
     def __post_init__(self) -> None:
         spin = self.spin
@@ -34,6 +35,8 @@ class LoopOptions:
             raise ValueError(f"spin must be {SPIN_RANGE}, not {spin!r}")
         if not isinstance(self.io_uring, bool):
             raise ValueError(f"io_uring must be True or False, not {self.io_uring!r}")
+        if not isinstance(self.console, bool):
+            raise ValueError(f"console must be True or False, not {self.console!r}")
         stall = self.stall
         if (
             isinstance(stall, bool) or not isinstance(stall, (int, float))
@@ -49,6 +52,7 @@ class LoopOptions:
         spin: float | None = None,
         io_uring: bool | None = None,
         stall: float | None = None,
+        console: bool | None = None,
     ) -> LoopOptions:
         """The given options. An option that is None is taken from the environment (MIOLOOP_TRIGGER,
         MIOLOOP_SPIN and so on), which is read at each call, or else has its default."""
@@ -56,8 +60,9 @@ class LoopOptions:
             trigger=trigger or os.environ.get("MIOLOOP_TRIGGER") or cls.trigger,
             selector=selector or os.environ.get("MIOLOOP_SELECTOR") or None,
             spin=_seconds("MIOLOOP_SPIN", SPIN_RANGE) if spin is None else spin,
-            io_uring=_io_uring_of_environment() if io_uring is None else io_uring,
+            io_uring=_switch("MIOLOOP_IO_URING", "1") if io_uring is None else io_uring,
             stall=_seconds("MIOLOOP_STALL", STALL_RANGE) if stall is None else stall,
+            console=_switch("MIOLOOP_CONSOLE", "0") if console is None else console,
         )
 
 
@@ -69,11 +74,9 @@ def _seconds(name: str, valid: str) -> float:
         raise ValueError(f"{name} must be {valid}, not {text!r}") from None
 
 
-def _io_uring_of_environment() -> bool:
-    text = os.environ.get("MIOLOOP_IO_URING") or "1"
+def _switch(name: str, default: str) -> bool:
+    text = os.environ.get(name) or default
     try:
         return SWITCH[text.lower()]
     except KeyError:
-        raise ValueError(
-            f"MIOLOOP_IO_URING must be one of {', '.join(SWITCH)}, not {text!r}"
-        ) from None
+        raise ValueError(f"{name} must be one of {', '.join(SWITCH)}, not {text!r}") from None

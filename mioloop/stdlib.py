@@ -221,6 +221,10 @@ _rows("member", "asyncio.events:Handle", "loop/test_handles.py",
       "_source_traceback")
 _rows("member", "asyncio.events:TimerHandle", "loop/test_handles.py", "_scheduled", "_when")
 _rows("member", "asyncio.futures:Future", "loop/test_sock_waiting.py", "_asyncio_future_blocking")
+_rows("member", "asyncio.futures:Future", "console/test_tasks.py", "_callbacks")
+_rows("member", "asyncio.tasks:Task", "console/test_tasks.py", "_fut_waiter")
+_rows("member", "asyncio.taskgroups:TaskGroup", "console/test_tasks.py",
+      "_parent_task", since=(3, 11))
 _rows("member", "asyncio.base_events:Server", "transports/test_tcp_server.py",
       "_attach", "_detach", "_sockets")
 _rows("member", "asyncio.base_events:Server", "transports/test_tcp_server.py",

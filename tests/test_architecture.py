@@ -23,7 +23,7 @@ LAYERS = (
     ("mio",),
     ("reactor",),
     ("transports",),
-    ("loop",),
+    ("loop", "console"),
     ("factory", "named_loops", "policy", "stand_in", "takeover"),
     (       # see compare/test_rooms.py
         "compare", "doctor", "gunicorn", "hook", "launch", "opentelemetry", "prometheus", "pytest",

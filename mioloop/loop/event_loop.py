@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import ssl
 
     from mioloop import mio
+    from mioloop.console.server import Console
     from mioloop.mio.poll import BorrowedPoll
 
 # From 3.15 on a server has a context, and each connection gets a copy of it. mioloop does so on
@@ -87,10 +88,12 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
             `on_stall`, and ``sys.audit("mioloop.stall", loop, stall)``, each with a
             `mioloop.loop.stall.Stall`, by a thread of its own. It is reported again at growing
             intervals, and when it has returned. 0: never.
+        console: True: a thread answers ``python -m mioloop ps``, ``top``, ``stack`` and ``trace``
+            on a Unix socket that only this user and root can use (`mioloop.console`).
 
     Raises:
-        ValueError: an unknown trigger or selector, a spin or stall out of its range, an io_uring
-            that is no bool; the message names the valid values.
+        ValueError: an unknown trigger or selector, a spin or stall out of its range, an io_uring or
+            console that is no bool; the message names the valid values.
         OSError: the system has no descriptor left (EMFILE, ENFILE).
     """
 
@@ -101,6 +104,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         "_asyncgens",
         "_asyncgens_shutdown_called",
         "_clock_resolution",
+        "_console",
         "_coroutine_origin_tracking_enabled",
         "_coroutine_origin_tracking_saved_depth",
         "_csock",
@@ -127,8 +131,9 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         spin: float = LoopOptions.spin,
         io_uring: bool = LoopOptions.io_uring,
         stall: float = LoopOptions.stall,
+        console: bool = LoopOptions.console,
     ) -> None:
-        options = LoopOptions(trigger, selector, spin, io_uring, stall)
+        options = LoopOptions(trigger, selector, spin, io_uring, stall, console)
         if sys.version_info[:2] > stdlib.TRIED:
             stdlib.check_hooks(EventLoop, _SelectorEventLoop)
         if not self.is_closed():  # called a second time, as in a diamond of classes
@@ -136,6 +141,7 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         self._ssock = self._csock = None
         self._open(options)
         self._mio_poll: BorrowedPoll | None = None
+        self._console: Console | None = None
         self.trigger = trigger
         if options.stall:
             from mioloop.loop.stall import StallWatch
@@ -144,6 +150,11 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         try:
             super().__init__(ReactorSelector(self))
             self._opened()
+            if options.console:
+                from mioloop.console.server import Console
+
+                self._console = Console.of_this_process()
+                self._console.add(self)
         except BaseException:
             self._close_native()
             for sock in (self._ssock, self._csock):
@@ -202,6 +213,8 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         executor = self._default_executor
         if getattr(executor, "_thread_name_prefix", None) == "asyncio":
             self._default_executor = None  # made by the stdlib; its threads exist in the parent
+        if self._console is not None:
+            self._console.add(self)
 
     def close(self) -> None:
         if self.is_running():
@@ -214,6 +227,8 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
             if self._mio_poll is not None:
                 self._mio_poll._forget()
             self._watch_for_stalls(None)
+            if self._console is not None:
+                self._console.remove(self)
             self._close_native()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:

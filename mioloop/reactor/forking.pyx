@@ -2,9 +2,10 @@
 
 from mioloop.reactor.flush_policy cimport run_ends
 from mioloop.reactor.flush_queue cimport forget_all, send_all
-from mioloop.reactor.python_api cimport PyThread_get_thread_ident
+from mioloop.reactor.python_api cimport Py_AddPendingCall, PyThread_get_thread_ident
 
 import os
+import threading
 
 forks = 0
 children_forked = 0
@@ -58,6 +59,31 @@ def _after_fork_in_child():
 def _after_fork_in_parent():
     global children_forked
     children_forked += 1
+    if not parent_callbacks:
+        return
+    # No line of Python may run between this and the end of os.fork(): it would make the call.
+    if (threading.current_thread() is not threading.main_thread()
+            or Py_AddPendingCall(call_parent_callbacks, NULL) != 0):
+        call_parent_callbacks(NULL)
+
+
+cdef int call_parent_callbacks(void *unused) except -1:
+    for callback in parent_callbacks:
+        callback()
+    return 0
+
+
+def call_after_forks(callback):
+    """Call callback() in the parent after each fork.
+
+    CPython 3.13 counts the threads of the parent after its hooks, and warns if there are several.
+    So the callback, which may start a thread, runs when os.fork() has returned. Outside the main
+    thread, where a fork makes a warning in any case, it runs before that.
+    """
+    parent_callbacks.append(callback)
+
+
+cdef list parent_callbacks = []
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent,

@@ -40,6 +40,7 @@ cdef extern from "Python.h":
     int PyObject_TypeCheck(PyObject *, PyTypeObject *)  # ignores `__class__`
 
     # Calls
+    int Py_AddPendingCall(int (*function)(void *) except -1, void *argument) noexcept
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyObject_Call(PyObject *callable, PyObject *args, PyObject *kwargs)
     PyObject *PyObject_CallOneArg(PyObject *callable, PyObject *arg)
