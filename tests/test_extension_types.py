@@ -21,7 +21,7 @@ HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement of Python
 # A loop is made of these, and a program may derive a class from it: they can be made.
 MADE_FREELY = (
     "HandleOwner", "Registry", "CallQueue", "LoopServices", "Reactor", "SockReactor",
-    "WatchingReactor", "ToolsReactor", "NativeLoop",
+    "WatchingReactor", "ToolsReactor", "MeasuringReactor", "TracingReactor", "NativeLoop",
 )
 
 

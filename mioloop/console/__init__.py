@@ -11,6 +11,11 @@ request is data: no part of it is ever executed. A line is at most `server.LONGE
     {"v": 1, "ask": "loops"}            figures of each loop (`answers`)
     {"v": 1, "ask": "tasks"}            the tasks of each loop, and their awaiters (`tasks`)
     {"v": 1, "ask": "stack"}            the frames that the thread of each loop executes
+    {"v": 1, "ask": "top"}              figures, functions and transports since the last request
+    {"v": 1, "ask": "records"}          the callbacks, steps and events since the last request
+
+The first "top" or "records" of a connection begins a recording, which ends with the connection
+(`recorder`). Nothing else makes a loop slower.
 
 An answer is ``{"v": 1, "pid": ..., ...}``, or ``{"v": 1, "pid": ..., "error": "..."}``. Times are
 in seconds; a name that ends in ``_ns`` is in nanoseconds of time.monotonic_ns().

@@ -203,6 +203,13 @@ def describe_tasks(loop: EventLoop) -> list[dict[str, Any]]:
         give_back(tasks, loop)
 
 
+def names_by_id(loop: EventLoop) -> dict[int, str]:
+    tasks = tasks_of(loop)
+    names = {id(task): task.get_name() for task in tasks}
+    give_back(tasks, loop)
+    return names
+
+
 def _describe(
     loop: EventLoop, task: Task, runs: bool, waiting: dict[int, Task]
 ) -> dict[str, Any]:

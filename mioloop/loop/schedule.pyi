@@ -8,13 +8,13 @@ from typing import Any
 
 from typing_extensions import TypeVarTuple, Unpack, disjoint_base
 
-from mioloop.loop.measuring import MeasuringReactor
+from mioloop.loop.tracing import TracingReactor
 from mioloop.options import LoopOptions
 
 _Ts = TypeVarTuple("_Ts")
 
 @disjoint_base
-class NativeLoop(MeasuringReactor):
+class NativeLoop(TracingReactor):
     _stopping: bool
     _closed: bool
     _debug: bool

@@ -5,6 +5,7 @@ defined here replaces the stdlib's method of that name. All other methods are th
 attributes that inherited code reads and writes (_ready, _stopping, _thread_id ...) are stored
 here, in one copy. The bases of NativeLoop, each a layer of its own:
 
+    TracingReactor   tracing.pyx    records of callbacks and events, for the console
     MeasuringReactor measuring.pyx  stats(), utilization(), latency()
     ToolsReactor     tools.pyx      what tools see and replace: _ready, _scheduled, _run, time()
     WatchingReactor  watching.pyx   add_reader() and its family, loop.watch()
@@ -15,7 +16,7 @@ here, in one copy. The bases of NativeLoop, each a layer of its own:
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from mioloop.loop.measuring cimport MeasuringReactor
+from mioloop.loop.tracing cimport TracingReactor
 from mioloop.loop.queues cimport native_handle, push_back
 from mioloop.loop.seconds cimport to_ns
 from mioloop.loop.sock cimport SockReactor
@@ -47,7 +48,7 @@ cdef object fileobj_to_fd = stdlib.fileobj_to_fd
 # method in the rare cases: a callback passed by keyword, debug mode, a closed loop, a task factory,
 # wrong arguments.
 
-cdef class NativeLoop(MeasuringReactor)             # below
+cdef class NativeLoop(TracingReactor)             # below
 
 
 cdef PyObject *fast_call_soon(NativeLoop loop, PyObject *const *args, Py_ssize_t count,
@@ -192,7 +193,7 @@ cdef PyObject *fast_create_future(NativeLoop loop, PyObject *unused) except NULL
     return new_by_call(future_class, &vector[1], 0, <PyObject *>loop_only)
 
 
-cdef class NativeLoop(MeasuringReactor):
+cdef class NativeLoop(TracingReactor):
 
     # Attributes that BaseEventLoop's own code uses. Its __init__ assigns some of them, and these
     # assignments go to the fields here.

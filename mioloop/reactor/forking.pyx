@@ -1,4 +1,4 @@
-"""Forks: what the loops that are running then have gathered is sent once (rule R95)."""
+"""Forks: the bytes that running loops have gathered are sent once (rule R95)."""
 
 from mioloop.reactor.flush_policy cimport run_ends
 from mioloop.reactor.flush_queue cimport forget_all, send_all
