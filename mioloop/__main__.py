@@ -14,11 +14,13 @@ usage: python -m mioloop COMMAND ...
   doctor    say what is installed here, and whether a loop works
 
   ps        list the loops that have a console, or the tasks of one process
-  stack     show what the loops of a process execute now
+  top       show live how busy and how late the loops of a process are
+  stack     show the lines that the loops of a process execute now
+  trace     record the callbacks of a process for some seconds, for Perfetto
 
 python -m mioloop COMMAND --help says more."""
 
-CONSOLE = ("ps", "stack")
+CONSOLE = ("ps", "top", "stack", "trace")
 COMMANDS = ("run", "compare", "doctor", *CONSOLE)
 
 

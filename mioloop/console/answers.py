@@ -9,16 +9,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mioloop.arguments import unknown
-from mioloop.console import tasks
+from mioloop.console import findings, tasks
+from mioloop.console.recorder import (
+    LOOK_S,
+    Record,
+    Recorder,
+    Subscriber,
+    Summing,
+    Tracing,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from mioloop.loop.event_loop import EventLoop
 
 Answer = dict[str, Any]
 Memory = dict[str, Any]
+S = TypeVar("S", bound=Subscriber)
+
+MOST_SHOWN = 50         # functions, and transports, of each loop
+MOST_RECORDS = 20_000   # of one answer
 
 
 class Answers:
@@ -26,10 +39,15 @@ class Answers:
 
     def __init__(self, loops: Callable[[], dict[int, EventLoop]]) -> None:
         self._loops = loops
+        self._recorder = Recorder(loops)
+        self._notebooks: dict[int, findings.Notebook] = {}
+        self._noted_at = 0.0
         self._asks: dict[str, Callable[[Answer, Memory], Answer]] = {
             "loops": self._ask_loops,
             "tasks": self._ask_tasks,
             "stack": self._ask_stack,
+            "top": self._ask_top,
+            "records": self._ask_records,
         }
 
     def answer(self, request: dict[str, Any], memory: Memory) -> Answer:
@@ -40,14 +58,39 @@ class Answers:
         return method(request, memory)
 
     def client_left(self, memory: Memory) -> None:
+        for each in memory.values():
+            if isinstance(each, Subscriber):
+                self._recorder.unsubscribe(each)
         memory.clear()
 
     def pause_s(self) -> float | None:
         """The time until look() is due; None: never."""
-        return None
+        return LOOK_S if self._recorder.is_on else findings.LOOK_S
 
     def look(self) -> None:
         """Called after each pause, and after requests."""
+        self._recorder.look()
+        if time.monotonic() - self._noted_at >= findings.LOOK_S:
+            self._note()
+
+    def _note(self) -> None:
+        """Remember the facts that findings need later."""
+        self._noted_at = time.monotonic()
+        loops = self._loops()
+        self._notebooks = {
+            number: self._notebooks.get(number) or findings.Notebook() for number in loops
+        }
+        for number, loop in loops.items():
+            self._notebooks[number].look(loop)
+
+    def _findings(
+        self, number: int, loop: EventLoop, summing: Summing | None
+    ) -> list[findings.Finding]:
+        self._note()
+        found = self._notebooks[number].findings(loop) if number in self._notebooks else []
+        if summing is None:
+            return found
+        return findings.of_records(summing, number, tasks.names_by_id(loop)) + found
 
     def _ask_loops(self, request: Answer, memory: Memory) -> Answer:
         return {
@@ -59,7 +102,10 @@ class Answers:
 
     def _ask_tasks(self, request: Answer, memory: Memory) -> Answer:
         found = [
-            head_of(number, loop) | {"tasks": tasks.describe_tasks(loop)}
+            head_of(number, loop) | {
+                "tasks": tasks.describe_tasks(loop),
+                "findings": self._findings(number, loop, None),
+            }
             for number, loop in self._loops().items()
         ]
         return {"program": program(), "loops": found}
@@ -77,6 +123,77 @@ class Answers:
             )
             del task
         return {"program": program(), "loops": found}
+
+    # -- answers from records ----------------------------------------------------------
+
+    def _subscriber(self, kind: type[S], memory: Memory) -> S:
+        """The subscription of this client: the first request of a connection begins it."""
+        subscriber = memory.get(kind.__name__)
+        if not isinstance(subscriber, kind):
+            subscriber = memory[kind.__name__] = kind()
+        subscriber.asked_at = time.monotonic()
+        if subscriber not in self._recorder:
+            self._recorder.subscribe(subscriber)
+        self._recorder.look()
+        return subscriber
+
+    def _ask_top(self, request: Answer, memory: Memory) -> Answer:
+        summing = self._subscriber(Summing, memory)
+        found = []
+        for number, loop in self._loops().items():
+            under_way = loop._under_way()
+            found.append(
+                figures_of(number, loop) | {
+                    "functions": summing.functions_of(number)[:MOST_SHOWN],
+                    "long_steps": summing.long_steps.get(number, []),
+                    "under_way": None if under_way is None else describe_under_way(*under_way),
+                    "stack": tasks.stack_of(loop),
+                    "transports": transports_of(loop)[:MOST_SHOWN],
+                    "findings": self._findings(number, loop, summing),
+                }
+            )
+        lost, summing.lost = summing.lost, 0
+        return {
+            "program": program(), "now_ns": time.monotonic_ns(), "loops": found, "lost": lost,
+        }
+
+    def _ask_records(self, request: Answer, memory: Memory) -> Answer:
+        tracing = self._subscriber(Tracing, memory)
+        taken, tracing.records = tracing.records[:MOST_RECORDS], tracing.records[MOST_RECORDS:]
+        lost, tracing.lost = tracing.lost, 0
+        return {
+            "program": program(),
+            "now_ns": time.monotonic_ns(),
+            "loops": [head_of(number, loop) for number, loop in self._loops().items()],
+            "fields": ["loop", *Record._fields],
+            "records": [
+                [number, *record[:-2], place_of(record.name), record.detail]
+                for number, record in taken
+            ],
+            "lost": lost,
+            "more": bool(tracing.records),
+        }
+
+
+def describe_under_way(began_ns: int, name: Any, detail: str | None) -> dict[str, Any]:
+    function, file, line = place_of(name)
+    return {
+        "function": function, "file": file, "line": line, "detail": detail,
+        "since_ns": time.monotonic_ns() - began_ns,
+    }
+
+
+def transports_of(loop: EventLoop) -> list[dict[str, Any]]:
+    """The transports of *loop*, the one with the most bytes that wait to be sent first."""
+    found = [
+        {
+            "class": name, "fd": fd, "protocol": protocol,
+            "peer": None if peer is None else str(peer),
+            "paused": paused, "buffered_bytes": buffered,
+        }
+        for name, fd, protocol, peer, paused, buffered in loop._list_transports()
+    ]
+    return sorted(found, key=lambda each: (-each["buffered_bytes"], not each["paused"]))
 
 
 def program() -> str:

@@ -71,7 +71,7 @@ class Console:
         # The thread of the console copies this without the lock.
         self._loops: dict[int, weakref.ref[EventLoop]] = {}
         self._numbers = 0
-        self._forks = 0                 # that have begun, and hold the lock
+        self._begun_forks = 0                 # that have begun, and hold the lock
         self._endpoint: ConsoleSocket | None = None
         self._answers = Answers(self.loops)
 
@@ -122,14 +122,14 @@ class Console:
 
     def _before_fork(self) -> None:
         self._lock.acquire()
-        self._forks += 1
+        self._begun_forks += 1
         if self._endpoint is not None:
             self._endpoint.stop()
 
     def _after_fork_in_parent(self) -> None:
-        if self._forks == 0:            # this is a child of a fork that was not finished
+        if self._begun_forks == 0:            # this is a child of a fork that was not finished
             return
-        self._forks -= 1
+        self._begun_forks -= 1
         try:
             if self._endpoint is not None:
                 self._endpoint.start()
@@ -141,7 +141,7 @@ class Console:
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
-        self._forks = 0
+        self._begun_forks = 0
         self._drop_endpoint(unlink=False)
 
 

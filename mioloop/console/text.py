@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,14 +14,14 @@ LONGEST_PROGRAM = 100
 NO_LOOP = "no process of this user has a loop with a console"
 
 
-def ask_all(connections: Iterable[Connection]) -> dict[int, Answer]:
-    """The answers to "loops" by pid. A process that has ended meanwhile is left out."""
+def ask_all(connections: Iterable[Connection], errors: list[str]) -> dict[int, Answer]:
+    """The answers to "loops" by pid. *errors* gets a line for each process without an answer."""
     found = {}
     for connection in connections:
         try:
             found[connection.pid] = connection.ask("loops")
-        except ConsoleError:
-            continue
+        except ConsoleError as exc:
+            errors.append(str(exc))
     return found
 
 
@@ -96,6 +97,7 @@ def task_trees(answer: Answer) -> str:
         tasks = loop["tasks"]
         lines.append(f"{head_of(answer, loop)}: {len(tasks)} task{'s' * (len(tasks) != 1)}")
         lines += trees_of(tasks)
+        lines += [clean(f"! {each['text']}") for each in loop["findings"]]
     return "\n".join(lines) if lines else NO_LOOP
 
 
@@ -155,10 +157,17 @@ def stacks(answer: Answer) -> str:
         lines.append(f"{head_of(answer, loop)}: {state}{task}")
         for frame in loop["stack"]:
             lines.append(f"  {place_of(frame)}")
-            source = linecache.getline(frame["file"], frame["line"]).strip()
+            source = source_of(frame)
             if source:
                 lines.append(f"    {source}")
     return "\n".join(lines) if lines else NO_LOOP
+
+
+def source_of(frame: dict[str, Any]) -> str:
+    """The line of the file, if this process can read it. A pipe would block."""
+    if not os.path.isfile(frame["file"]):
+        return ""
+    return clean(linecache.getline(frame["file"], frame["line"]).strip())
 
 
 def head_of(answer: Answer, loop: dict[str, Any]) -> str:

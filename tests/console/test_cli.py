@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 
 import pytest
 
 from mioloop import __main__ as command
-from mioloop.console import client
+from mioloop.console import client, text
 
 
 @pytest.fixture
@@ -67,15 +68,17 @@ def test_ps_without_any_console_says_so(sockets, call):
         (["4194303"], "there is no process 4194303"),
         (["99999999999"], "'99999999999' is not the number of a process"),
         (["1x"], "'1x' is not the number of a process"),
-        ([str(os.getpid())], f"process {os.getpid()} has no console: start it with"),
+        (["OWN"], "process OWN has no console: start it with"),
         ([], "no process of this user has a console: start one with MIOLOOP_CONSOLE=1"),
         (["--jsn"], "there is no option '--jsn'; did you mean --json?"),
     ],
 )
 def test_a_process_that_cannot_be_asked_is_answered_with_advice(sockets, call, arguments, error):
-    status, output, errors = call("stack", *arguments)
+    own = str(os.getpid())
+    status, output, errors = call("stack", *(each.replace("OWN", own) for each in arguments))
     assert (status, output) == (2, "")
-    assert error in errors[0] and errors[0].startswith("python -m mioloop stack: ")
+    assert errors[0].startswith("python -m mioloop stack: ")
+    assert error.replace("OWN", own) in errors[0]
     assert len(errors) == (2 if "--jsn" in arguments else 1)
 
 
@@ -95,6 +98,24 @@ def test_several_processes_and_no_terminal_to_choose_on_are_listed(start, call):
     status, _, errors = call("stack")
     assert status == 2
     assert errors[0].endswith(f"2 processes have a console: give one of {pids[0]}, {pids[1]}")
+
+
+def test_ps_names_a_process_that_does_not_answer_and_lists_the_others(start, call, monkeypatch):
+    stopped, other = start(), start()
+    os.kill(stopped.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
+    monkeypatch.setattr(client, "TIMEOUT_S", 0.5)
+    status, output, errors = call("ps", "--json")
+    assert status == 0 and {row["pid"] for row in json.loads(output)} <= {other.pid}
+    assert any(f"process {stopped.pid} has not answered for 0.5 s" in each for each in errors)
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal():
+    (line,) = text.trees_of([{
+        "id": 1, "name": "\x1b[2J", "coroutine": "f", "state": "ready", "waits_for": None,
+        "stack": [], "awaited_by": [],
+    }])
+    assert line == r"\x1b[2J f() ready"
 
 
 def test_run_with_console_has_one(start, call):
