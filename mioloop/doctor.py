@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
     say("TLS", tls_says)
     for variable in (
         "MIOLOOP_BACKEND", "MIOLOOP_TRIGGER", "MIOLOOP_SELECTOR", "MIOLOOP_SPIN",
-        "MIOLOOP_IO_URING", "MIOLOOP_TLS_ENGINE",
+        "MIOLOOP_IO_URING", "MIOLOOP_STALL", "MIOLOOP_CONSOLE", "MIOLOOP_TLS_ENGINE",
     ):
         if os.environ.get(variable):
             say("environment", f"{variable}={os.environ[variable]}")

@@ -31,7 +31,9 @@ Memory = dict[str, Any]
 S = TypeVar("S", bound=Subscriber)
 
 MOST_SHOWN = 50         # functions, and transports, of each loop
-MOST_RECORDS = 20_000   # of one answer
+# Of one answer: making its JSON holds the GIL, for about 10 ms.
+MOST_RECORDS = 5000
+MOST_TASKS = 5000
 
 
 class Answers:
@@ -103,7 +105,8 @@ class Answers:
     def _ask_tasks(self, request: Answer, memory: Memory) -> Answer:
         found = [
             head_of(number, loop) | {
-                "tasks": tasks.describe_tasks(loop),
+                "tasks": tasks.describe_tasks(loop, MOST_TASKS),
+                "count": len(asyncio.all_tasks(loop)),
                 "findings": self._findings(number, loop, None),
             }
             for number, loop in self._loops().items()

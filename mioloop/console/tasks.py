@@ -191,12 +191,12 @@ def waiting_tasks(tasks: list[Task]) -> dict[int, Task]:
 # -- for the answers -----------------------------------------------------------------------------
 
 
-def describe_tasks(loop: EventLoop) -> list[dict[str, Any]]:
+def describe_tasks(loop: EventLoop, most: int = sys.maxsize) -> list[dict[str, Any]]:
     tasks = tasks_of(loop)
     try:
         current = current_task(loop)
         waiting = waiting_tasks(tasks)
-        return [_describe(loop, task, task is current, waiting) for task in tasks]
+        return [_describe(loop, task, task is current, waiting) for task in tasks[:most]]
     finally:
         waiting = {}
         current = None

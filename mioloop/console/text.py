@@ -95,8 +95,11 @@ def task_trees(answer: Answer) -> str:
     lines = []
     for loop in answer["loops"]:
         tasks = loop["tasks"]
-        lines.append(f"{head_of(answer, loop)}: {len(tasks)} task{'s' * (len(tasks) != 1)}")
+        count = loop["count"]
+        lines.append(f"{head_of(answer, loop)}: {count} task{'s' * (count != 1)}")
         lines += trees_of(tasks)
+        if len(tasks) < count:
+            lines.append(f"... and {count - len(tasks)} more")
         lines += [clean(f"! {each['text']}") for each in loop["findings"]]
     return "\n".join(lines) if lines else NO_LOOP
 

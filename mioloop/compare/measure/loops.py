@@ -29,7 +29,8 @@ NAMES = (
     "MODULE:FACTORY",
 )
 VARIABLES = tuple(
-    f"MIOLOOP_{option}" for option in ("BACKEND", "TRIGGER", "SELECTOR", "SPIN", "IO_URING")
+    f"MIOLOOP_{option}"
+    for option in ("BACKEND", "TRIGGER", "SELECTOR", "SPIN", "IO_URING", "STALL", "CONSOLE")
 )
 
 
