@@ -102,7 +102,7 @@ class Console:
         """Forget *loop*. The socket and the thread end with the last loop."""
         with self._lock:
             for number, weak in list(self._loops.items()):
-                if weak() in (loop, None):
+                if weak() is loop or weak() is None:
                     del self._loops[number]
             if not self._loops:
                 self.end()

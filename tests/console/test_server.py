@@ -248,6 +248,23 @@ def test_after_a_fork_the_parent_answers_and_the_child_does_not(start):
     server.release()
 
 
+def test_after_a_fork_in_another_thread_while_the_loop_is_blocked_the_parent_answers(start):
+    server = start(
+        "import asyncio, os, threading, mioloop\n"
+        "def fork():\n"
+        "    if os.fork() == 0: os._exit(0)\n"
+        "    os.wait()\n"
+        "    print('forked', flush=True)\n"
+        "async def main():\n"
+        "    threading.Thread(target=fork).start()\n"
+        "    os.read(0, 1)\n"
+        "mioloop.run(main())\n"
+    )
+    assert server.first_line == "forked"
+    assert ask(server.pid, "stack")["loops"][0]["stack"][-1]["function"] == "main"
+    server.release()
+
+
 def test_a_child_that_runs_the_loop_answers_for_itself(start):
     server = start(
         "import asyncio, os, mioloop\n"
