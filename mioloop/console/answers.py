@@ -33,7 +33,7 @@ S = TypeVar("S", bound=Subscriber)
 MOST_SHOWN = 50         # functions, and transports, of each loop
 # Of one answer: making its JSON holds the GIL, for about 10 ms.
 MOST_RECORDS = 5000
-MOST_TASKS = 5000
+MOST_TASKS = 2000
 
 
 class Answers:
