@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of
-from mioloop.reactor.histogram cimport Histogram, mio_histogram_add
+from mioloop.reactor.histogram cimport Histogram
 from mioloop.reactor.registry cimport check
 
 

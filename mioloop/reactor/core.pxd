@@ -128,3 +128,19 @@ cdef extern from "peek.h" nogil:
     void mio_peek_free(mio_peek *peek)
     bint mio_peek_arm(mio_peek *peek)
     bint mio_peek_is_quiet(const mio_peek *peek)
+
+cdef extern from "histogram.h" nogil:
+    enum:
+        MIO_HISTOGRAM_BUCKETS
+
+    ctypedef struct mio_histogram:
+        uint64_t *buckets
+        uint64_t count
+        int64_t sum_ns
+        int64_t most_ns
+
+    int64_t mio_histogram_limit_ns(int index)
+    void mio_histogram_add(mio_histogram *histogram, int64_t duration_ns)
+
+cdef extern from "ticks.h" nogil:
+    uint64_t mio_ticks()

@@ -5,7 +5,11 @@ the GIL, too.
 """
 
 from libc.math cimport ceil
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
+
+from mioloop.reactor.core cimport (
+    MIO_HISTOGRAM_BUCKETS, mio_histogram, mio_histogram_add, mio_histogram_limit_ns)
 
 
 cdef class Histogram:

@@ -18,11 +18,7 @@ Times are in ns, on the clock of mio_clock_now().
 
 from libc.stdint cimport int64_t, uint64_t
 
-from mioloop.reactor.core cimport mio_clock_now
-from mioloop.reactor.histogram cimport mio_histogram, mio_histogram_add
-
-cdef extern from "ticks.h" nogil:
-    uint64_t mio_ticks()
+from mioloop.reactor.core cimport mio_clock_now, mio_histogram, mio_histogram_add, mio_ticks
 
 cdef enum:
     TURNS_PER_CLOCK = 8                 # of the turns that leave the look out
@@ -45,7 +41,6 @@ ctypedef struct Measures:
     int64_t longest_ns                  # the longest stretch since the stall watch has asked
 
     int64_t stretch_began_ns            # 0 if the loop does not run
-    uint64_t stretch_began_ticks
     int kind                            # of the work under way
     bint mixed                          # the stretch has several kinds
     uint64_t kind_began_ticks
@@ -53,6 +48,11 @@ ctypedef struct Measures:
     int turns_to_clock                  # turns without a look until the clock is read
 
     uint64_t most_ready                 # high-water mark of the ready queue
+
+
+cdef inline uint64_t ticks_between(uint64_t before, uint64_t after) noexcept:
+    """Their difference; 0 if the counters of two processors differ, and time went back."""
+    return after - before if <int64_t>(after - before) > 0 else 0
 
 
 cdef inline int work_begins(Measures *measures, int kind) noexcept:
@@ -63,7 +63,7 @@ cdef inline int work_begins(Measures *measures, int kind) noexcept:
         return 0
     if measures.kind != WORK_OTHER:     # the beginning of a stretch counts for its first kind
         ticks = mio_ticks()
-        measures.ticks_of[measures.kind] += ticks - measures.kind_began_ticks
+        measures.ticks_of[measures.kind] += ticks_between(measures.kind_began_ticks, ticks)
         measures.kind_began_ticks = ticks
         measures.mixed = True
     measures.kind = kind
@@ -72,7 +72,7 @@ cdef inline int work_begins(Measures *measures, int kind) noexcept:
 
 cdef inline int stretch_begins(Measures *measures, int64_t now) noexcept:
     measures.stretch_began_ns = now
-    measures.stretch_began_ticks = measures.kind_began_ticks = mio_ticks()
+    measures.kind_began_ticks = mio_ticks()
     measures.kind = WORK_OTHER
     measures.mixed = False
     return 0
@@ -81,12 +81,15 @@ cdef inline int stretch_begins(Measures *measures, int64_t now) noexcept:
 cdef inline int divide(Measures *measures, int64_t length) noexcept:
     """Give each kind its part of a mixed stretch."""
     cdef uint64_t now = mio_ticks()
-    cdef double ns_per_tick = <double>length / max(1, now - measures.stretch_began_ticks)
+    cdef uint64_t ticks = 0
     cdef int kind
 
-    measures.ticks_of[measures.kind] += now - measures.kind_began_ticks
+    measures.ticks_of[measures.kind] += ticks_between(measures.kind_began_ticks, now)
     for kind in range(WORK_KINDS):
-        measures.active_ns_of[kind] += <int64_t>(measures.ticks_of[kind] * ns_per_tick)
+        ticks += measures.ticks_of[kind]
+    for kind in range(WORK_KINDS):
+        measures.active_ns_of[kind] += <int64_t>(
+            <double>length * measures.ticks_of[kind] / max(1, ticks))
         measures.ticks_of[kind] = 0
     return 0
 
