@@ -18,12 +18,12 @@ import signal
 import socket
 import struct
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from mioloop.console import VERSION, place
 from mioloop.console.answers import Answers
+from mioloop.loop import threads
 from mioloop.reactor.forking import call_after_forks
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ logger = logging.getLogger("mioloop.console")
 
 LONGEST_REQUEST = 65536
 MOST_CLIENTS = 16
-JOIN_S = 1.0
 PIECE = 65536
 
 _PEER = struct.Struct("3i")             # struct ucred: pid, uid, gid
@@ -204,12 +203,7 @@ class ConsoleSocket:
         if thread is None or thread is threading.current_thread():
             return
         self._waker.send(b"x")
-        thread.join(JOIN_S)
-        # Before 3.13, join() returns a little earlier than the thread has ended for the system.
-        give_up = time.monotonic() + JOIN_S
-        task = f"/proc/self/task/{thread.native_id}"
-        while os.path.exists(task) and time.monotonic() < give_up:
-            time.sleep(0.0005)
+        threads.join(thread)
 
     def close(self, unlink: bool) -> None:
         if unlink:

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
+from mioloop.loop import threads
+
 if TYPE_CHECKING:
     from mioloop.loop.event_loop import EventLoop
 
@@ -33,7 +35,6 @@ logger = logging.getLogger("mioloop.stall")
 
 LOOKS_PER_LIMIT = 4
 LONGEST_INTERVAL_S = 60.0
-JOIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class StallWatch:
         with contextlib.suppress(ValueError):
             gc.callbacks.remove(self._note_collection)
         if thread is not threading.current_thread():
-            thread.join(JOIN_S)         # a report may be under way, in code of the program
+            threads.join(thread)        # a report may be under way, in code of the program
 
     def _loop_is_gone(self, _: object) -> None:
         self._ends = True
@@ -152,7 +153,7 @@ class StallWatch:
         while not self._ends and self._thread in (me, None):    # None: wake() is about to set it
             loop = self._loop()
             if loop is None or loop.is_closed():
-                return
+                break
             now = time.monotonic()
             progress = loop._progress()
             if progress != known:
@@ -182,6 +183,14 @@ class StallWatch:
             del loop, progress
             self._awake.wait(interval)
             self._awake.clear()
+        loop = self._loop()
+        if loop is not None and loop.is_closed():       # after a fork the stall may still go on
+            now = time.monotonic()
+            ended, _ = loop._stretches()
+            if last is not None:
+                self._report(loop, self._ended(last, now - known_since))
+            elif ended >= self.limit and now - looked >= self.limit + interval:
+                self._report(loop, self._missed(ended, looked), first=True)
 
     def _stall(self, loop: EventLoop, seconds: float, waited: float) -> Stall:
         frame = sys._current_frames().get(loop._thread_id or 0)
@@ -232,7 +241,9 @@ def _callback_stack(frame: FrameType | None) -> list[traceback.FrameSummary]:
         code = frame.f_code
         if code.co_name in ("run_forever", "_run_once") and _is_asyncio(code):
             break
-        if code.co_filename != __file__:    # not the note of a garbage collection
+        if code.co_filename == __file__:    # the watch itself: it notes a garbage collection, or
+            frames.clear()                  # starts its thread
+        else:
             frames.append((frame, frame.f_lineno))
         frame = frame.f_back
     return list(traceback.StackSummary.extract(iter(reversed(frames)), lookup_lines=False))

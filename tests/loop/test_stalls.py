@@ -84,6 +84,18 @@ def test_stall_is_reported_again_and_when_it_has_ended(watched, stalls):
     assert (reports[0].function, reports[0].reason) == ("blocks", "callback")
 
 
+def test_stall_at_the_end_of_a_loop_has_its_last_report(watched, stalls):
+    reported = threading.Event()
+    watched.on_stall = lambda stall: (stalls.put(stall), reported.set())
+    watched.call_soon(reported.wait, 10)
+    watched.call_soon(watched.stop)
+    watched.run_forever()
+    watched.close()
+    reports = list(iter_queue(stalls))
+    assert not reports[0].ended
+    assert reports[-1].ended
+
+
 @pytest.mark.parametrize("kind", ["soon", "reader", "timer", "protocol"])
 def test_every_kind_of_callback_is_watched(watched, stalls, kind):
     near, far = __import__("socket").socketpair()
@@ -171,7 +183,8 @@ def test_report_goes_to_the_logger_and_to_audit_hooks(watched, stalls, caplog):
     done = subprocess.run(
         [sys.executable, "-c",
          "import sys, time, mioloop\n"
-         "sys.addaudithook(lambda name, args: name == 'mioloop.stall' and print(args[1].function))\n"
+         "sys.addaudithook(\n"
+         "    lambda name, args: name == 'mioloop.stall' and print(args[1].function))\n"
          "def blocks(): time.sleep(0.5)\n"
          "loop = mioloop.new_event_loop(stall=0.05)\n"
          "loop.call_soon(blocks); loop.call_later(0.6, loop.stop); loop.run_forever()\n"
