@@ -33,12 +33,14 @@ def new_event_loop(
     io_uring: bool | None = None,
     stall: float | None = None,
     console: bool | None = None,
+    durations: bool | None = None,
 ) -> asyncio.AbstractEventLoop:
     """Make a new event loop.
 
     An option that is None is taken from the environment (MIOLOOP_BACKEND, MIOLOOP_TRIGGER,
-    MIOLOOP_SELECTOR, MIOLOOP_SPIN, MIOLOOP_IO_URING, MIOLOOP_STALL, MIOLOOP_CONSOLE), which is read
-    at each call. If the environment does not have it either, the default is used.
+    MIOLOOP_SELECTOR, MIOLOOP_SPIN, MIOLOOP_IO_URING, MIOLOOP_STALL, MIOLOOP_CONSOLE,
+    MIOLOOP_DURATIONS), which is read at each call. If the environment does not have it either, the
+    default is used.
 
     Args:
         backend: "mio" (default), or "uvloop" or "asyncio" for comparison.
@@ -52,6 +54,8 @@ def new_event_loop(
             default 0: never; only for the mio backend.
         console: whether `python -m mioloop ps`, `top`, `stack` and `trace` can look into the loop,
             see `EventLoop`; default False; only for the mio backend.
+        durations: whether each callback is timed, see `EventLoop`; default False; only for the
+            mio backend.
 
     Raises:
         ValueError: an unknown value, or an option that the backend does not have; the message
@@ -60,7 +64,7 @@ def new_event_loop(
     """
     given: dict[str, Any] = {
         "trigger": trigger, "selector": selector, "spin": spin, "io_uring": io_uring,
-        "stall": stall, "console": console,
+        "stall": stall, "console": console, "durations": durations,
     }
     backend = backend or os.environ.get("MIOLOOP_BACKEND") or "mio"
     if backend == "mio":
@@ -95,6 +99,7 @@ class Options(TypedDict, total=False):
     io_uring: bool | None
     stall: float | None
     console: bool | None
+    durations: bool | None
 
 
 def takes_options(function: F) -> F:

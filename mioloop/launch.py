@@ -42,6 +42,9 @@ def make_parser() -> Parser:
         "--console", action="store_true",
         help="let `python -m mioloop ps`, `top`, `stack` and `trace` look into the loops",
     )
+    parser.add_argument(
+        "--durations", action="store_true", help="time each callback: loop.durations()"
+    )
     parser.add_argument("--no-io-uring", action="store_true", help="make no io_uring")
     parser.add_argument(
         "--as-uvloop", action="store_true",
@@ -140,8 +143,9 @@ def main(arguments: Sequence[str]) -> int:
     }
     if options.no_io_uring:
         chosen["MIOLOOP_IO_URING"] = "0"
-    if options.console:
-        chosen["MIOLOOP_CONSOLE"] = "1"
+    for name in ("console", "durations"):
+        if getattr(options, name):
+            chosen[f"MIOLOOP_{name.upper()}"] = "1"
     check_options(parser, chosen)
     command = find_program(parser, program)
     if options.as_uvloop:

@@ -162,7 +162,7 @@ class _Delay:
 
     def __init__(self, loops: NamedLoops, value: Callable[[Delays], float]) -> None:
         self._loops = loops
-        self._value = value
+        self._figure = value
         self._before: weakref.WeakKeyDictionary[EventLoop, Histogram]
         self._before = weakref.WeakKeyDictionary()
 
@@ -172,7 +172,7 @@ class _Delay:
             delays = Delays.between(self._before.get(loop), now)
             self._before[loop] = now
             if delays.count:
-                yield Observation(self._value(delays), {NAME: name})
+                yield Observation(self._figure(delays), {NAME: name})
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ SWITCH = {
 class LoopOptions:
     """The options of an `EventLoop`, which documents them.
 
-    Raises ValueError for a spin or a stall out of its range, and for an io_uring or a console that
-    is no bool. The reactor knows the valid triggers and selectors, and refuses any other name.
+    Raises ValueError for a spin or a stall out of its range, and for an io_uring, a console or
+    durations that are no bool. The reactor knows the valid triggers and selectors, and refuses any
+    other name.
     """
 
     trigger: str = "edge"
@@ -28,15 +29,15 @@ class LoopOptions:
     io_uring: bool = True
     stall: float = 0.0
     console: bool = False
+    durations: bool = False
 
     def __post_init__(self) -> None:
         spin = self.spin
         if isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1:
             raise ValueError(f"spin must be {SPIN_RANGE}, not {spin!r}")
-        if not isinstance(self.io_uring, bool):
-            raise ValueError(f"io_uring must be True or False, not {self.io_uring!r}")
-        if not isinstance(self.console, bool):
-            raise ValueError(f"console must be True or False, not {self.console!r}")
+        for name in ("io_uring", "console", "durations"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         stall = self.stall
         if (
             isinstance(stall, bool) or not isinstance(stall, (int, float))
@@ -53,6 +54,7 @@ class LoopOptions:
         io_uring: bool | None = None,
         stall: float | None = None,
         console: bool | None = None,
+        durations: bool | None = None,
     ) -> LoopOptions:
         """The given options. An option that is None is taken from the environment (MIOLOOP_TRIGGER,
         MIOLOOP_SPIN and so on), which is read at each call, or else has its default."""
@@ -63,6 +65,7 @@ class LoopOptions:
             io_uring=_switch("MIOLOOP_IO_URING", "1") if io_uring is None else io_uring,
             stall=_seconds("MIOLOOP_STALL", STALL_RANGE) if stall is None else stall,
             console=_switch("MIOLOOP_CONSOLE", "0") if console is None else console,
+            durations=_switch("MIOLOOP_DURATIONS", "0") if durations is None else durations,
         )
 
 

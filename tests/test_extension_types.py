@@ -18,8 +18,9 @@ import mioloop
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement of Python
 
-# A loop is made of these, and a program may derive a class from it: they can be made.
+# A loop is made of these, and a program may derive a class from it. A program merges histograms.
 MADE_FREELY = (
+    "Histogram",
     "HandleOwner", "Registry", "CallQueue", "LoopServices", "Reactor", "SockReactor",
     "WatchingReactor", "ToolsReactor", "MeasuringReactor", "TracingReactor", "NativeLoop",
 )

@@ -101,7 +101,11 @@ def public_functions():
             if inspect.isfunction(value):
                 yield f"{module.__name__}.{name}", value
             elif inspect.isclass(value):
-                for each, member in vars(value).items():
+                own = {}
+                for cls in reversed(value.__mro__):
+                    if cls.__module__.startswith("mioloop."):
+                        own.update(vars(cls))
+                for each, member in own.items():
                     member = getattr(member, "fget", getattr(member, "__func__", member))
                     if inspect.isfunction(member) and member.__module__.startswith("mioloop."):
                         yield f"{module.__name__}.{name}.{each}", member

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import errno
 import functools
 import socket
 import sys
@@ -33,6 +32,7 @@ except ModuleNotFoundError as exc:
 from mioloop import stdlib
 from mioloop.loop import children, signals
 from mioloop.loop.file_pieces import send_pieces, send_through
+from mioloop.loop.mio_loop import MioLoop
 from mioloop.loop.own_methods import defines
 from mioloop.loop.selector import ReactorSelector
 from mioloop.loop.wakeup import signal_wakeup
@@ -41,9 +41,7 @@ from mioloop.options import LoopOptions
 if TYPE_CHECKING:
     import ssl
 
-    from mioloop import mio
     from mioloop.console.server import Console
-    from mioloop.mio.poll import BorrowedPoll
 
 # From 3.15 on a server has a context, and each connection gets a copy of it. mioloop does so on
 # every version. Rule R58: a connection has one context for all its callbacks.
@@ -70,7 +68,7 @@ class _FactoryFailure:
         self.exc = exc
 
 
-class EventLoop(NativeLoop, _SelectorEventLoop):
+class EventLoop(MioLoop, _SelectorEventLoop):
     """An asyncio event loop on a mio Poll.
 
     Args:
@@ -90,10 +88,12 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
             intervals, and when it has returned. 0: never.
         console: True: a thread answers ``python -m mioloop ps``, ``top``, ``stack`` and ``trace``
             on a Unix socket that only this user and root can use (`mioloop.console`).
+        durations: True: each callback and event is timed, for `durations`. This costs two reads
+            of the clock for each of them.
 
     Raises:
-        ValueError: an unknown trigger or selector, a spin or stall out of its range, an io_uring or
-            console that is no bool; the message names the valid values.
+        ValueError: an unknown trigger or selector, a spin or stall out of its range, an io_uring,
+            console or durations that are no bool; the message names the valid values.
         OSError: the system has no descriptor left (EMFILE, ENFILE).
     """
 
@@ -112,7 +112,6 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         "_exception_handler",
         "_executor_shutdown_called",
         "_internal_fds",
-        "_mio_poll",
         "_old_agen_hooks",
         "_signal_handlers",
         "_ssock",
@@ -132,15 +131,16 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         io_uring: bool = LoopOptions.io_uring,
         stall: float = LoopOptions.stall,
         console: bool = LoopOptions.console,
+        durations: bool = LoopOptions.durations,
     ) -> None:
-        options = LoopOptions(trigger, selector, spin, io_uring, stall, console)
+        options = LoopOptions(trigger, selector, spin, io_uring, stall, console, durations)
         if sys.version_info[:2] > stdlib.TRIED:
             stdlib.check_hooks(EventLoop, _SelectorEventLoop)
         if not self.is_closed():  # called a second time, as in a diamond of classes
             EventLoop.close(self)
         self._ssock = self._csock = None
         self._open(options)
-        self._mio_poll: BorrowedPoll | None = None
+        self._mio_poll = None
         self._console: Console | None = None
         self.trigger = trigger
         if options.stall:
@@ -241,71 +241,6 @@ class EventLoop(NativeLoop, _SelectorEventLoop):
         finally:
             # Last: a filter may turn the warning into an exception, and a hook may run any code.
             _warn(text, ResourceWarning, source=self)
-
-    # -- the mio Poll ---------------------------------------------------------
-
-    @property
-    def poll(self) -> mio.Poll:
-        """The `mioloop.mio.Poll` that this loop runs on.
-
-        A registration needs a token that `watch` has given out. The loop does the polling, so
-        ``poll()`` on it raises RuntimeError. Raises RuntimeError once the loop is closed.
-        """
-        self._check_closed()
-        if self._mio_poll is None:
-            from mioloop.mio.poll import BorrowedPoll
-
-            self._mio_poll = BorrowedPoll(self._poll_address, self)
-        return self._mio_poll
-
-    def watch(
-        self,
-        evented: mio.Evented,
-        interest: mio.Ready,
-        opts: mio.PollOpt,
-        callback: Callable[..., object],
-        *args: Any,
-    ) -> mio.Token:
-        """Call ``callback(event, *args)`` whenever *evented* is ready.
-
-        *evented* may be any Evented: a Registration that is set from another thread, an EventedFd,
-        a mio socket, a class of your own. *event* is a `mioloop.mio.Event`. Re-arm a oneshot by
-        ``loop.poll.reregister(evented, token, interest, opts)``.
-
-        Returns:
-            the token for `unwatch`.
-
-        Raises:
-            the exceptions of `mio.Poll.register`: FileExistsError, PermissionError, ValueError ...
-        """
-        from mioloop.mio import Event, Token
-
-        if not callable(callback):
-            raise TypeError(f"callback must be callable, not {callback!r}")
-        poll = self.poll
-        token = Token(self._watch_evented(evented, callback, args, Event._from_core))
-        try:
-            poll.register(evented, token, interest, opts)
-        except BaseException:
-            self._forget_evented(token)
-            raise
-        return token
-
-    def unwatch(self, token: mio.Token) -> None:
-        """End a `watch`. No callback runs after this, not even one that is due.
-
-        Raises ValueError if *token* is not being watched.
-        """
-        evented = self._watched_evented(token)
-        try:
-            self.poll.deregister(evented)
-        except ValueError:  # a closed mio object has no registration any more
-            pass
-        except OSError as exc:
-            if exc.errno not in (errno.EBADF, errno.ENOENT):  # nor has a closed descriptor
-                raise
-        finally:
-            self._forget_evented(token)
 
     # -- transports -------------------------------------------------------------
 

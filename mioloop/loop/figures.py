@@ -1,4 +1,4 @@
-"""The results of EventLoop.utilization() and latency()."""
+"""The results of EventLoop.utilization(), latency() and durations()."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ class Latency(NamedTuple):
 
     turns: Histogram
     timers: Histogram
+
+
+class Durations(NamedTuple):
+    """How long the callbacks and events of a loop took, see `EventLoop.durations`."""
+
+    callbacks: Histogram
+    events: Histogram

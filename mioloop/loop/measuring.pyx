@@ -1,14 +1,20 @@
-"""What a loop knows of itself: counts, sizes, and where its time goes (reactor/measures.pxd).
+"""The figures of a loop: counts, sizes, and where its time goes (reactor/measures.pxd).
 
 Any thread may ask, while the loop runs or not.
 """
 
-from libc.stdint cimport int64_t
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from libc.stdint cimport int64_t, uint32_t
+
 from mioloop.loop.tools cimport ToolsReactor
+from mioloop.reactor.core cimport mio_histogram_add
+from mioloop.reactor.handle cimport Handle, run_once
+from mioloop.reactor.histogram cimport Histogram
 from mioloop.reactor.measures cimport WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS
 from mioloop.reactor.source cimport Source, SourceFigures
 
-from mioloop.loop.figures import Latency, Utilization
+from mioloop.loop.figures import Durations, Latency, Utilization
 
 
 cdef class MeasuringReactor(ToolsReactor):
@@ -24,13 +30,12 @@ cdef class MeasuringReactor(ToolsReactor):
 
         Times in ns: idle_ns (in polls that wait), active_ns (the rest, while the loop runs). Parts
         of active_ns: callbacks_ns, events_ns (transports, listeners and watchers), timers_ns,
-        polls_ns (polls that do not wait). What is missing to active_ns was spent in other code of the
-        loop.
+        polls_ns (polls that do not wait). The rest of active_ns was spent in other code of the loop.
 
         stalls: stalls that the stall watch has reported. stalled_ns: the length of the stalls that
         have ended. Both are 0 without a stall watch.
 
-        At this moment: ready, timers, sources (with that of the self-pipe), streams, datagrams,
+        At this moment: ready, timers, sources (with the self-pipe), streams, datagrams,
         pipes, listeners; paused (transports that do not read), buffered_bytes (that wait to be
         sent). most_ready: the greatest length of the ready queue at the beginning of a turn.
         """
@@ -122,6 +127,66 @@ cdef class MeasuringReactor(ToolsReactor):
         callback of a timer was queued.
         """
         return Latency(self.turn_latency, self.timer_latency)
+
+    # -- durations() ---------------------------------------------------------------
+
+    def durations(self):
+        """Return how long callbacks and events took: `Durations(callbacks, events)`, two histograms.
+
+        callbacks: one duration for each callback of the ready queue, such as a step of a task.
+        events: one for each event of a transport, a listener or a watcher, with its system calls
+        and the calls of the protocol. Work inside a nested turn counts for both turns.
+
+        Raises RuntimeError if the loop was not made with ``durations=True``.
+        """
+        if self.callback_durations is None:
+            raise RuntimeError(
+                "the durations are not measured: make the loop with durations=True, "
+                "or set MIOLOOP_DURATIONS=1")
+        return Durations(self.callback_durations, self.event_durations)
+
+    cdef int measure_durations(self, bint on) except -1:
+        self.callback_durations = Histogram() if on else None
+        self.event_durations = Histogram() if on else None
+        return self.update_instrumented()
+
+    cdef int update_instrumented(self) except -1:
+        ToolsReactor.update_instrumented(self)
+        self.observed = self.instrumented or self.callback_durations is not None
+        return 0
+
+    cdef int run_observed(self, PyObject *owned) except -1:
+        cdef Histogram durations = self.callback_durations
+        cdef int64_t began_ns
+
+        if durations is None:
+            return self.run_handle(owned)
+        began_ns = self.monotonic_ns()
+        try:
+            return self.run_handle(owned)
+        finally:
+            mio_histogram_add(&durations.counts, self.monotonic_ns() - began_ns)
+
+    cdef int run_handle(self, PyObject *owned) except -1:
+        if not self.instrumented:
+            return run_once(owned)
+        handle = <Handle>owned
+        Py_DECREF(handle)                   # the ring's reference: `handle` holds another one
+        return self.run_instrumented(handle)
+
+    cdef int serve_observed(self, Source source, uint32_t ready) except -1:
+        cdef Histogram durations = self.event_durations
+        cdef int64_t began_ns
+
+        if durations is None:
+            return self.serve_instrumented(source, ready)
+        began_ns = self.monotonic_ns()
+        try:
+            if self.instrumented:
+                return self.serve_instrumented(source, ready)
+            return source.on_ready(ready)
+        finally:
+            mio_histogram_add(&durations.counts, self.monotonic_ns() - began_ns)
 
     # -- the stall watch (stall.py) ------------------------------------------------
 

@@ -6,7 +6,7 @@ attributes that inherited code reads and writes (_ready, _stopping, _thread_id .
 here, in one copy. The bases of NativeLoop, each a layer of its own:
 
     TracingReactor   tracing.pyx    records of callbacks and events, for the console
-    MeasuringReactor measuring.pyx  stats(), utilization(), latency()
+    MeasuringReactor measuring.pyx  stats(), latency(), durations()
     ToolsReactor     tools.pyx      what tools see and replace: _ready, _scheduled, _run, time()
     WatchingReactor  watching.pyx   add_reader() and its family, loop.watch()
     SockReactor      sock.pyx       sock_recv() and its family
@@ -204,6 +204,7 @@ cdef class NativeLoop(TracingReactor):
         """Make the Poll. Called before BaseEventLoop.__init__(), which registers the self-pipe."""
         self.ready_given = self.scheduled_given = False     # __init__() may be called twice
         self.open_reactor(options.selector, options.trigger, options.spin, options.io_uring)
+        self.measure_durations(options.durations)
 
     def _renew_after_fork(self):
         """In a forked child, make a new poll. Called before the first use of the poll."""

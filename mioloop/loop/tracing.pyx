@@ -157,7 +157,7 @@ cdef class TracingReactor(MeasuringReactor):
     cdef int update_instrumented(self) except -1:
         MeasuringReactor.update_instrumented(self)
         if self.traced:
-            self.instrumented = True
+            self.instrumented = self.observed = True
         return 0
 
     cdef int run_instrumented(self, Handle handle) except -1:

@@ -35,7 +35,7 @@ ctypedef struct Traffic:
     uint64_t bytes_in                   # received
     uint64_t bytes_out                  # accepted by the kernel
     uint64_t accepted                   # connections
-    uint64_t refused                    # connections whose protocol or transport could not be made
+    uint64_t refused                    # connections that got no protocol or transport
 
 
 cdef class Reactor(LoopServices):
@@ -73,6 +73,7 @@ cdef class Reactor(LoopServices):
     cdef bint stopping
     cdef bint dismantling               # inside close_reactor()
     cdef bint instrumented                  # debug mode, or someone replaced Handle._run
+    cdef bint observed                      # instrumented, or timed for durations()
     cdef bint goes_by_selector          # a tool replaced loop._selector, or a part of it
     cdef bint leaves_native_run         # _run_once() was replaced: run_forever() calls it each turn
     cdef PyTypeObject *timer_class      # asyncio.TimerHandle
@@ -143,7 +144,8 @@ cdef class Reactor(LoopServices):
     cdef int dispatch(self) except -1
     cdef int serve_deferred(self) except -1
     cdef int serve(self, Source source, uint32_t ready) except -1
-    cdef int serve_instrumented(self, Source source, uint32_t ready) except -1
+    cdef int run_observed(self, PyObject *handle) except -1
+    cdef int serve_observed(self, Source source, uint32_t ready) except -1
     cdef int flush(self) except -1
     cdef int send_together(self) except -1
     cdef int read_together(self) except -1

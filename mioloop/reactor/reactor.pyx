@@ -36,6 +36,7 @@ from mioloop.reactor.python_api cimport (
 from mioloop.reactor.read_buffers cimport borrow, drop_buffers, give_back
 from mioloop.reactor.registry cimport EDGE, LEVEL, ONESHOT, Registry, check
 from mioloop.reactor.services cimport LoopServices
+from mioloop.reactor.traverse cimport visit_all
 
 from mioloop.reactor.registry import io_uring_problem, selectors  # for the layers above
 
@@ -163,10 +164,8 @@ cdef class Reactor(LoopServices):
                 Py_DECREF(<object>first)
                 continue
             self.callback_total += 1
-            if self.instrumented:
-                handle = <Handle>first
-                Py_DECREF(handle)           # the ring's reference: `handle` holds another one
-                self.run_instrumented(handle)
+            if self.observed:
+                self.run_observed(first)
             else:
                 run_once(first)
             if look(&self.policy):
@@ -346,14 +345,6 @@ cdef class Reactor(LoopServices):
         mio_spin_learn(&self.spin, n > 0 or not self.parked, now_ns - began_ns)
         return n
 
-    cdef int run_instrumented(self, Handle handle) except -1:
-        """Run *handle* in debug mode or by a replaced Handle._run. The loop overrides this."""
-        return handle.run()
-
-    cdef int serve_instrumented(self, Source source, uint32_t ready) except -1:
-        """Serve *source* in debug mode or with a replaced Handle._run. The loop overrides this."""
-        return source.on_ready(ready)
-
     cdef int serve_deferred(self) except -1:
         """Serve the sources of `deferred_now`. A nested turn continues where the outer one is."""
         cdef Source source
@@ -377,8 +368,8 @@ cdef class Reactor(LoopServices):
 
     cdef int serve(self, Source source, uint32_t ready) except -1:
         self.serving = source
-        if self.instrumented:
-            self.serve_instrumented(source, ready)
+        if self.observed:
+            self.serve_observed(source, ready)
         else:
             source.on_ready(ready)
         self.serving = None
@@ -447,14 +438,26 @@ cdef class Reactor(LoopServices):
                 add_atomically(&self.wakers, -1)
         return 0
 
-    # -- hooks ---------------------------------------------------------------------
+    # -- hooks: the loop overrides these ---------------------------------------------
+
+    cdef int run_instrumented(self, Handle handle) except -1:
+        """Run *handle* in debug mode or by a replaced Handle._run."""
+        return handle.run()
+
+    cdef int run_observed(self, PyObject *handle) except -1:
+        """Run a handle for the last time while `observed` is set. Takes the reference over."""
+        return run_once(handle)
+
+    cdef int serve_observed(self, Source source, uint32_t ready) except -1:
+        """Serve *source* while `observed` is set."""
+        return source.on_ready(ready)
 
     cdef int serve_tools(self) except -1:
-        """See look_around(). The loop overrides this."""
+        """See look_around()."""
         return 0
 
     cdef int wake_watch(self) except -1:
-        """Called if `watch_sleeps` is set, when the loop begins to work. The loop overrides this."""
+        """Called if `watch_sleeps` is set, when the loop begins to work."""
         return 0
 
     # -- opening and closing -------------------------------------------------------
@@ -556,11 +559,7 @@ cdef class Reactor(LoopServices):
         self.batch_io.least = least
 
 
-# -- garbage collection: references in the core's structures ---------------
-#
-# The ring, the heap and the slab own references that Cython does not know. Without
-# these two functions a loop that is dropped without close() would never be collected: the
-# watcher of its self-pipe alone makes a cycle through the slab.
+# -- garbage collection (traverse.pxd) ----------------------------------------
 
 cdef traverseproc cython_traverse
 cdef inquiry cython_clear
@@ -568,31 +567,10 @@ cdef inquiry cython_clear
 
 cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
     cdef Reactor reactor = <Reactor>self
-    cdef size_t i
     cdef int rc = cython_traverse(self, visit, arg)
-    cdef void *entry
 
-    if rc:
-        return rc
-    if reactor.flushes.first != NULL:
-        rc = visit(reactor.flushes.first, arg)
-        if rc:
-            return rc
-    for i in range(reactor.ring.count):
-        rc = visit(<PyObject *>mio_ring_at(&reactor.ring, i)[0], arg)
-        if rc:
-            return rc
-    for i in range(reactor.timers.count):
-        rc = visit(<PyObject *>reactor.timers.heap[i].timer.owner, arg)
-        if rc:
-            return rc
-    for i in range(reactor.slab.used):
-        entry = reactor.slab.entries[i].value
-        if entry != NULL and (<Source>entry).held:
-            rc = visit(<PyObject *>entry, arg)
-            if rc:
-                return rc
-    return 0
+    return rc or visit_all(&reactor.ring, &reactor.timers, &reactor.slab, reactor.flushes.first,
+                           visit, arg)
 
 
 cdef int clear(PyObject *self) noexcept:

@@ -1,4 +1,4 @@
-"""stats(), utilization() and latency(): what a loop knows of itself.
+"""stats(), utilization(), latency() and durations(): the figures of a loop.
 
 No test compares a time with an upper bound: a busy machine makes every time longer.
 """
@@ -6,6 +6,7 @@ No test compares a time with an upper bound: a busy machine makes every time lon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import tempfile
@@ -13,6 +14,8 @@ import threading
 import time
 
 import pytest
+
+import mioloop
 
 WORK_S = 0.03
 
@@ -299,7 +302,7 @@ def test_transports_are_counted_while_they_are_open(mioloop_loop, run):
     run(mioloop_loop, main())
 
 
-def test_connection_whose_protocol_cannot_be_made_is_refused(mioloop_loop, run):
+def test_connection_is_refused_if_its_protocol_cannot_be_made(mioloop_loop, run):
     def factory():
         raise ValueError("no protocol")
 
@@ -325,3 +328,89 @@ def test_high_water_mark_of_the_ready_queue_is_kept(mioloop_loop, run):
     run(mioloop_loop, main())
     assert mioloop_loop.stats()["most_ready"] >= 100
     assert mioloop_loop.stats()["ready"] == 0
+
+
+# -- durations() -----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["edge-epoll", "level-epoll", "oneshot-epoll", "edge-poll"])
+def timed_loop(request):
+    trigger, selector = request.param.split("-")
+    loop = mioloop.new_event_loop(trigger=trigger, selector=selector, durations=True)
+    yield loop
+    loop.close()
+
+
+def test_each_callback_of_the_ready_queue_has_its_duration(timed_loop):
+    for _ in range(3):
+        timed_loop.call_soon(time.sleep, 0.001)
+    cancelled = timed_loop.call_soon(time.sleep, 1)
+    cancelled.cancel()
+    timed_loop.call_later(0.001, time.sleep, 0.02)
+    timed_loop.call_later(0.002, timed_loop.stop)
+    timed_loop.run_forever()
+    callbacks, events = timed_loop.durations()
+    assert (callbacks.count, events.count) == (5, 0)
+    assert 0.02 <= callbacks.max < callbacks.sum
+    assert callbacks.percentile(50) >= 0.001
+
+
+def test_each_event_of_a_transport_has_its_duration(timed_loop, run):
+    class Slow(asyncio.Protocol):
+        def data_received(self, data):
+            time.sleep(0.02)
+            done.set_result(None)
+
+    async def main():
+        near, far = socket.socketpair()
+        with far:
+            transport, _ = await timed_loop.create_connection(Slow, sock=near)
+            timed_loop.durations().events.reset()
+            far.send(b"x")
+            await done
+            transport.abort()
+
+    done = timed_loop.create_future()
+    run(timed_loop, main())
+    events = timed_loop.durations().events
+    assert events.count >= 1            # an edge also tells that the socket is writable
+    assert events.max >= 0.02
+
+
+@pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt])
+def test_callback_that_raises_has_its_duration(timed_loop, raised):
+    def fails():
+        raise raised
+
+    timed_loop.set_exception_handler(lambda loop, context: loop.stop())
+    timed_loop.call_soon(fails)
+    with contextlib.suppress(KeyboardInterrupt):
+        timed_loop.run_forever()
+    assert timed_loop.durations().callbacks.count == 1
+
+
+def test_durations_are_measured_in_debug_mode_too(timed_loop, run):
+    timed_loop.set_debug(True)
+    run(timed_loop, asyncio.sleep(0))
+    assert timed_loop.durations().callbacks.count > 0
+    timed_loop.set_debug(False)
+    timed_loop.durations().callbacks.reset()
+    run(timed_loop, asyncio.sleep(0))
+    assert timed_loop.durations().callbacks.count > 0
+
+
+def test_loop_without_the_option_says_how_to_measure_durations(mioloop_loop):
+    with pytest.raises(RuntimeError, match="durations=True, or set MIOLOOP_DURATIONS=1"):
+        mioloop_loop.durations()
+
+
+def test_environment_turns_the_durations_on(monkeypatch):
+    monkeypatch.setenv("MIOLOOP_DURATIONS", "on")
+    with contextlib.closing(mioloop.new_event_loop()) as loop:
+        assert loop.durations().callbacks.count == 0
+
+
+@pytest.mark.parametrize("value", [1, "on", None])
+def test_durations_that_are_no_bool_are_refused(value):
+    with pytest.raises(ValueError, match=f"durations must be True or False, not {value!r}"):
+        mioloop.EventLoop(durations=value)
