@@ -18,6 +18,7 @@ class MioLoop(NativeLoop):
     __slots__ = ("_mio_poll",)
 
     _mio_poll: BorrowedPoll | None
+    _check_closed: Callable[[], None]  # asyncio's
 
     @property
     def poll(self) -> mio.Poll:

@@ -236,7 +236,7 @@ class StallWatch:
 
 def _callback_stack(frame: FrameType | None) -> list[traceback.FrameSummary]:
     """The frames inside the loop's run, outermost first; all frames if there is no run."""
-    frames = []
+    frames: list[tuple[FrameType, int]] = []
     while frame is not None:
         code = frame.f_code
         if code.co_name in ("run_forever", "_run_once") and _is_asyncio(code):
