@@ -214,6 +214,10 @@ cdef class MeasuringReactor(ToolsReactor):
         return (self.turns, self.callback_total, self.event_total, self.event_next,
                 self.deferred_next)
 
+    def _served(self):
+        """Return the source whose event the loop serves now, or None."""
+        return self.serving
+
     def _count_stall(self, bint began, double ended_after):
         """Count a stall for stats(): *began* at its first report, its seconds at its last one."""
         self.stalls += began

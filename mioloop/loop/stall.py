@@ -48,6 +48,8 @@ class Stall:
             so that the report is late.
         file, line, function: the place that the loop's thread executes, or executed last.
         stack: the frames of the callback, outermost first.
+        handle: the function that the loop has called; or the transport whose event it serves, with
+            the class of its protocol and its descriptor.
         task: the name of the task that runs, or None.
         awaited_by: the names of the tasks that wait for this task, the nearest first.
     """
@@ -59,11 +61,14 @@ class Stall:
     line: int
     function: str
     stack: list[traceback.FrameSummary] = field(repr=False)
+    handle: str
     task: str | None
     awaited_by: tuple[str, ...]
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line} in {self.function}()"
+        if self.handle != f"{self.function}()":
+            place += f", called by {self.handle}"
         if self.task is not None:
             place += f", task {self.task!r}"
         if self.awaited_by:
@@ -200,7 +205,7 @@ class StallWatch:
         held = waited >= self.limit / 2 + self.limit / LOOKS_PER_LIMIT
         return Stall(
             seconds, False, self._reason(seconds, held), place.filename, place.lineno or 0,
-            place.name, stack, None if task is None else task.get_name(), _awaiters(loop, task),
+            place.name, stack, _handle_of(loop, stack), None if task is None else task.get_name(), _awaiters(loop, task),
         )
 
     def _reason(self, seconds: float, held: bool) -> str:
@@ -212,13 +217,13 @@ class StallWatch:
     def _ended(self, stall: Stall, seconds: float) -> Stall:
         return Stall(
             max(seconds, stall.seconds), True, stall.reason, stall.file, stall.line,
-            stall.function, stall.stack, stall.task, stall.awaited_by,
+            stall.function, stall.stack, stall.handle, stall.task, stall.awaited_by,
         )
 
     def _missed(self, seconds: float, looked: float) -> Stall:
         """The report of a callback that has ended before this thread could run."""
         reason = "garbage collection" if self._collected[1] > looked else "gil"
-        return Stall(seconds, True, reason, "?", 0, "?", [], None, ())
+        return Stall(seconds, True, reason, "?", 0, "?", [], "?()", None, ())
 
     def _report(self, loop: EventLoop, stall: Stall, *, first: bool = False) -> None:
         loop._count_stall(first, stall.seconds if stall.ended else 0.0)
@@ -251,6 +256,15 @@ def _callback_stack(frame: FrameType | None) -> list[traceback.FrameSummary]:
 
 def _is_asyncio(code: CodeType) -> bool:
     return code.co_filename.startswith((_ASYNCIO, _MIOLOOP))
+
+
+def _handle_of(loop: EventLoop, stack: list[traceback.FrameSummary]) -> str:
+    source = loop._served()
+    if source is None:
+        return f"{stack[0].name}()" if stack else "?()"
+    protocol = getattr(source, "_protocol", None)
+    owner = "" if protocol is None else f" of {type(protocol).__qualname__}"
+    return f"{type(source).__name__}{owner} on descriptor {source.fd}"
 
 
 def _task_of(loop: EventLoop) -> asyncio.Task[Any] | None:

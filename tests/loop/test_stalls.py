@@ -100,6 +100,7 @@ def test_stall_at_the_end_of_a_loop_has_its_last_report(watched, stalls):
 def test_every_kind_of_callback_is_watched(watched, stalls, kind):
     near, far = __import__("socket").socketpair()
     near.setblocking(False)
+    fd = near.fileno()
     done = watched.create_future()
 
     def callback(*_):
@@ -124,7 +125,15 @@ def test_every_kind_of_callback_is_watched(watched, stalls, kind):
 
     with near, far:
         watched.run_until_complete(main())
-        assert stalls.get(timeout=10).function == "blocks"
+        stall = stalls.get(timeout=10)
+        assert stall.function == "blocks"
+        if kind == "protocol":
+            assert stall.handle == f"StreamTransport of {Blocking.__qualname__} on descriptor {fd}"
+        elif kind == "reader":
+            assert stall.handle == f"Watcher on descriptor {fd}"
+        else:
+            assert stall.handle == "callback()"
+        assert f"in blocks(), called by {stall.handle}" in str(stall)
 
 
 def test_busy_loop_is_reported(watched, stalls):
