@@ -48,8 +48,8 @@ class Stall:
             so that the report is late.
         file, line, function: the place that the loop's thread executes, or executed last.
         stack: the frames of the callback, outermost first.
-        handle: the function that the loop has called; or the transport whose event it serves, with
-            the class of its protocol and its descriptor.
+        handle: the function that the loop has called; or the transport with the event that it
+            serves, the class of its protocol and its descriptor.
         task: the name of the task that runs, or None.
         awaited_by: the names of the tasks that wait for this task, the nearest first.
     """
@@ -205,7 +205,8 @@ class StallWatch:
         held = waited >= self.limit / 2 + self.limit / LOOKS_PER_LIMIT
         return Stall(
             seconds, False, self._reason(seconds, held), place.filename, place.lineno or 0,
-            place.name, stack, _handle_of(loop, stack), None if task is None else task.get_name(), _awaiters(loop, task),
+            place.name, stack, _handle_of(loop, stack), None if task is None else task.get_name(),
+            _awaiters(loop, task),
         )
 
     def _reason(self, seconds: float, held: bool) -> str:
@@ -236,7 +237,7 @@ class StallWatch:
                 logger.exception("on_stall of %r has failed", loop)
 
 
-# -- what the loop's thread executes -------------------------------------------
+# -- the code that the loop's thread executes -------------------------------------------
 
 
 def _callback_stack(frame: FrameType | None) -> list[traceback.FrameSummary]:
