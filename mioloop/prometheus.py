@@ -17,6 +17,7 @@ Needs prometheus_client: ``pip install 'mioloop[prometheus]'``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,7 +39,7 @@ except ImportError as exc:
 
 if TYPE_CHECKING:
     from mioloop.loop.event_loop import EventLoop
-    from mioloop.loop.figures import Latency
+    from mioloop.loop.figures import Durations, Latency
     from mioloop.reactor.histogram import Histogram
 
 PREFIX = "asyncio_eventloop_"
@@ -105,22 +106,49 @@ FAMILIES = (
 )
 
 
-class _Delay(NamedTuple):
+class _Figures(NamedTuple):
+    """The figures of one loop."""
+
+    name: str
+    stats: dict[str, int]
+    latency: Latency
+    durations: Durations | None     # None: the loop does not measure them
+
+    @classmethod
+    def of(cls, name: str, loop: EventLoop) -> _Figures:
+        durations = None
+        with contextlib.suppress(RuntimeError):
+            durations = loop.durations()
+        return cls(name, loop.stats(), loop.latency(), durations)
+
+
+class _Times(NamedTuple):
+    """A metric with a histogram."""
+
     name: str
     help: str
-    histogram: Callable[[Latency], Histogram]
+    histogram: Callable[[_Figures], Histogram | None]
 
 
-DELAYS = (
-    _Delay(
+TIMES = (
+    _Times(
         "delay_seconds",
         "How long the loop worked before it looked for events again. An event that came meanwhile "
         "waited for so long at most.",
-        lambda latency: latency.turns,
+        lambda figures: figures.latency.turns,
     ),
-    _Delay(
+    _Times(
         "timer_delay_seconds", "How late timers were.",
-        lambda latency: latency.timers,
+        lambda figures: figures.latency.timers,
+    ),
+    _Times(
+        "callback_seconds", "How long callbacks took, in a loop with the option durations.",
+        lambda figures: figures.durations and figures.durations.callbacks,
+    ),
+    _Times(
+        "event_seconds",
+        "How long the events of connections took, in a loop with the option durations.",
+        lambda figures: figures.durations and figures.durations.events,
     ),
 )
 
@@ -157,20 +185,22 @@ class Collector(registry.Collector):
         return self._metrics(())
 
     def _metrics(self, loops: Iterable[tuple[str, EventLoop]]) -> Iterator[Metric]:
-        figures = [(name, loop.stats(), loop.latency()) for name, loop in loops]
+        figures = [_Figures.of(name, loop) for name, loop in loops]
         for family in FAMILIES:
             labels = ["loop"] if "" in family.keys else ["loop", "kind"]
             metric = family.make(PREFIX + family.name, family.help, labels=labels)
-            for name, stats, _ in figures:
+            for each in figures:
                 for kind, key in family.keys.items():
-                    values = [name, kind] if kind else [name]
-                    metric.add_metric(values, stats[key] * family.unit)
+                    values = [each.name, kind] if kind else [each.name]
+                    metric.add_metric(values, each.stats[key] * family.unit)
             yield metric
-        for delay in DELAYS:
-            shown = HistogramMetricFamily(PREFIX + delay.name, delay.help, labels=["loop"])
-            for name, _, latency in figures:
-                histogram = delay.histogram(latency).copy()
-                shown.add_metric([name], cumulative(histogram), histogram.sum)
+        for times in TIMES:
+            shown = HistogramMetricFamily(PREFIX + times.name, times.help, labels=["loop"])
+            for each in figures:
+                histogram = times.histogram(each)
+                if histogram is not None:
+                    histogram = histogram.copy()
+                    shown.add_metric([each.name], cumulative(histogram), histogram.sum)
             yield shown
 
 

@@ -99,6 +99,23 @@ def test_values_are_those_of_the_loop(mioloop_loop: Any, run: Any) -> None:
     assert value(collector, "delay_seconds_bucket", le="+Inf") == turns.count
 
 
+def test_durations_are_shown_for_the_loops_that_measure_them(
+    mioloop_loop: Any, run: Any
+) -> None:
+    timed = EventLoop(durations=True)
+    try:
+        collector = Collector(mioloop_loop, "plain")
+        collector.add(timed, "timed")
+        for loop in (mioloop_loop, timed):
+            run(loop, asyncio.sleep(0))
+        durations = timed.durations()
+        assert value(collector, "callback_seconds_count", "timed") == durations.callbacks.count > 0
+        assert value(collector, "event_seconds_count", "timed") == durations.events.count
+        assert value(collector, "callback_seconds_count", "plain") is None
+    finally:
+        timed.close()
+
+
 def test_stalls_are_counted() -> None:
     loop = EventLoop(stall=0.02)
     collector = Collector(loop)
