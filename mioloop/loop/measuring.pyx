@@ -11,7 +11,8 @@ from mioloop.loop.tools cimport ToolsReactor
 from mioloop.reactor.core cimport mio_histogram_add
 from mioloop.reactor.handle cimport Handle, run_once
 from mioloop.reactor.histogram cimport Histogram
-from mioloop.reactor.measures cimport WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS
+from mioloop.reactor.measures cimport (
+    WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS, share_out)
 from mioloop.reactor.source cimport Source, SourceFigures
 
 from mioloop.loop.figures import Durations, Latency, Utilization
@@ -44,6 +45,7 @@ cdef class MeasuringReactor(ToolsReactor):
 
         self.sum_up(&now)
         self.times(&idle, &active)
+        share_out(&self.measures)
         return {
             "turns": self.turns,
             "polls": self.polls,

@@ -66,8 +66,11 @@ class Stall:
     awaited_by: tuple[str, ...]
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line} in {self.function}()"
-        if self.handle != f"{self.function}()":
+        if self.stack:
+            place = f"{self.file}:{self.line} in {self.function}()"
+        else:
+            place = "in code that is not Python"
+        if self.handle not in (f"{self.function}()", "?()"):
             place += f", called by {self.handle}"
         if self.task is not None:
             place += f", task {self.task!r}"

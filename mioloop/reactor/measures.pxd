@@ -8,7 +8,8 @@ latency that the loop adds at that moment.
 The clock is read at the ends of a stretch only, because a read costs as much as a small callback.
 A stretch may have several kinds of work: callbacks, events for transports and watchers, timers,
 looks at the selector. The processor's tick counter, which is cheaper, is read where one kind ends
-and another one begins. It gives each kind its part of the stretch.
+and another one begins. Its rate is constant but unknown: the ticks of all such stretches together
+give each kind its part of their length (share_out()).
 
 A turn may leave the look out, because it would find no event. Then the stretch ends with the turn
 if turns are slow. Otherwise it ends with the last of several turns.
@@ -37,14 +38,15 @@ ctypedef struct Measures:
     int64_t idle_ns                     # in polls that waited, and have ended
     int64_t waiting_since_ns            # the beginning of the wait under way; 0 if there is none
     int64_t active_ns                   # in stretches that have ended
-    int64_t active_ns_of[WORK_KINDS]    # its parts
+    int64_t active_ns_of[WORK_KINDS]    # its parts, see share_out()
     int64_t longest_ns                  # the longest stretch since the stall watch has asked
 
     int64_t stretch_began_ns            # 0 if the loop does not run
     int kind                            # of the work under way
     bint mixed                          # the stretch has several kinds
     uint64_t kind_began_ticks
-    uint64_t ticks_of[WORK_KINDS]       # of a mixed stretch
+    int64_t mixed_ns                    # the length of mixed stretches, not yet shared out
+    uint64_t ticks_of[WORK_KINDS]       # in these
     int turns_to_clock                  # turns without a look until the clock is read
 
     uint64_t most_ready                 # high-water mark of the ready queue
@@ -78,19 +80,20 @@ cdef inline int stretch_begins(Measures *measures, int64_t now) noexcept:
     return 0
 
 
-cdef inline int divide(Measures *measures, int64_t length) noexcept:
-    """Give each kind its part of a mixed stretch."""
-    cdef uint64_t now = mio_ticks()
+cdef inline int share_out(Measures *measures) noexcept:
+    """Bring active_ns_of up to date: give each kind its part of the mixed stretches."""
     cdef uint64_t ticks = 0
     cdef int kind
 
-    measures.ticks_of[measures.kind] += ticks_between(measures.kind_began_ticks, now)
     for kind in range(WORK_KINDS):
         ticks += measures.ticks_of[kind]
+    if measures.mixed_ns == 0 or ticks == 0:
+        return 0
     for kind in range(WORK_KINDS):
         measures.active_ns_of[kind] += <int64_t>(
-            <double>length * measures.ticks_of[kind] / max(1, ticks))
+            <double>measures.mixed_ns * measures.ticks_of[kind] / ticks)
         measures.ticks_of[kind] = 0
+    measures.mixed_ns = 0
     return 0
 
 
@@ -99,7 +102,8 @@ cdef inline int stretch_ends(Measures *measures, mio_histogram *latency, int64_t
 
     measures.active_ns += length
     if measures.mixed:
-        divide(measures, length)
+        measures.ticks_of[measures.kind] += ticks_between(measures.kind_began_ticks, mio_ticks())
+        measures.mixed_ns += length
     else:
         measures.active_ns_of[measures.kind] += length
     if length > measures.longest_ns:

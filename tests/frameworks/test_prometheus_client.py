@@ -125,7 +125,7 @@ def test_stalls_are_counted() -> None:
     loop.run_until_complete(asyncio.sleep(0.01))
     # The watch sees the end of the stall at its next look.
     loop.run_until_complete(loop.run_in_executor(None, ended.wait, LIMIT_S))
-    assert value(collector, "stalls_total") == 1
+    assert value(collector, "stalls_total") >= 1
     assert 0.15 < (value(collector, "stalled_seconds_total") or 0) < LIMIT_S
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()

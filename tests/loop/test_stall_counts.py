@@ -14,7 +14,7 @@ LIMIT_S = 20.0
 
 def stats_after(*blocks_s: float) -> tuple[dict[str, int], list[Stall]]:
     """The figures of a loop that callbacks have blocked for so long, and the reports."""
-    loop = EventLoop(stall=0.02)
+    loop = EventLoop(stall=0.15)     # long, because a busy machine stops the process
     reports = []
     ended = threading.Semaphore(0)
 
@@ -37,16 +37,16 @@ def stats_after(*blocks_s: float) -> tuple[dict[str, int], list[Stall]]:
 
 
 def test_a_stall_that_is_reported_several_times_counts_once() -> None:
-    stats, reports = stats_after(0.2)
+    stats, reports = stats_after(0.8)
     assert len(reports) > 2
     assert stats["stalls"] == 1
-    assert stats["stalled_ns"] == int(reports[-1].seconds * 1e9) >= 0.15e9
+    assert stats["stalled_ns"] == int(reports[-1].seconds * 1e9) >= 0.7e9
 
 
 def test_the_lengths_of_stalls_add_up() -> None:
-    stats, _ = stats_after(0.1, 0.1)
+    stats, _ = stats_after(0.4, 0.4)
     assert stats["stalls"] == 2
-    assert stats["stalled_ns"] >= 0.15e9
+    assert stats["stalled_ns"] >= 0.7e9
 
 
 def test_a_loop_without_a_stall_watch_counts_none(mioloop_loop: EventLoop) -> None:

@@ -39,6 +39,19 @@ def stalls(watched):
     return found
 
 
+def reports_in(stalls, function):
+    """The reports of the first stall in *function*, until it has ended.
+
+    A busy machine may stop the whole process for longer than the limit. Then there are others.
+    """
+    while True:
+        stall = stalls.get(timeout=10)
+        if stall.function == function:
+            yield stall
+            if stall.ended:
+                return
+
+
 def blocks() -> None:
     time.sleep(BLOCKS_S)
 
@@ -57,10 +70,9 @@ def test_line_that_blocks_is_reported_while_it_blocks(watched, stalls):
         await asyncio.create_task(inner(), name="inner")
 
     watched.run_until_complete(asyncio.wait_for(outer(), 20))
-    stall = stalls.get(timeout=10)
+    stall = next(stall for stall in iter_queue(stalls) if stall.task == "inner")
     assert not stall.ended
     assert stall.seconds >= LIMIT_S
-    assert stall.task == "inner"
     assert stall.awaited_by
     assert "waits_for_the_report" in [frame.name for frame in stall.stack]
     assert stall.stack[-1].name == stall.function
@@ -75,13 +87,11 @@ def test_stall_is_reported_again_and_when_it_has_ended(watched, stalls):
         await asyncio.sleep(LIMIT_S)
 
     watched.run_until_complete(main())
-    reports = [stalls.get(timeout=10)]
-    while not reports[-1].ended:
-        reports.append(stalls.get(timeout=10))
+    reports = list(reports_in(stalls, "blocks"))
     assert len(reports) >= 2
     assert reports[-1].seconds >= BLOCKS_S * 0.9
     assert [report.seconds for report in reports] == sorted(report.seconds for report in reports)
-    assert (reports[0].function, reports[0].reason) == ("blocks", "callback")
+    assert reports[0].reason == "callback"
 
 
 def test_stall_at_the_end_of_a_loop_has_its_last_report(watched, stalls):
@@ -125,8 +135,7 @@ def test_every_kind_of_callback_is_watched(watched, stalls, kind):
 
     with near, far:
         watched.run_until_complete(main())
-        stall = stalls.get(timeout=10)
-        assert stall.function == "blocks"
+        stall = next(reports_in(stalls, "blocks"))
         if kind == "protocol":
             assert stall.handle == f"StreamTransport of {Blocking.__qualname__} on descriptor {fd}"
         elif kind == "reader":
@@ -137,15 +146,23 @@ def test_every_kind_of_callback_is_watched(watched, stalls, kind):
 
 
 def test_busy_loop_is_reported(watched, stalls):
+    reported = threading.Event()
+
+    def on_stall(stall):
+        stalls.put(stall)
+        if stall.function == "computes":
+            reported.set()
+
     def computes():
-        end = time.monotonic() + BLOCKS_S
-        while time.monotonic() < end:
+        end = time.monotonic() + 20
+        while not reported.is_set() and time.monotonic() < end:
             pass
 
+    watched.on_stall = on_stall
     watched.call_soon(computes)
-    watched.call_later(BLOCKS_S + LIMIT_S, watched.stop)
+    watched.call_soon(watched.stop)
     watched.run_forever()
-    assert stalls.get(timeout=10).function == "computes"
+    assert reported.is_set()
 
 
 def test_garbage_collection_is_said_to_be_one(watched, stalls):
@@ -163,7 +180,8 @@ def test_garbage_collection_is_said_to_be_one(watched, stalls):
     watched.call_soon(collects)
     watched.call_later(BLOCKS_S + 2 * LIMIT_S, watched.stop)
     watched.run_forever()
-    assert stalls.get(timeout=10).reason == "garbage collection"
+    while stalls.get(timeout=10).reason != "garbage collection":
+        pass
 
 
 def test_code_that_holds_the_gil_is_reported_when_it_lets_go(watched, stalls):
@@ -186,9 +204,9 @@ def test_report_goes_to_the_logger_and_to_audit_hooks(watched, stalls, caplog):
         watched.call_soon(blocks)
         watched.call_later(BLOCKS_S + LIMIT_S, watched.stop)
         watched.run_forever()
-        stall = stalls.get(timeout=10)
-    record = next(each for each in caplog.records if each.name == "mioloop.stall")
-    assert record.stall is stall
+        stall = next(reports_in(stalls, "blocks"))
+    records = [each for each in caplog.records if each.name == "mioloop.stall"]
+    assert any(record.stall is stall for record in records)
     done = subprocess.run(
         [sys.executable, "-c",
          "import sys, time, mioloop\n"
@@ -200,7 +218,7 @@ def test_report_goes_to_the_logger_and_to_audit_hooks(watched, stalls, caplog):
          "loop.close()\n"],
         capture_output=True, text=True, timeout=60, check=True,
     )
-    assert done.stdout.splitlines()[0] == "blocks"
+    assert "blocks" in done.stdout.splitlines()
 
 
 def test_failing_on_stall_is_logged_and_the_watch_goes_on(watched, caplog):
@@ -231,14 +249,18 @@ def test_loop_that_waits_is_not_blocked_and_its_watch_sleeps(watched, stalls):
     assert stalls.empty()
 
 
-def test_many_short_callbacks_are_no_stall(watched, stalls):
+def test_many_short_callbacks_are_no_stall():
     async def main():
-        end = watched.time() + 4 * LIMIT_S
-        while watched.time() < end:
+        end = loop.time() + 1.0
+        while loop.time() < end:
             await asyncio.sleep(0)
 
-    watched.run_until_complete(main())
-    assert [stall for stall in iter_queue(stalls) if stall.reason == "callback"] == []
+    loop = mioloop.new_event_loop(stall=0.8)    # long, because a busy machine stops the process
+    found = queue.Queue()
+    loop.on_stall = found.put
+    loop.run_until_complete(main())
+    loop.close()
+    assert found.empty()
 
 
 def iter_queue(stalls):
@@ -262,7 +284,7 @@ def test_fork_in_a_watched_loop_brings_no_new_warning(watched, stalls):
         await asyncio.sleep(LIMIT_S)
 
     watched.run_until_complete(main())
-    assert stalls.get(timeout=10).function == "blocks"
+    assert next(reports_in(stalls, "blocks"))
 
 
 def test_forked_child_watches_its_loop_too():
@@ -280,7 +302,7 @@ def test_forked_child_watches_its_loop_too():
          "os.waitpid(child, 0); loop.close()\n"],
         capture_output=True, text=True, timeout=60, check=True,
     )
-    assert done.stdout.splitlines()[0] == "blocks"
+    assert "blocks" in done.stdout.splitlines()
 
 
 def test_two_loops_in_two_threads_are_watched_each():
@@ -299,7 +321,7 @@ def test_two_loops_in_two_threads_are_watched_each():
     for thread in threads:
         thread.join()
     for found in queues:
-        assert found.get(timeout=10).function == "blocks"
+        assert next(reports_in(found, "blocks"))
 
 
 def test_forgotten_loop_is_collected_and_its_thread_ends():
@@ -337,7 +359,7 @@ def test_environment_starts_the_watch(monkeypatch):
     loop.call_later(BLOCKS_S + LIMIT_S, loop.stop)
     loop.run_forever()
     loop.close()
-    assert found.get(timeout=10).function == "blocks"
+    assert next(reports_in(found, "blocks"))
 
 
 def test_loop_without_the_option_has_no_thread():
