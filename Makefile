@@ -137,13 +137,15 @@ test-all: test-core   ## the Python tests on every CPython found: PYTHONS=, pyth
 
 # -- distribution -------------------------------------------------------------------------
 
-# WHEEL_ARGS='--zig 2.17' compiles for an older glibc; `python3.12` builds for this one alone.
+# WHEEL_ARGS='--zig 2.17' compiles for an older glibc, '--zig x86_64-linux-musl' for musl, '--zig
+# aarch64-linux-gnu.2.17' for another processor; `python3.12` builds for this one alone.
 WHEEL_ARGS ?=
 
 wheels: require   ## dist/: the sdist, and a tested wheel for each CPython found: WHEEL_ARGS=
 	@$(PYTHON) tests/tools/wheels.py $(WHEEL_ARGS)
 
 # SYSTEM: the directory of a system without a compiler; tests/tools/fresh-system says how to make one.
+# It may have another C library or another processor.
 test-install:   ## install the wheel in dist/ in a system without a compiler, and serve: SYSTEM=/srv/fresh
 	@tests/tools/fresh-system '$(SYSTEM)' dist/*.whl
 
