@@ -41,11 +41,13 @@ autodoc_mock_imports = ["opentelemetry", "prometheus_client"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 os.environ.pop("MIOLOOP_BACKEND", None)
 
 # -- HTML -------------------------------------------------------------------------------------
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"     # the default underlines names, as if they were links
 html_title = f"mioloop {release}"
 html_static_path = ["_static"]
 html_css_files = ["mioloop.css"]
