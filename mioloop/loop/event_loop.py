@@ -87,7 +87,7 @@ class EventLoop(MioLoop, _SelectorEventLoop):
             `mioloop.loop.stall.Stall`, by a thread of its own. It is reported again at growing
             intervals, and when it has returned. 0: never.
         console: True: a thread answers ``python -m mioloop ps``, ``top``, ``stack`` and ``trace``
-            on a Unix socket that only this user and root can use (`mioloop.console`).
+            on a Unix socket that only this user and root can use (``mioloop.console``).
         durations: True: each callback and event is timed, for `durations`. This costs two reads
             of the clock for each of them.
 

@@ -48,11 +48,10 @@ class MioLoop(NativeLoop):
         a mio socket, a class of your own. *event* is a `mioloop.mio.Event`. Re-arm a oneshot by
         ``loop.poll.reregister(evented, token, interest, opts)``.
 
+        Raises the errors of `mioloop.mio.Poll.register`, such as FileExistsError.
+
         Returns:
             the token for `unwatch`.
-
-        Raises:
-            the exceptions of `mio.Poll.register`: FileExistsError, PermissionError, ValueError ...
         """
         from mioloop.mio import Event, Token
 

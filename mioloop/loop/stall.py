@@ -46,7 +46,9 @@ class Stall:
         ended: False while the callback still runs.
         reason: "callback"; "garbage collection"; or "gil", if no other thread could run meanwhile,
             so that the report is late.
-        file, line, function: the place that the loop's thread executes, or executed last.
+        file: the file of the place that the loop's thread executes, or executed last.
+        line: its line.
+        function: its function.
         stack: the frames of the callback, outermost first.
         handle: the function that the loop has called; or the transport with the event that it
             serves, the class of its protocol and its descriptor.

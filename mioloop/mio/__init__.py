@@ -1,6 +1,6 @@
 """The readiness API of mio 0.6 in Python: poll many sources, and learn which are ready.
 
-::
+.. code-block:: python
 
     poll, events = Poll(), Events(1024)
     poll.register(listener, Token(0), Ready.READABLE, PollOpt.EDGE)

@@ -150,9 +150,10 @@ class Poll(Closeable):
     ) -> None:
         """Replace token, interest and options of *handle*; re-arm it if it was oneshot.
 
+        Raises the errors of `register`, with one in the place of FileExistsError:
+
         Raises:
             FileNotFoundError: the descriptor is not registered here.
-            All errors of `register`, except `FileExistsError`.
         """
         if _is_evented(handle):
             handle.reregister(self, *self._checked(token, interest, opts))
@@ -217,9 +218,10 @@ class Poll(Closeable):
     def poll_interruptible(self, events: Events, timeout: float | None = None) -> int:
         """As `poll`, but a signal ends the wait.
 
+        Raises the errors of `poll`, and one more:
+
         Raises:
             InterruptedError: a signal came and its handler raised nothing.
-            All errors of `poll`.
         """
         return self._wait(events, timeout, restart=False)
 
