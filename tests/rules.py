@@ -25,7 +25,7 @@ RULES = {
     "R14": "Monitors that replace `Handle._run` see every callback",
     "R15": "Tasks and futures are asyncio's own, replaced classes included",
     "R16": "Task factories get the keywords that asyncio of this version passes, and no others",
-    "R17": "`run_until_complete` marks its task as asyncio does, for whoever looks for the root",
+    "R17": "`run_until_complete` marks its task as asyncio does, for tools that look for the root",
     # -- stop and close
     "R18": "`stop()` ends the turn; before a run, the run is one turn that does not block",
     "R19": "A run inside a run raises, and the outer one goes on",
@@ -72,7 +72,7 @@ RULES = {
     "R55": "A read callback that raises: one report, and the connection ends",
     "R56": "Buffered protocols, and a change of protocol in mid-stream",
     "R57": "Extra info is there after the end too",
-    "R58": "A connection has a context for all its callbacks, whoever resumes, writes or closes",
+    "R58": "A connection has a context for all its callbacks, also if another one writes",
     "R59": "Gathered writes change nothing that can be seen: `write()` then `abort()` delivers",
     "R92": "A turn sees whatever was ready when it began, as asyncio's turn does",
     "R93": "`write()` sends within the call; under load, but for the first slow callback",

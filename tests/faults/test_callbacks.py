@@ -341,7 +341,7 @@ for kind, (make, names) in OF_TRANSPORTS.items():
 
 
 OF_ASYNCIO_TO_3_10 = {
-    "TLS connection_made": "whoever connects waits on if it raises",
+    "TLS connection_made": "the connecting task waits on if it raises",
     "TLS eof_received": "does not call it for a close_notify",
 }
 
@@ -401,7 +401,7 @@ def test_callback_that_raises_is_reported_once(loop, run, place, reports, tls):
 
 FORGOTTEN_BY_ASYNCIO = {
     "factory": "leaves the connection to the collector",
-    "TLS connection_made": "never wakes whoever connects",
+    "TLS connection_made": "never wakes the connecting task",
     "TLS get_buffer": "does not ask for what it holds already",
     "TLS eof_received": "does not go on to the end",
 }
