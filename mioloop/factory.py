@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from mioloop import stdlib
 from mioloop.loop.event_loop import EventLoop
 from mioloop.options import LoopOptions
-from mioloop.takeover import import_real_uvloop
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,6 +78,8 @@ def new_event_loop(
     if backend == "asyncio":
         loop: asyncio.AbstractEventLoop = stdlib.UnixSelectorEventLoop()
         return loop
+    from mioloop.takeover import import_real_uvloop
+
     try:
         uvloop: Any = import_real_uvloop()
     except ImportError as exc:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 TRIGGERS = ("edge", "level", "oneshot")
 SPIN_RANGE = "a number of seconds from 0 to 1"
@@ -14,13 +13,15 @@ SWITCH = {
 }
 
 
-@dataclass(frozen=True)
 class LoopOptions:
     """The options of an `EventLoop`, which documents them.
 
     Raises ValueError for a spin or a stall out of its range, and for an io_uring, a console or
     durations that are no bool. The reactor knows the valid triggers and selectors, and refuses any
     other name.
+
+    This is no dataclass, because to import `dataclasses` and to make such a class takes 2 ms of
+    every start.
     """
 
     trigger: str = "edge"
@@ -31,19 +32,34 @@ class LoopOptions:
     console: bool = False
     durations: bool = False
 
-    def __post_init__(self) -> None:
-        spin = self.spin
+    def __init__(
+        self,
+        trigger: str = trigger,
+        selector: str | None = selector,
+        spin: float = spin,
+        io_uring: bool = io_uring,
+        stall: float = stall,
+        console: bool = console,
+        durations: bool = durations,
+    ) -> None:
         if isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1:
             raise ValueError(f"spin must be {SPIN_RANGE}, not {spin!r}")
-        for name in ("io_uring", "console", "durations"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
-        stall = self.stall
+        switches = {"io_uring": io_uring, "console": console, "durations": durations}
+        for name, value in switches.items():
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, not {value!r}")
         if (
             isinstance(stall, bool) or not isinstance(stall, (int, float))
             or not (stall == 0 or 0.001 <= stall <= 3600)
         ):
             raise ValueError(f"stall must be {STALL_RANGE}, not {stall!r}")
+        self.trigger = trigger
+        self.selector = selector
+        self.spin = spin
+        self.io_uring = io_uring
+        self.stall = stall
+        self.console = console
+        self.durations = durations
 
     @classmethod
     def from_environment(

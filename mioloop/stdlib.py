@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,16 +31,22 @@ ALWAYS: Version = (99, 0)
 CPYTHON = "stdlib/run.py"               # CPython's own test.test_asyncio, run on mioloop
 
 
-@dataclass(frozen=True)
 class Name:
-    """One row: a private name, its owner, its first and last version, and a test that needs it."""
+    """One row: a private name, its owner, its first and last version, and a test that needs it.
 
-    kind: str
-    owner: str                          # a module, or module:Class
-    name: str
-    test: str                           # a file under tests/
-    since: Version
-    until: Version
+    This is no dataclass: see `mioloop.options.LoopOptions`.
+    """
+
+    __slots__ = ("kind", "name", "owner", "since", "test", "until")
+
+    def __init__(
+        self, kind: str, owner: str, name: str, test: str, since: Version, until: Version
+    ) -> None:
+        self.kind = kind
+        self.owner = owner              # a module, or module:Class
+        self.name = name
+        self.test = test                # a file under tests/
+        self.since, self.until = since, until
 
     @property
     def is_there(self) -> bool:
