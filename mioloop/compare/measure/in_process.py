@@ -187,6 +187,46 @@ async def subprocess(count: int) -> Latencies:
     return took
 
 
+class _ClosesAtOnce(asyncio.Protocol):
+    """The server's end of a connection: it closes as soon as the connection is made."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+class _WaitsForTheEnd(asyncio.Protocol):
+    """The client's end: `lost` is done when the connection is."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(None)
+
+
+async def churn_protocol(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_ClosesAtOnce, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    for _ in range(count):
+        _, client = await loop.create_connection(_WaitsForTheEnd, *address)
+        await client.lost
+    server.close()
+    await server.wait_closed()
+
+
+async def churn_streams(count: int) -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection(*address)
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
 Batch = Callable[[int], Coroutine[Any, Any, "Latencies | None"]]
 
 # A count of each takes a few milliseconds. 0: the case sets the count.
@@ -205,6 +245,8 @@ BATCHES: dict[str, tuple[Batch, int]] = {
     "call-soon-threadsafe": (call_soon_threadsafe, 100),
     "executor": (executor, 100),
     "socketpair": (socketpair, 500),
+    "churn-protocol": (churn_protocol, 100),
+    "churn-streams": (churn_streams, 100),
     "subprocess": (subprocess, 2),
 }
 

@@ -139,6 +139,10 @@ WORKLOADS = (
     _in_process("call-soon-threadsafe", "a thread wakes the loop and waits for it", "wake-up"),
     _in_process("executor", "run_in_executor() of an empty function", "call"),
     _in_process("socketpair", "1 KiB there and back by sock_sendall, sock_recv", "round trip"),
+    _in_process("churn-protocol", "connections that their server closes at once, both ends in "
+                "one process", "connection"),
+    _in_process("churn-streams", "such connections by open_connection() and start_server()",
+                "connection"),
     _in_process("subprocess", "a subprocess started and waited for", "process"),
     _in_process("loop-creation", "a loop made and closed", "loop"),
     Workload("import", "a new interpreter imports asyncio and the loop", side="import",
