@@ -76,6 +76,7 @@ def _rows(
 HAS_IPV6 = _object("asyncio.base_events", "_HAS_IPv6", "loop/test_sock.py")
 check_ssl_socket = _object("asyncio.base_events", "_check_ssl_socket", "loop/test_sock.py")
 format_handle = _object("asyncio.base_events", "_format_handle", "loop/test_debug.py")
+ipaddr_info = _object("asyncio.base_events", "_ipaddr_info", "transports/test_connecting.py")
 set_nodelay = _object("asyncio.base_events", "_set_nodelay", "transports/test_tcp_server.py")
 SendfileFallbackProtocol = _object(
     "asyncio.base_events", "_SendfileFallbackProtocol", "transports/test_sendfile.py"
@@ -205,6 +206,7 @@ _rows("member", _LOOP, "loop/test_lifecycle.py", "_check_closed", "_check_runnin
 _rows("member", _LOOP, "transports/test_sendfile.py",
       "_check_sendfile_params", "_sock_sendfile_update_filepos")
 _rows("member", _LOOP, "loop/test_sock.py", "_ensure_resolved")
+_rows("member", _LOOP, "transports/test_connecting.py", "_connect_sock")
 _rows("member", _LOOP, "loop/test_signals.py", "_handle_signal", "_process_self_data")
 
 # The stdlib's methods assign and read these. mioloop stores them in native fields or in slots.

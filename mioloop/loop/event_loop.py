@@ -31,6 +31,7 @@ except ModuleNotFoundError as exc:
 
 from mioloop import stdlib
 from mioloop.loop import children, signals
+from mioloop.loop.connecting import ConnectingLoop
 from mioloop.loop.file_pieces import send_pieces, send_through
 from mioloop.loop.mio_loop import MioLoop
 from mioloop.loop.own_methods import defines
@@ -68,7 +69,7 @@ class _FactoryFailure:
         self.exc = exc
 
 
-class EventLoop(MioLoop, _SelectorEventLoop):
+class EventLoop(MioLoop, ConnectingLoop):
     """An asyncio event loop on a mio Poll.
 
     Args:
@@ -392,31 +393,6 @@ class EventLoop(MioLoop, _SelectorEventLoop):
             self._ensure_fd_no_transport(sock)
             kind = super(NativeLoop, self)  # the stdlib's
         return kind._make_datagram_transport(sock, protocol, address, waiter, extra, **unknown)
-
-    async def _create_connection_transport(
-        self, sock: socket.socket, *args: Any, **kwargs: Any
-    ) -> Any:
-        if self._transport_of_socket(sock) is not None:
-            # Refuse it here if that transport lives. asyncio of 3.15 would close its socket.
-            self._ensure_fd_no_transport(sock)
-        try:
-            return await super()._create_connection_transport(sock, *args, **kwargs)
-        except BaseException:
-            # If no transport was made, close the socket, even one that the caller passed. asyncio
-            # does so from 3.15 on, mioloop on every version. A transport closes its own socket.
-            if self._transport_of_socket(sock) is None:
-                sock.close()
-            raise
-
-    def _transport_of_socket(self, sock: socket.socket) -> Any:
-        """The transport that uses the descriptor of *sock* now, native or the stdlib's, or None."""
-        fd: Any = sock.fileno()  # of a mocked socket it may be no number
-        if not isinstance(fd, int):
-            return None
-        other = self._transports.get(fd)
-        if other is not None and not other.is_closing():
-            return other
-        return self._transport_of_fd(fd)
 
     def _start_serving(
         self,

@@ -71,6 +71,14 @@ class NativeLoop(TracingReactor):
         server: Any,
         context: Context | None,
     ) -> asyncio.Transport: ...
+    def _resolves_to_itself(self, host: Any, port: Any) -> bool: ...
+    def _make_client_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None,
+        context: Context | None,
+    ) -> asyncio.Transport: ...
     def _make_datagram_transport(
         self,
         sock: socket.socket,

@@ -20,19 +20,21 @@ from mioloop.loop.tracing cimport TracingReactor
 from mioloop.loop.queues cimport native_handle, push_back
 from mioloop.loop.seconds cimport to_ns
 from mioloop.loop.sock cimport SockReactor
-from mioloop.loop.tools cimport set_own_methods
+from mioloop.loop.tools cimport resolver_is_asyncios, set_own_methods
 from mioloop.reactor.handle cimport (
     Handle, TimerHandle, handle_of, items, new_handle, new_thread_safe, new_timer)
 from mioloop.reactor.core cimport mio_ring_is_full
 from mioloop.reactor.python_api cimport *
 from mioloop.reactor.forking cimport forks
+from mioloop.reactor.watcher cimport Watcher
+from mioloop.transports.address cimport is_ipv4_address
 from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.process cimport new_process_end
-from mioloop.transports.new_stream cimport new_stream, set_nodelay
+from mioloop.transports.new_stream cimport kind_of, new_stream, set_nodelay
 
-from asyncio import base_events, futures, tasks
+from asyncio import base_events, futures, selector_events, tasks
 
 from mioloop import stdlib
 
@@ -309,12 +311,27 @@ cdef class NativeLoop(TracingReactor):
         """Nothing to do: cancel() removes a timer from the heap."""
 
     def _make_stream_transport(self, sock, protocol, waiter, extra, server, context):
-        set_nodelay(sock, sock.proto)
+        sock_kind = kind_of(sock)
+        set_nodelay(sock, sock_kind)
         extra = {} if extra is None else dict(extra)
-        transport = new_stream(self, sock, sock.fileno(), (sock.family, sock.type, sock.proto),
+        transport = new_stream(self, sock, sock.fileno(), sock_kind,
                                protocol, waiter, extra, server, context)
         transport.get_extra_info("sockname")    # reads both names now, while the socket has them
         return transport
+
+    def _resolves_to_itself(self, host, port):
+        """Whether create_connection() would take *host* and *port* as an address of AF_INET, and
+        then run only code of asyncio and mioloop that no tool or subclass has replaced."""
+        return (is_ipv4_address(host, port) and not self.debug and resolver_is_asyncios()
+                and self.connects_by_own_steps())
+
+    def _make_client_transport(self, sock, protocol, waiter, context):
+        """_make_socket_transport() for the socket that a create_connection() has made."""
+        source = self.source_of(sock.fileno())
+        if not self.has_only_native_transports() or not (
+                source is None or isinstance(source, Watcher)):
+            return self._make_socket_transport(sock, protocol, waiter, context=context)
+        return self._make_stream_transport(sock, protocol, waiter, None, None, context)
 
     # If a newer stdlib passes an unknown keyword, the stdlib's own method makes the transport.
 
@@ -442,4 +459,11 @@ def install_fast_methods(loop_type):
     for i in range(FAST_METHODS):
         setattr(loop_type, fast_methods[i].ml_name.decode(),
                 owned_object(PyDescr_NewMethod(<PyTypeObject *>loop_type, &fast_methods[i])))
-    set_own_methods((loop_type.call_soon, slow_call_soon), (loop_type.call_at, slow_call_at))
+    steps = {name: (getattr(loop_type, name), module) for name, module in (
+        ("create_connection", base_events),
+        ("_create_connection_transport", base_events),
+        ("_ensure_fd_no_transport", selector_events),
+        ("sock_connect", None),
+        ("_make_socket_transport", None))}
+    steps["_connect_sock"] = steps["_ensure_resolved"] = (None, base_events)
+    set_own_methods((loop_type.call_soon, slow_call_soon), (loop_type.call_at, slow_call_at), steps)

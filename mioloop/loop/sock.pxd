@@ -30,6 +30,7 @@ cdef enum Step:
 cdef class SockReactor(Reactor):
     """The sock_*() methods of the loop."""
     cdef SockWatcher watcher_for(self, object sock, int fd)
+    cdef bint has_only_native_transports(self) except -1
     cdef int refuse(self, int fd, Source source) except -1
 
 

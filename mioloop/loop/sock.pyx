@@ -112,6 +112,10 @@ cdef class SockReactor(Reactor):
             address = resolved[0][4]
         await new_call(self, CONNECT, sock, address, None)
 
+    def _sock_connect_resolved(self, sock, address):
+        """sock_connect() to an *address* that asyncio would not resolve."""
+        return new_call(self, CONNECT, sock, address, None)
+
     async def _sock_sendfile_native(self, sock, file, offset, count):
         cdef FileSending sending = open_file(file, offset, count)
 
@@ -159,9 +163,14 @@ cdef class SockReactor(Reactor):
         self.attach(new, fd)
         return new
 
+    cdef bint has_only_native_transports(self) except -1:
+        """False if `_ensure_fd_no_transport` may refuse a descriptor that no source has."""
+        return False
+
     cdef int refuse(self, int fd, Source source) except -1:
         """Raise RuntimeError if a transport that is not closing has the descriptor."""
-        self._ensure_fd_no_transport(fd)
+        if source is not None or not self.has_only_native_transports():
+            self._ensure_fd_no_transport(fd)
         if source is not None:
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {source!r}")
         return 0

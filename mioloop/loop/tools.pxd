@@ -17,6 +17,8 @@ cdef class ToolsReactor(WatchingReactor):
     cdef bint time_replaced                 # on the class or the instance
     cdef bint call_at_replaced
     cdef bint call_soon_replaced
+    cdef bint steps_known                   # class_has_own_steps is that of the class as it is now
+    cdef bint class_has_own_steps
     cdef object run_hook                    # the function that has replaced Handle._run, or None
     cdef object timer_run_hook              # the replacement of TimerHandle._run
     cdef object thread_safe_run_hook
@@ -48,8 +50,12 @@ cdef class ToolsReactor(WatchingReactor):
     cdef int look_at_class(self) except -1
     cdef object post(self, callback, tuple args, context)
     cdef object loop_time(self)
+    cdef bint connects_by_own_steps(self) except -1
+    cdef bint has_only_native_transports(self) except -1
     cdef int64_t timer_now_ns(self) except? -1
 
 
+cdef bint resolver_is_asyncios() except -1
+
 # The functions that count as the loop's own call_soon() and call_at(), not replaced by a tool
-cdef int set_own_methods(tuple call_soon, tuple call_at) except -1
+cdef int set_own_methods(tuple call_soon, tuple call_at, dict steps) except -1

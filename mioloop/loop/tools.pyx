@@ -20,10 +20,12 @@ from mioloop.reactor.reactor cimport class_of, class_version
 from mioloop.reactor.source cimport Source
 
 import os
+import socket as socket_module
 import time
 from asyncio import base_events, events
 from selectors import EVENT_READ, EVENT_WRITE
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
+from weakref import WeakValueDictionary
 
 from mioloop import stdlib
 from mioloop.loop.queues import run_foreign
@@ -43,9 +45,14 @@ cdef tuple own_call_soon = ()
 cdef tuple own_call_at = ()
 
 
-cdef int set_own_methods(tuple call_soon, tuple call_at) except -1:
-    global own_call_soon, own_call_at
-    own_call_soon, own_call_at = call_soon, call_at
+# create_connection() and the methods that asyncio's calls: name -> (the function of mioloop or None,
+# the module with the function of asyncio that is called in its place or by it, or None)
+cdef dict own_steps = {}
+
+
+cdef int set_own_methods(tuple call_soon, tuple call_at, dict steps) except -1:
+    global own_call_soon, own_call_at, own_steps
+    own_call_soon, own_call_at, own_steps = call_soon, call_at, steps
     return 0
 
 
@@ -80,6 +87,40 @@ cdef object replaced_run(handle_class):
         if run is not None and not is_of_stdlib(run, events, "_run"):
             return run
     return None
+
+
+cdef bint has_own_steps(cls) except -1:
+    """Whether create_connection() of the loop class *cls* would run asyncio's and mioloop's code.
+
+    A subclass may have its own create_connection() before mioloop's, which calls this one.
+    """
+    for name, (function, module) in own_steps.items():
+        found = [vars(base)[name] for base in cls.__mro__ if name in vars(base)]
+        while name == "create_connection" and found and found[0] is not function:
+            del found[0]
+        if function is not None and (not found or found.pop(0) is not function):
+            return False
+        if module is not None and not (found and is_of_stdlib(found[0], module, name)):
+            return False
+    return True
+
+
+# The functions with which asyncio recognises a numeric address; None if a tool has replaced them
+# before this module was imported
+cdef dict names_of_asyncio = base_events.__dict__
+cdef object Socket = socket_module.socket
+cdef object inet_pton = (
+    socket_module.inet_pton if isinstance(socket_module.inet_pton, BuiltinFunctionType) else None)
+cdef str ipaddr_info_name = stdlib.ipaddr_info.__name__
+cdef object ipaddr_info = (
+    stdlib.ipaddr_info if is_of_stdlib(stdlib.ipaddr_info, base_events, ipaddr_info_name) else None)
+
+
+cdef bint resolver_is_asyncios() except -1:
+    """Whether all names that asyncio uses to make and resolve a socket mean asyncio's functions."""
+    return (names_of_asyncio.get("socket") is socket_module
+            and names_of_asyncio.get(ipaddr_info_name) is ipaddr_info
+            and socket_module.socket is Socket and socket_module.inet_pton is inet_pton)
 
 
 cdef inline unsigned int version_of(PyTypeObject *cls) noexcept:
@@ -441,10 +482,29 @@ cdef class ToolsReactor(WatchingReactor):
         self.time_replaced = self.class_has_time
         self.call_at_replaced = self.class_has_call_at
         self.call_soon_replaced = self.class_has_call_soon
+        self.steps_known = False
         self.check_run_once()
         self.check_selector()
         self.class_version = version_of(class_of(self))
         return 0
+
+    cdef bint connects_by_own_steps(self) except -1:
+        """Whether no tool or subclass has replaced a step of create_connection()."""
+        cdef PyObject **instance_dict
+        self.look_for_overrides()
+        if not self.steps_known:
+            self.class_has_own_steps = has_own_steps(type(self))
+            self.steps_known = True
+        instance_dict = _PyObject_GetDictPtr(<PyObject *>self)
+        return self.class_has_own_steps and (
+            instance_dict == NULL or instance_dict[0] == NULL
+            or own_steps.keys().isdisjoint(<dict>instance_dict[0]))
+
+    cdef bint has_only_native_transports(self) except -1:
+        if not self.connects_by_own_steps():
+            return False
+        transports = self._transports       # asyncio's own transports are in it
+        return type(transports) is WeakValueDictionary and not transports.data
 
     cdef object post(self, callback, tuple args, context):
         """Schedule a call for a transport. Uses the program's call_soon() if it has replaced it."""

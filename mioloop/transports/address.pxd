@@ -58,5 +58,6 @@ cdef object to_python(mio_address *address, socklen_t length)
 cdef bytes packed(mio_address *address, socklen_t length)
 cdef object unpacked(bytes address)
 cdef bint from_python(object address, int family, mio_address *out, socklen_t *length) except -1
+cdef bint is_ipv4_address(object host, object port) except -1
 
 cdef AddressCache new_address_cache()

@@ -188,6 +188,13 @@ cdef bint from_python(object address, int family, mio_address *out, socklen_t *l
     return False
 
 
+cdef bint is_ipv4_address(object host, object port) except -1:
+    """Whether *host* is a numeric IPv4 address in a str, and *port* a number."""
+    cdef mio_address address
+    cdef socklen_t length
+    return from_python((host, port), AF_INET, &address, &length)
+
+
 cdef AddressCache new_address_cache():
     return AddressCache.__new__(AddressCache)
 

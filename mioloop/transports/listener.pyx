@@ -217,7 +217,8 @@ cdef Listener new_listener(Reactor reactor, int fd, object sock, object protocol
     # On Linux the connections inherit TCP_NODELAY. asyncio looks at sock.proto, which is 0 in most
     # listeners that programs make; without the option, a response in two writes then waits 40 ms
     # for the peer's delayed acknowledgement of the first write. So the system is asked.
-    set_nodelay(sock, sock.proto or sock.getsockopt(SOL_SOCKET, SO_PROTOCOL))
+    family, kind, proto = self.sock_kind
+    set_nodelay(sock, (family, kind, proto or sock.getsockopt(SOL_SOCKET, SO_PROTOCOL)))
     length = sizeof(address)
     memset(&address, 0, sizeof(address))
     if (getsockname(fd, <sockaddr *>&address, &length) == 0

@@ -12,4 +12,6 @@ cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, obje
                                   object server, bytes peer_address, bytes local_address,
                                   object context)
 
-cdef int set_nodelay(object sock, object protocol) except -1
+cdef tuple kind_of(object sock)
+
+cdef int set_nodelay(object sock, tuple sock_kind) except -1

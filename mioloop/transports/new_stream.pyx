@@ -10,17 +10,31 @@ import socket as socket_module
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
 cdef object SOCK_STREAM = socket_module.SOCK_STREAM
+cdef object Socket = socket_module.socket
+cdef object family_of = socket_module.SocketType.family.__get__
+cdef object type_of = socket_module.SocketType.type.__get__
 cdef object IPPROTO_TCP = socket_module.IPPROTO_TCP
 BYTE_PROTOCOLS = (0, IPPROTO_TCP, 262)  # 262 is MPTCP; SCTP is missing, it keeps records
 
 
-cdef int set_nodelay(object sock, object protocol) except -1:
-    """Set TCP_NODELAY on *sock* if it is a TCP socket by *protocol* (R34).
+cdef tuple kind_of(object sock):
+    """Family, type and protocol of *sock*.
+
+    The properties of socket.socket make an enum of each number, which takes longer than a system
+    call. The properties of its base class do not.
+    """
+    if type(sock) is Socket:
+        return family_of(sock), type_of(sock), sock.proto
+    return sock.family, sock.type, sock.proto
+
+
+cdef int set_nodelay(object sock, tuple sock_kind) except -1:
+    """Set TCP_NODELAY on *sock* if it is a TCP socket by *sock_kind* (R34).
 
     A mocked socket's protocol may be no number. It is then not that of TCP, as on asyncio.
     """
-    if (protocol == IPPROTO_TCP and sock.type == SOCK_STREAM
-            and sock.family in (AF_INET, AF_INET6)):
+    family, kind, protocol = sock_kind
+    if protocol == IPPROTO_TCP and kind == SOCK_STREAM and family in (AF_INET, AF_INET6):
         sock.setsockopt(IPPROTO_TCP, socket_module.TCP_NODELAY, 1)
     return 0
 

@@ -96,10 +96,12 @@ cdef int detach(object server, BaseTransport transport) except -1:
     cdef PyObject *connections = transport.connections
     if not server_wants_transport:
         server._detach()
-    elif connections != NULL and (<ServerConnections>connections).count > 1:
+    elif connections != NULL and (
+            (<ServerConnections>connections).count > 1 or server._sockets is not None):
         leave(<PyObject *>transport)
     else:
-        server._detach(transport)           # after the last client it wakes wait_closed()
+        # After the last client of a closed server this wakes wait_closed().
+        server._detach(transport)
     return 0
 
 
