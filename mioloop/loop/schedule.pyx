@@ -32,7 +32,7 @@ from mioloop.transports.datagram cimport new_datagram
 from mioloop.transports.listener cimport Listener, new_listener
 from mioloop.transports.pipe cimport new_read_pipe, new_write_pipe
 from mioloop.transports.process cimport new_process_end
-from mioloop.transports.new_stream cimport kind_of, new_stream, set_nodelay
+from mioloop.transports.new_stream cimport kind_of, new_stream, read_addresses, set_nodelay
 
 from asyncio import base_events, futures, selector_events, tasks
 
@@ -313,10 +313,10 @@ cdef class NativeLoop(TracingReactor):
     def _make_stream_transport(self, sock, protocol, waiter, extra, server, context):
         sock_kind = kind_of(sock)
         set_nodelay(sock, sock_kind)
-        extra = {} if extra is None else dict(extra)
-        transport = new_stream(self, sock, sock.fileno(), sock_kind,
-                               protocol, waiter, extra, server, context)
-        transport.get_extra_info("sockname")    # reads both names now, while the socket has them
+        transport = new_stream(self, sock, sock.fileno(), sock_kind, protocol, waiter,
+                               None if extra is None else dict(extra), server, context)
+        if not read_addresses(transport):           # now, while the socket has them
+            transport.get_extra_info("sockname")    # reads both
         return transport
 
     def _resolves_to_itself(self, host, port):

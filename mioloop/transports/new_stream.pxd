@@ -8,6 +8,8 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
                                 object protocol, object waiter, dict extra, object server,
                                 object context)
 
+cdef bint read_addresses(StreamTransport self) except -1
+
 cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,
                                   object server, bytes peer_address, bytes local_address,
                                   object context)

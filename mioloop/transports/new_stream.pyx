@@ -1,11 +1,19 @@
 """How a stream transport begins: on a connected socket, or on a descriptor from accept(2)."""
 
+from libc.string cimport memset
+
 from mioloop.reactor.python_api cimport copy_of_current_context
+from mioloop.transports.address cimport mio_address, packed
 from mioloop.transports.server_connections cimport attach
 from mioloop.transports.socket_transport cimport REACH_MAKER
 from mioloop.transports.stream cimport bare_stream
+from mioloop.transports.sysio cimport sockaddr, socklen_t
 
 import socket as socket_module
+
+cdef extern from "<sys/socket.h>" nogil:
+    int getsockname(int fd, sockaddr *addr, socklen_t *length)
+    int getpeername(int fd, sockaddr *addr, socklen_t *length)
 
 cdef object AF_INET = socket_module.AF_INET
 cdef object AF_INET6 = socket_module.AF_INET6
@@ -54,6 +62,26 @@ cdef StreamTransport new_stream(Reactor reactor, object sock, int fd, tuple sock
     self.extra = extra
     start_serving(self, reactor, fd, protocol, waiter, server, context)
     return self
+
+
+cdef bint read_addresses(StreamTransport self) except -1:
+    """Read both addresses of an IPv4 socket, in the system's form. Return whether that was possible.
+
+    They are converted at their first use, as those of an accepted connection are.
+    """
+    cdef mio_address local, peer
+    cdef socklen_t local_length = sizeof(local), peer_length = sizeof(peer)
+
+    if self.extra is not None or type(self.sock) is not Socket or self.sock_kind[0] != AF_INET:
+        return False
+    memset(&local, 0, sizeof(local))
+    memset(&peer, 0, sizeof(peer))
+    if (getsockname(self.fd, <sockaddr *>&local, &local_length) != 0
+            or getpeername(self.fd, <sockaddr *>&peer, &peer_length) != 0):
+        return False
+    self.local_address = packed(&local, local_length)
+    self.peer_address = packed(&peer, peer_length)
+    return True
 
 
 cdef StreamTransport new_accepted(Reactor reactor, int fd, tuple sock_kind, object protocol,

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import logging
 import socket
+import struct
 import sys
 import types
 import weakref
@@ -224,6 +225,34 @@ async def test_factory_that_raises_leaves_no_socket(mioloop_loop, port):
 
     expected = await asyncio.to_thread(on_asyncio, outcome, HOST, port, {}, fails)
     assert await outcome(mioloop_loop, HOST, port, {}, fails) == expected
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_addresses_are_those_of_the_connection(mioloop_loop, port, ended):
+    """R57: also if they are first asked for after the end."""
+    transport, _ = await mioloop_loop.create_connection(asyncio.Protocol, HOST, port)
+    sock = transport.get_extra_info("socket")
+    own = sock.getsockname()
+    transport.get_extra_info("nothing")
+    if ended:
+        transport.abort()
+        await turns(2)
+    assert transport.get_extra_info("peername") == (HOST, port)
+    assert transport.get_extra_info("sockname") == own
+    transport.abort()
+
+
+async def test_addresses_of_a_peer_that_has_reset_are_known(mioloop_loop):
+    """R57: they are read when the transport is made."""
+    with socket.create_server((HOST, 0)) as listener:
+        address = listener.getsockname()
+        transport, _ = await mioloop_loop.create_connection(asyncio.Protocol, *address)
+        far, own = listener.accept()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far.close()
+        await turns(3)
+        assert transport.get_extra_info("peername") == address
+        assert transport.get_extra_info("sockname") == own
 
 
 async def test_debug_mode_logs_the_connection(mioloop_loop, port, caplog):
