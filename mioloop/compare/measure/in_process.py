@@ -16,7 +16,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Coroutine
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 Latencies = list[float]
@@ -93,6 +93,23 @@ async def timers_fired(count: int) -> None:
     await done
 
 
+async def timers_burst(count: int) -> None:
+    """Timers for random moments of the next millisecond: most are due when the last is made."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    delays = _delays(count - 1)
+    for delay in delays:
+        loop.call_later(delay, _nothing)
+    loop.call_later(0.002, done.set_result, None)
+    await done
+
+
+@cache
+def _delays(count: int) -> list[float]:
+    chance = random.Random(1)
+    return [chance.random() / 1000 for _ in range(count)]
+
+
 async def timer_accuracy(count: int) -> Latencies:
     """Seconds that each timer was late; negative if it fired early."""
     loop = asyncio.get_running_loop()
@@ -143,6 +160,22 @@ async def call_soon_threadsafe(count: int) -> Latencies:
     await done
     thread.join()
     return took
+
+
+async def threadsafe_burst(count: int) -> None:
+    """A thread queues all callbacks, and waits for none."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def queue_all() -> None:
+        for _ in range(count - 1):
+            loop.call_soon_threadsafe(_nothing)
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    thread = threading.Thread(target=queue_all)
+    thread.start()
+    await done
+    thread.join()
 
 
 async def executor(count: int) -> Latencies:
@@ -229,20 +262,23 @@ async def churn_streams(count: int) -> None:
 
 Batch = Callable[[int], Coroutine[Any, Any, "Latencies | None"]]
 
-# A count of each takes a few milliseconds. 0: the case sets the count.
+# A count of each takes a few milliseconds; of a burst, up to 70. 0: the case sets the count.
 BATCHES: dict[str, tuple[Batch, int]] = {
     "call-soon-chain": (call_soon_chain, 5000),
     "call-soon-batch": (call_soon_batch, 1000),
+    "call-soon-burst": (call_soon_batch, 100_000),
     "sleep-0": (sleep_zero, 5000),
     "task-create": (task_create, 1000),
     "task-switch": (task_switch, 5000),
     "timers-cancelled": (timers_cancelled, 2000),
     "timers-fired": (timers_fired, 1000),
+    "timers-burst": (timers_burst, 50_000),
     "scale-timers": (timers_fired, 0),
     "timer-accuracy": (timer_accuracy, 20),
     "wait-for": (wait_for, 500),
     "queue": (through_queue, 1000),
     "call-soon-threadsafe": (call_soon_threadsafe, 100),
+    "threadsafe-burst": (threadsafe_burst, 20_000),
     "executor": (executor, 100),
     "socketpair": (socketpair, 500),
     "churn-protocol": (churn_protocol, 100),
@@ -252,7 +288,7 @@ BATCHES: dict[str, tuple[Batch, int]] = {
 
 
 # These wait for the processor because their own threads or children use it.
-WAIT_BY_DESIGN = ("call-soon-threadsafe", "executor", "subprocess")
+WAIT_BY_DESIGN = ("call-soon-threadsafe", "threadsafe-burst", "executor", "subprocess")
 
 
 # -- running a workload ------------------------------------------------------------------
