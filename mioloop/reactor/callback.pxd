@@ -39,10 +39,10 @@ cdef inline PyObject *invoke(Call *call) noexcept:
 
 
 cdef inline int release_call(Call *call) noexcept:
+    """Drop all references of the call but the one to its context."""
     cdef int i
     for i in range(1, call.count + 1):
         Py_DECREF(call.arg[i])
     Py_XDECREF(call.args)
     Py_DECREF(call.callback)
-    Py_DECREF(call.context)
     return 0

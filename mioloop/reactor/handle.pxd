@@ -1,6 +1,7 @@
 from cpython.object cimport PyObject
 
 from mioloop.reactor.callback cimport INLINE_ARGS
+from mioloop.reactor.contexts cimport Contexts
 from mioloop.reactor.core cimport mio_timer
 from mioloop.reactor.python_api cimport Py_DECREF
 
@@ -11,23 +12,26 @@ cdef class HandleOwner:
     cdef int report(self, dict context) except -1       # reports an exception of user code
     cdef int run_by_hand(self, Handle handle) except -1     # a tool calls handle._run()
     cdef bint debug
+    cdef Contexts contexts
 
 
 cdef class Handle:
     # Owned references, or NULL. They are not declared as `object`: to set each of them to None
     # first and last took a third of the time of a handle.
     cdef PyObject *callback                 # NULL once cancelled
-    cdef PyObject *context
+    cdef PyObject *context                  # see own_context()
     cdef PyObject *arg[1 + INLINE_ARGS]     # up to INLINE_ARGS arguments, from 1 on; for 0 see
                                             # free_handle()
     cdef PyObject *args                     # a tuple: more arguments, or a program read _args
     cdef PyObject *host                     # a HandleOwner
-    cdef int arg_count                      # number of arguments in arg; -1: they are in args
+    cdef short arg_count                    # number of arguments in arg; -1: they are in args
+    cdef char shares_context                # `context` is the snapshot of the host's Contexts
     cdef public bint _cancelled
     cdef public object _source_traceback    # None, or a list in debug mode
     cdef readonly object _repr              # kept by cancel() in debug mode
     cdef object __weakref__
 
+    cdef int own_context(self) except -1    # makes `context` the handle's own
     cdef int run(self) except -1
 
 

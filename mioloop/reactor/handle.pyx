@@ -13,7 +13,9 @@ cimport cython
 from cpython.object cimport PyObject
 
 from mioloop.reactor.callback cimport Call, invoke, release_call
+from mioloop.reactor.contexts cimport retire, share_current, unshare
 from mioloop.reactor.core cimport MIO_TIMER_IDLE
+from mioloop.reactor.freeing cimport freeing_now, mio_freeing
 from mioloop.reactor.python_api cimport *
 from mioloop.reactor.references cimport (
     drop, owned, pack, pack_or_null, replace, value, visit_reference)
@@ -24,26 +26,6 @@ from _thread import allocate_lock
 from asyncio import events, format_helpers
 
 from mioloop import stdlib
-
-cdef extern from *:
-    """
-    /* Handles of this thread that are being freed inside each other, and those that wait. */
-    typedef struct {
-        int depth;
-        PyObject *waiting;
-    } mio_freeing;
-
-    static mio_freeing *mio_freeing_now(void)
-    {
-        static _Thread_local mio_freeing now;
-
-        return &now;
-    }
-    """
-    ctypedef struct mio_freeing:
-        int depth
-        PyObject *waiting
-    mio_freeing *freeing_now "mio_freeing_now"() noexcept
 
 cdef object StdHandle = events.Handle
 cdef object StdTimerHandle = events.TimerHandle
@@ -62,7 +44,8 @@ cdef int run_once(PyObject *self) except -1:
     cdef Call call
     cdef PyObject *host
     cdef PyObject *when_s = NULL
-    cdef PyObject *result
+    cdef PyObject *result = NULL
+    cdef PyObject *shared = NULL
     cdef int i
 
     if (Py_REFCNT(self) != 1 or PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL
@@ -83,6 +66,9 @@ cdef int run_once(PyObject *self) except -1:
         call.arg[i] = (<Handle>self).arg[i]
         (<Handle>self).arg[i] = NULL
     host = (<Handle>self).host
+    if (<Handle>self).shares_context:
+        shared = call.context
+        call.context = unshare(&(<HandleOwner>host).contexts, shared)
     (<Handle>self).callback = (<Handle>self).context = (<Handle>self).args = NULL
     (<Handle>self).host = NULL
     (<Handle>self).arg_count = 0
@@ -93,17 +79,25 @@ cdef int run_once(PyObject *self) except -1:
         PyObject_GC_Track(self)
         Py_DECREF(self)
 
-    result = invoke(&call)
+    if call.context != NULL:
+        result = invoke(&call)
+    else:                                   # no memory for it
+        call.context = shared
     if result == NULL:
         try:
             report_failure(None, <HandleOwner>host, when_s, &call)
         finally:
             release_call(&call)
+            Py_DECREF(call.context)
             Py_XDECREF(when_s)
             Py_DECREF(host)
         return 0
     Py_DECREF(result)
     release_call(&call)
+    if shared != NULL:
+        retire(&(<HandleOwner>host).contexts, call.context)
+    else:
+        Py_DECREF(call.context)
     Py_XDECREF(when_s)
     Py_DECREF(host)
     return 0
@@ -176,12 +170,23 @@ cdef inline int drop_args(PyObject *self) noexcept:
 
 cdef class Handle:
 
+    cdef int own_context(self) except -1:
+        cdef PyObject *own
+        if self.shares_context:
+            own = unshare(&(<HandleOwner>self.host).contexts, self.context)
+            if own == NULL:
+                raised()
+            self.context = own
+            self.shares_context = False
+        return 0
+
     cdef int run(self) except -1:
         """Call the callback, and keep it: run_once() calls this if the handle is still in use."""
         cdef Call call
         cdef PyObject *result
         cdef int i
 
+        self.own_context()
         call.count = self.arg_count
         call.context = self.context
         Py_INCREF(call.context)
@@ -198,9 +203,11 @@ cdef class Handle:
                 report_failure(self, <HandleOwner>self.host, NULL, &call)
             finally:
                 release_call(&call)
+                Py_DECREF(call.context)
             return 0
         Py_DECREF(result)
         release_call(&call)
+        Py_DECREF(call.context)
         return 0
 
     def _run(self):
@@ -219,6 +226,7 @@ cdef class Handle:
         return self._cancelled
 
     def get_context(self):
+        self.own_context()
         return value(self.context)
 
     @property
@@ -248,10 +256,12 @@ cdef class Handle:
 
     @property
     def _context(self):
+        self.own_context()
         return value(self.context)
 
     @_context.setter
     def _context(self, context):
+        self.shares_context = False
         replace(&self.context, context)
 
     @property
@@ -401,9 +411,11 @@ cdef inline int init_handle(PyObject *self, HandleOwner host, PyObject *callback
     cdef Py_ssize_t i
 
     if context == NULL or context == Py_None:
-        context = PyContext_CopyCurrent()
+        context = share_current(&host.contexts)
+        (<Handle>self).shares_context = True
     else:
         Py_INCREF(context)
+        (<Handle>self).shares_context = False
     (<Handle>self).context = context
     (<Handle>self).host = <PyObject *>host
     Py_INCREF((<Handle>self).host)

@@ -80,6 +80,7 @@ cdef extern from "Python.h":
     PyObject *PyContext_CopyCurrent()
     object copy_of_context "PyContext_Copy"(object context)
     object copy_of_current_context "PyContext_CopyCurrent"()
+    bint PyContext_CheckExact(PyObject *)
     int PyContext_Enter(PyObject *context)
     int PyContext_Exit(PyObject *context)
 

@@ -20,6 +20,7 @@ from libc.string cimport memmove
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.batch_io cimport LEAST_BATCH, drop_burst, read_batch, send_batch
+from mioloop.reactor.contexts cimport drop_contexts, drop_unused_contexts, visit_contexts
 from mioloop.reactor.flush_policy cimport (
     batch_ends, callbacks_begin, events_begin, forget_thread, look, run_ends)
 from mioloop.reactor.flush_queue cimport dequeue, empty, enqueue
@@ -231,12 +232,14 @@ cdef class Reactor(LoopServices):
                 self.wake_watch()
             while True:
                 self.turn()
+                drop_unused_contexts(&self.contexts)
                 if self.stopping or not go_on or self.leaves_native_run:
                     return 0
         except BaseException:
             self.end_batch()                    # the loop may never run again
             raise
         finally:
+            drop_unused_contexts(&self.contexts)    # an exception may have ended the turn
             run_ends(&self.policy)
             self.serving = None
             self.running = nested
@@ -520,6 +523,7 @@ cdef class Reactor(LoopServices):
         try:
             self.drop_ring()
             self.drop_timers()
+            drop_contexts(&self.contexts)
             empty(&self.flushes)
             self.drop_sources()
             self.deferred_sources = []
@@ -569,6 +573,7 @@ cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
     cdef Reactor reactor = <Reactor>self
     cdef int rc = cython_traverse(self, visit, arg)
 
+    rc = rc or visit_contexts(&reactor.contexts, visit, arg)
     return rc or visit_all(&reactor.ring, &reactor.timers, &reactor.slab, reactor.flushes.first,
                            visit, arg)
 
