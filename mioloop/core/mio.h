@@ -243,6 +243,13 @@ void mio_timers_free(mio_timers *timers);   /* every timer becomes idle */
 int mio_timers_add(mio_timers *timers, mio_timer *timer, int64_t deadline_ns);
 void mio_timers_remove(mio_timers *timers, mio_timer *timer);   /* idle: no-op */
 
+/* How many timers are due at now_ns. Takes time for the due timers only. */
+size_t mio_timers_count_due(const mio_timers *timers, int64_t now_ns);
+/* Removes all timers that are due at now_ns, n > 0 as mio_timers_count_due() has found. *out has
+ * them in the order in which they are due; the caller frees it. For many timers this is faster
+ * than to remove the first one n times. -ENOMEM: no timer was removed. */
+int mio_timers_take_due(mio_timers *timers, int64_t now_ns, size_t n, mio_timer_entry **out);
+
 /* The timer with the earliest deadline, which stays scheduled; NULL if there is none. */
 static inline mio_timer *mio_timers_first(const mio_timers *timers)
 {

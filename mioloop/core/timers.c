@@ -140,3 +140,89 @@ void mio_timers_remove(mio_timers *timers, mio_timer *timer)
     if (hole < timers->count) place(timers, hole, last);
     shrink(timers);
 }
+
+/* The due timers are at the top of the heap: the children of one that is not due are not due. */
+static size_t count_due(const mio_timers *timers, size_t position, int64_t now_ns)
+{
+    size_t n = 1, child = position * ARITY + 1;
+
+    if (position >= timers->count || timers->heap[position].deadline_ns > now_ns) return 0;
+    for (int i = 0; i < ARITY; i++) n += count_due(timers, child + i, now_ns);
+    return n;
+}
+
+size_t mio_timers_count_due(const mio_timers *timers, int64_t now_ns)
+{
+    return count_due(timers, 0, now_ns);
+}
+
+static size_t copy_due(const mio_timers *timers, size_t position, int64_t now_ns,
+                       mio_timer_entry *due)
+{
+    size_t n = 1, child = position * ARITY + 1;
+
+    if (position >= timers->count || timers->heap[position].deadline_ns > now_ns) return 0;
+    due[0] = timers->heap[position];
+    for (int i = 0; i < ARITY; i++) n += copy_due(timers, child + i, now_ns, due + n);
+    return n;
+}
+
+/* A merge sort: it makes one pass over entries that are in order already, as those of equal
+ * delays are. */
+static void sort(mio_timer_entry *entries, mio_timer_entry *scratch, size_t n)
+{
+    size_t middle = n / 2, left = 0, right = middle;
+
+    if (n < 2) return;
+    sort(entries, scratch, middle);
+    sort(entries + middle, scratch, n - middle);
+    if (!earlier(&entries[middle], &entries[middle - 1])) return;
+    memcpy(scratch, entries, middle * sizeof *entries);
+    for (size_t i = 0; left < middle; i++) {
+        if (right < n && earlier(&entries[right], &scratch[left]))
+            entries[i] = entries[right++];
+        else
+            entries[i] = scratch[left++];
+    }
+}
+
+/* Removes the due entries from the array in one pass, and copies them in its order. */
+static void split(mio_timers *timers, int64_t now_ns, mio_timer_entry *due)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < timers->count; i++) {
+        if (timers->heap[i].deadline_ns <= now_ns)
+            *due++ = timers->heap[i];
+        else
+            put(timers, kept++, timers->heap[i]);
+    }
+    timers->count = kept;
+    for (size_t i = kept < 2 ? 0 : (kept - 2) / ARITY + 1; i-- > 0;)
+        sift_down(timers, i, timers->heap[i]);
+    while (timers->capacity > FIRST_CAPACITY && kept <= timers->capacity / 4) {
+        size_t before = timers->capacity;
+
+        shrink(timers);
+        if (timers->capacity == before) break;
+    }
+}
+
+int mio_timers_take_due(mio_timers *timers, int64_t now_ns, size_t n, mio_timer_entry **out)
+{
+    mio_timer_entry *due;
+
+    if (n == 0 || n > SIZE_MAX / 2 / sizeof *due) return n == 0 ? -EINVAL : -ENOMEM;
+    due = malloc((n + n / 2) * sizeof *due);
+    if (due == NULL) return -ENOMEM;
+    if (n >= timers->count / 8) {
+        split(timers, now_ns, due);
+    } else {
+        copy_due(timers, 0, now_ns, due);
+        for (size_t i = 0; i < n; i++) mio_timers_remove(timers, due[i].timer);
+    }
+    for (size_t i = 0; i < n; i++) due[i].timer->position = MIO_TIMER_IDLE;
+    sort(due, due + n, n);
+    *out = due;
+    return 0;
+}

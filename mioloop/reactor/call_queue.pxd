@@ -37,6 +37,7 @@ cdef class CallQueue(Registry):
     cdef object post(self, object callback, tuple args, object context)
     cdef int schedule(self, PyObject *handle, int64_t deadline_ns) except -1
     cdef int queue_due_timers(self) except -1
+    cdef bint queue_many_due(self, int64_t now) except -1
     cdef int64_t until_next_timer(self) except? -2
     cdef int64_t timer_now_ns(self) except? -1       # loop.time() in ns: the loop may override it
     cdef int64_t monotonic_ns(self) noexcept

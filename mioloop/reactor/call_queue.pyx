@@ -5,12 +5,17 @@ Any thread that holds the GIL may call push(): it neither runs Python code nor r
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport INT64_MAX
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 from mioloop.reactor.core cimport *
 from mioloop.reactor.handle cimport Handle, TimerHandle, handle_of
 from mioloop.reactor.histogram cimport Histogram
 from mioloop.reactor.registry cimport check
+
+cdef enum:
+    FIRST_DUE = 16                      # so many timers are taken out of the heap one by one
+    MANY_DUE = 32
 
 
 cdef inline int64_t until(int64_t deadline_ns, int64_t now_ns) noexcept nogil:
@@ -58,16 +63,38 @@ cdef class CallQueue(Registry):
     cdef int queue_due_timers(self) except -1:
         cdef int64_t now = self.timer_now_ns()
         cdef mio_timer *first
+        cdef size_t queued = 0
 
         while True:
             first = mio_timers_first(&self.timers)
             if first == NULL or first.deadline_ns > now:
+                return 0
+            queued += 1
+            if queued == FIRST_DUE and self.queue_many_due(now):
                 return 0
             mio_histogram_add(&self.timer_latency.counts, now - max(first.deadline_ns, 0))
             handle = <TimerHandle>first.owner
             self.push(<PyObject *>handle)
             self.forget_timer(handle)
             self.timer_total += 1
+
+    cdef bint queue_many_due(self, int64_t now) except -1:
+        """Queue all due timers together if there are many. Return false: none was queued."""
+        cdef size_t i, n = mio_timers_count_due(&self.timers, now)
+        cdef mio_timer_entry *due
+
+        if n < MANY_DUE:
+            return False
+        while self.ring.capacity - self.ring.count < n:
+            self.grow_ring()
+        if mio_timers_take_due(&self.timers, now, n, &due) < 0:
+            return False
+        for i in range(n):
+            mio_histogram_add(&self.timer_latency.counts, now - max(due[i].deadline_ns, 0))
+            mio_ring_push(&self.ring, due[i].timer.owner)   # the heap's reference is the ring's now
+        self.timer_total += n
+        free(due)
+        return True
 
     cdef int64_t until_next_timer(self) except? -2:
         """The time that a poll may wait, in ns; -1: without limit."""

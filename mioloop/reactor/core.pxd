@@ -58,6 +58,7 @@ cdef extern from "mio.h" nogil:
         void *owner
 
     ctypedef struct mio_timer_entry:
+        int64_t deadline_ns
         mio_timer *timer
 
     ctypedef struct mio_timers:
@@ -68,6 +69,8 @@ cdef extern from "mio.h" nogil:
     void mio_timers_free(mio_timers *timers)
     int mio_timers_add(mio_timers *timers, mio_timer *timer, int64_t deadline_ns)
     void mio_timers_remove(mio_timers *timers, mio_timer *timer)
+    size_t mio_timers_count_due(const mio_timers *timers, int64_t now_ns)
+    int mio_timers_take_due(mio_timers *timers, int64_t now_ns, size_t n, mio_timer_entry **out)
     mio_timer *mio_timers_first(const mio_timers *timers)
 
 cdef extern from "ring.h" nogil:

@@ -243,3 +243,65 @@ TEST(random_operations_agree_with_a_brute_force_model)
     for (size_t j = 0; j < left; j++) CHECK(pop(&heap) == expected[j]);
     mio_timers_free(&heap);
 }
+
+TEST(due_timers_are_taken_in_the_order_in_which_they_leave_one_by_one)
+{
+    enum { N = 2000, ROUNDS = 300 };
+    static mio_timer timers[N], model[N];
+    mio_timers heap, plain;
+    unsigned seed = 42;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        int n = 1 + rand_r(&seed) % (round % 10 ? 60 : N), range = 1 + rand_r(&seed) % 500;
+        int64_t now = rand_r(&seed) % range;
+        size_t due;
+        mio_timer_entry *taken;
+
+        mio_timers_init(&heap);
+        mio_timers_init(&plain);
+        make_idle(timers, n);
+        make_idle(model, n);
+        for (int i = 0; i < n; i++) {
+            int64_t deadline = round % 7 ? rand_r(&seed) % range : i;
+
+            CHECK_EQ(mio_timers_add(&heap, &timers[i], deadline), 0);
+            CHECK_EQ(mio_timers_add(&plain, &model[i], deadline), 0);
+        }
+        for (int i = 0; i < n; i += 1 + rand_r(&seed) % 9) {
+            mio_timers_remove(&heap, &timers[i]);
+            mio_timers_remove(&plain, &model[i]);
+        }
+        due = mio_timers_count_due(&heap, now);
+        if (due > 0) {
+            CHECK_EQ(mio_timers_take_due(&heap, now, due, &taken), 0);
+            for (size_t i = 0; i < due; i++) {
+                CHECK_EQ(taken[i].timer - timers, pop(&plain) - model);
+                CHECK(taken[i].timer->position == MIO_TIMER_IDLE);
+            }
+            free(taken);
+        }
+        CHECK_EQ(mio_timers_count_due(&heap, now), 0);
+        CHECK_EQ(heap.count, plain.count);
+        CHECK(heap.capacity <= 64 || heap.count > heap.capacity / 4);
+        check_positions(&heap);
+        while (plain.count > 0) CHECK_EQ(pop(&heap) - timers, pop(&plain) - model);
+        mio_timers_free(&heap);
+        mio_timers_free(&plain);
+    }
+}
+
+TEST(due_timers_that_cannot_be_taken_stay_scheduled)
+{
+    mio_timers heap;
+    mio_timer timer;
+    mio_timer_entry *taken;
+
+    mio_timers_init(&heap);
+    make_idle(&timer, 1);
+    CHECK_EQ(mio_timers_add(&heap, &timer, 1), 0);
+    CHECK_EQ(mio_timers_take_due(&heap, 1, SIZE_MAX / 2, &taken), -ENOMEM);
+    CHECK_EQ(mio_timers_take_due(&heap, 0, 0, &taken), -EINVAL);
+    CHECK_EQ(heap.count, 1);
+    CHECK_EQ(timer.position, 0);
+    mio_timers_free(&heap);
+}

@@ -131,6 +131,23 @@ def test_equal_timers_fire_in_the_order_they_were_made(loop):
     assert order == list(range(50))
 
 
+@pytest.mark.known_difference("uvloop", "rounds to milliseconds: an order by chance", strict=False)
+@pytest.mark.parametrize("later", [0, 20, 20_000])
+def test_many_timers_that_are_due_at_once_keep_their_order(loop, later):
+    """R3 and R12: beside *later* timers that are not due, and with one cancelled in the turn."""
+    order = []
+    when = loop.time()
+    waiting = [loop.call_at(when + 1000 + i % 7, order.append, i) for i in range(later)]
+    timers = {i: loop.call_at(when - i * 1e-5, order.append, i)
+              for i in [*range(1, 2000, 2), *range(0, 2000, 2)]}
+    timers[100].cancel()
+    loop.call_at(when - 1, timers[200].cancel)
+    run_until_called(loop, functools.partial(loop.call_at, when))
+    assert order == sorted(timers.keys() - {100, 200}, reverse=True)
+    for timer in waiting:
+        timer.cancel()
+
+
 @pytest.mark.known_difference("uvloop", "gives a plain handle of its own type")
 @pytest.mark.parametrize("delay", [0, -1, -1e9, 1e-9])
 def test_call_later_without_delay_is_a_timer(loop, delay):
