@@ -129,17 +129,22 @@ cdef inline int wait_ended(Measures *measures, int64_t now) noexcept:
     return stretch_begins(measures, now)
 
 
-cdef inline bint turn_passes(Measures *measures, mio_histogram *latency) noexcept:
-    """Called if a turn leaves the look out. True if the stretch has ended here."""
-    cdef int64_t began = measures.stretch_began_ns
-
+cdef inline bint turn_passes(Measures *measures) noexcept:
+    """Called if a turn leaves the look out. False: the clock must be read, see read_clock()."""
     if measures.turns_to_clock > 0:
         measures.turns_to_clock -= 1
-        return False
+        return True
+    return False
+
+
+cdef inline int read_clock(Measures *measures, mio_histogram *latency) noexcept:
+    """End the stretch, and begin another one."""
+    cdef int64_t began = measures.stretch_began_ns
+
     look_ended(measures, latency, mio_clock_now())
     measures.turns_to_clock = (
         TURNS_PER_CLOCK - 1 if measures.stretch_began_ns - began < SLOW_NS else 0)
-    return True
+    return 0
 
 
 cdef inline int run_ended(Measures *measures, mio_histogram *latency) noexcept:

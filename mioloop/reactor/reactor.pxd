@@ -85,7 +85,7 @@ cdef class Reactor(LoopServices):
     cdef object shown_timers            # loop._scheduled, while a tool may change it, or None
     cdef object displaced               # a WeakSet of closed fileobjs without a watch, or None
     cdef bint run_until_stopped         # the next run_turns() goes on until `stopping` is set
-    cdef unsigned int turns_until_poll
+    cdef unsigned int clocks_until_poll
     cdef int64_t polled_ns              # when the last poll returned
     cdef mio_spin spin                  # how long a wait polls before it blocks
 

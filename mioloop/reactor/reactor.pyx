@@ -30,8 +30,8 @@ from mioloop.reactor.histogram cimport Histogram
 from mioloop.reactor.looking cimport (
     LOOKS_BEFORE_PEEK, arm_peek, drop_peek, peek_completed, peek_is_due)
 from mioloop.reactor.measures cimport (
-    WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS, look_ended, run_ended, stretch_begins,
-    turn_passes, wait_begins, wait_ended, work_begins)
+    TURNS_PER_CLOCK, WORK_CALLBACKS, WORK_EVENTS, WORK_LOOKS, WORK_TIMERS, look_ended, read_clock,
+    run_ended, stretch_begins, turn_passes, wait_begins, wait_ended, work_begins)
 from mioloop.reactor.python_api cimport (
     PyThread_get_thread_ident, PyTypeObject, inquiry, traverseproc, visitproc)
 from mioloop.reactor.read_buffers cimport borrow, drop_buffers, give_back
@@ -51,9 +51,10 @@ cdef enum:
     LEAST_EVENT_CAPACITY = 64
     FIRST_RING_CAPACITY = 256
     MOST_SPIN_NS = 1000000000           # one second: a longer wait should sleep
-    # While callbacks are ready, a loop that watches only its self-pipe polls only after so many
-    # turns or so much time: a chain of call_soon() makes no system call for each link.
-    TURNS_PER_POLL = 64
+    # While callbacks are ready, a loop that watches only its self-pipe polls only after 64 turns or
+    # so much time: a chain of call_soon() makes no system call for each link. Between two polls it
+    # reads the clock seven times, once in TURNS_PER_CLOCK turns.
+    CLOCKS_PER_POLL = 7
     POLL_INTERVAL_NS = 200000
     SOURCES_PER_BATCH = 64              # gathered writes are sent at least after so many sources
 
@@ -137,7 +138,8 @@ cdef class Reactor(LoopServices):
             self.polled_ns = mio_clock_now()
             wait_ended(&self.measures, self.polled_ns)
         self.polls += 1
-        self.turns_until_poll = TURNS_PER_POLL
+        self.clocks_until_poll = CLOCKS_PER_POLL
+        self.measures.turns_to_clock = TURNS_PER_CLOCK - 1
         if n < 0:
             if n != -EINTR:
                 check(n)
@@ -219,7 +221,7 @@ cdef class Reactor(LoopServices):
         """Run one turn; or, if run_until_stopped is set, turns until `stopping` is set."""
         cdef bint nested = self.running
         cdef bint go_on = self.run_until_stopped and not nested and not self.leaves_native_run
-        self.turns_until_poll = 0                   # the first turn looks at the selector
+        self.clocks_until_poll = self.measures.turns_to_clock = 0   # the first turn looks
         if self.looking.thread != PyThread_get_thread_ident():
             drop_peek(&self.looking)
         self.running = True
@@ -274,15 +276,18 @@ cdef class Reactor(LoopServices):
         """
         if ((self.slab.count <= self.own_sources or self.only_one_is_ready())
                 and not self.poll_is_shared and self.signals_seen == signal_count):
-            if self.turns_until_poll == 0:
+            if turn_passes(&self.measures):
+                return False
+            if self.clocks_until_poll == 0:
                 return True
-            self.turns_until_poll -= 1
-            return (turn_passes(&self.measures, &self.turn_latency.counts)
-                    and self.measures.stretch_began_ns - self.polled_ns >= POLL_INTERVAL_NS)
+            self.clocks_until_poll -= 1
+            read_clock(&self.measures, &self.turn_latency.counts)
+            return self.measures.stretch_began_ns - self.polled_ns >= POLL_INTERVAL_NS
         if not self.looking.armed:
             return True
         if self.fork_generation == forks and mio_peek_is_quiet(self.looking.peek):
-            turn_passes(&self.measures, &self.turn_latency.counts)
+            if not turn_passes(&self.measures):
+                read_clock(&self.measures, &self.turn_latency.counts)
             return False
         return peek_completed(&self.looking, self.turns)
 
