@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +22,7 @@ usage: python -m mioloop COMMAND ...
 
 python -m mioloop COMMAND --help says more."""
 
+SIGPIPE = 13
 CONSOLE = ("ps", "top", "stack", "trace")
 COMMANDS = ("run", "compare", "doctor", *CONSOLE)
 
@@ -61,9 +64,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def main_of_script() -> int:
-    """The console script ``mioloop``."""
-    return main(sys.argv[1:])
+    """The console script ``mioloop``. It ends quietly if its reader ends first, such as head(1)."""
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        output = select.poll()
+        output.register(sys.stdout, 0)
+        if not output.poll(0):              # POLLERR: stdout is a pipe without a reader
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed at exit
+        return 128 + SIGPIPE
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main_of_script())

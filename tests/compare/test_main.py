@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +87,19 @@ def test_mistake_is_answered_with_the_right_form(arguments: list[str], message: 
     assert done.returncode == 2
     assert message in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["doctor"], []])
+def test_command_ends_quietly_if_its_reader_has_gone(arguments: list[str], unbuffered: str) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "mioloop", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    assert program.stdout is not None and program.stderr is not None
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    assert program.wait(60) == 128 + signal.SIGPIPE
+    program.stderr.close()
