@@ -230,6 +230,8 @@ _rows("member", "asyncio.events:TimerHandle", "loop/test_handles.py", "_schedule
 _rows("member", "asyncio.futures:Future", "loop/test_sock_waiting.py", "_asyncio_future_blocking")
 _rows("member", "asyncio.futures:Future", "console/test_tasks.py", "_callbacks")
 _rows("member", "asyncio.tasks:Task", "console/test_tasks.py", "_fut_waiter")
+_rows("member", "asyncio.futures:Future", "console/test_findings.py", "_asyncio_awaited_by",
+      since=(3, 14))
 _rows("member", "asyncio.taskgroups:TaskGroup", "console/test_tasks.py",
       "_parent_task", since=(3, 11))
 _rows("member", "asyncio.base_events:Server", "transports/test_tcp_server.py",

@@ -145,9 +145,11 @@ def unheld(loop: EventLoop, tasks: list[Any]) -> list[Finding]:
     current = current_task(loop)
     count: Counter[str] = Counter()
     for i in range(len(tasks)):
-        # The list refers to it, and so do the variable and the callback that wakes it.
+        # The list refers to it, and so do the variable, the callback that wakes it, and from 3.14
+        # on the future that knows it as its awaiter.
         task = tasks[i]
-        if task is not current and sys.getrefcount(task) == ONE_REFERENCE + 2:
+        others = 2 + is_known_awaiter(task)
+        if task is not current and sys.getrefcount(task) == ONE_REFERENCE + others:
             count[label_of(coroutine_of(task))] += 1
     return [
         finding(
@@ -157,6 +159,12 @@ def unheld(loop: EventLoop, tasks: list[Any]) -> list[Finding]:
         )
         for function, number in count.most_common(MOST)
     ]
+
+
+def is_known_awaiter(task: Any) -> bool:
+    """Whether the future that *task* waits for refers to it (asyncio.future_add_to_awaited_by)."""
+    waiter = getattr(task, "_fut_waiter", None)
+    return task in (getattr(waiter, "_asyncio_awaited_by", None) or ())
 
 
 def of_records(summing: Summing, loop: int, names: dict[int, str]) -> list[Finding]:
