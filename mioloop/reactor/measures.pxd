@@ -22,7 +22,7 @@ from libc.stdint cimport int64_t, uint64_t
 from mioloop.reactor.core cimport mio_clock_now, mio_histogram, mio_histogram_add, mio_ticks
 
 cdef enum:
-    TURNS_PER_CLOCK = 8                 # of the turns that leave the look out
+    TURNS_PER_CLOCK = 16                # of the turns that leave the look out
     SLOW_NS = 100000                    # such a stretch is long: the next ends with its first turn
 
 cdef enum:                              # the kinds of work

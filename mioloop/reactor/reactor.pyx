@@ -53,8 +53,8 @@ cdef enum:
     MOST_SPIN_NS = 1000000000           # one second: a longer wait should sleep
     # While callbacks are ready, a loop that watches only its self-pipe polls only after 64 turns or
     # so much time: a chain of call_soon() makes no system call for each link. Between two polls it
-    # reads the clock seven times, once in TURNS_PER_CLOCK turns.
-    CLOCKS_PER_POLL = 7
+    # reads the clock three times, once in TURNS_PER_CLOCK turns.
+    CLOCKS_PER_POLL = 3
     POLL_INTERVAL_NS = 200000
     SOURCES_PER_BATCH = 64              # gathered writes are sent at least after so many sources
 
