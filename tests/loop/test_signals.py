@@ -17,20 +17,7 @@ import pytest
 
 from tests.support.waiting import run_until
 
-
-@pytest.fixture(autouse=True)
-def signal_state_is_restored(request):
-    """No test leaves a handler or a wakeup fd behind."""
-    watched = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in watched}
-    yield
-    after = {number: signal.getsignal(number) for number in watched}
-    left_fd = signal.set_wakeup_fd(-1)
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    if "uvloop" not in request.node.name:  # which leaves its own in place
-        assert after == before
-        assert left_fd == -1
+pytestmark = pytest.mark.usefixtures("signal_state_is_restored")
 
 
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM", "SIGHUP", "SIGINT", "SIGWINCH"])
@@ -496,130 +483,6 @@ def test_ctrl_c_ends_a_busy_loop(loop):
     sender.join(10)
 
 
-def test_wakeup_descriptor_is_given_back(loop):
-    """R82, R87: owned while running or while a handler is set, then restored."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    try:
-        signal.set_wakeup_fd(write_end)
-        loop.run_until_complete(asyncio.sleep(0.001))
-        assert signal.set_wakeup_fd(-1) == write_end
-    finally:
-        signal.set_wakeup_fd(-1)
-        os.close(read_end)
-        os.close(write_end)
-
-
-@pytest.mark.known_difference("uvloop", "takes the descriptor while it runs")
-def test_signals_reach_the_wakeup_descriptor_of_the_program(loop):
-    """R82: a program that waits for SIGCHLD at a descriptor of its own, as Twisted does."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)
-    os.set_blocking(write_end, False)
-    before = signal.signal(signal.SIGCHLD, lambda *_: None)
-    seen = loop.create_future()
-    loop.add_reader(read_end, lambda: seen.done() or seen.set_result(os.read(read_end, 100)))
-    signal.set_wakeup_fd(write_end)
-    try:
-        loop.call_soon(os.kill, os.getpid(), signal.SIGCHLD)
-        numbers = loop.run_until_complete(asyncio.wait_for(seen, 5))
-        assert set(numbers) == {signal.SIGCHLD}
-        assert signal.set_wakeup_fd(-1) == write_end
-    finally:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, before)
-        loop.remove_reader(read_end)
-        os.close(read_end)
-        os.close(write_end)
-
-
-@pytest.mark.parametrize("removed", [True, False])
-def test_handler_beside_the_programs_descriptor_leaves_no_trace(mioloop_loop, removed):
-    """R82, R87: a handler takes the descriptor, as on asyncio, for as long as it is there."""
-    loop = mioloop_loop
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    signal.set_wakeup_fd(write_end)
-
-    async def main():
-        loop.add_signal_handler(signal.SIGUSR1, print)
-        if removed:
-            loop.remove_signal_handler(signal.SIGUSR1)
-
-    try:
-        loop.run_until_complete(main())
-        loop.remove_signal_handler(signal.SIGUSR1)
-        assert signal.set_wakeup_fd(-1) == (write_end if removed else -1)
-    finally:
-        signal.set_wakeup_fd(-1)
-        os.close(read_end)
-        os.close(write_end)
-
-
-def test_ctrl_c_ends_an_idle_poll_beside_the_programs_descriptor(loop):
-    """R82."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    signal.set_wakeup_fd(write_end)
-    sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    loop.call_soon(sender.start)
-    loop.call_later(20, loop.stop)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            loop.run_forever()
-    finally:
-        sender.join(10)
-        signal.set_wakeup_fd(-1)
-        os.close(read_end)
-        os.close(write_end)
-
-
-def test_closed_descriptor_that_a_program_has_left_is_no_obstacle(mioloop_loop):
-    """R82: the loop takes its own."""
-    loop = mioloop_loop
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    signal.set_wakeup_fd(near.fileno())
-    near.close()
-    far.close()
-    try:
-        sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-        loop.call_soon(sender.start)
-        with pytest.raises(KeyboardInterrupt):
-            loop.run_forever()
-        sender.join(10)
-    finally:
-        signal.set_wakeup_fd(-1)
-
-
-def test_signal_that_comes_as_a_run_begins_is_passed_on(mioloop_loop, monkeypatch):
-    """R82: between the moment that the loop asks for the descriptor and gives it back."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    before = signal.signal(signal.SIGUSR1, lambda *_: None)
-    set_wakeup_fd = signal.set_wakeup_fd
-
-    sent = []
-
-    def interrupted(fd, **options):
-        if fd == write_end and not sent:
-            sent.append(os.kill(os.getpid(), signal.SIGUSR1))
-        return set_wakeup_fd(fd, **options)
-
-    signal.set_wakeup_fd(write_end)
-    try:
-        monkeypatch.setattr(signal, "set_wakeup_fd", interrupted)
-        mioloop_loop.run_until_complete(asyncio.sleep(0))
-        monkeypatch.undo()
-        assert os.read(read_end, 100) == bytes([signal.SIGUSR1])
-    finally:
-        monkeypatch.undo()
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGUSR1, before)
-        os.close(read_end)
-        os.close(write_end)
-
-
 def test_removal_of_the_last_handler_keeps_ctrl_c_working(loop):
     """R87: the loop still wakes up for signals after its handlers are gone."""
     loop.add_signal_handler(signal.SIGUSR1, print)
@@ -669,29 +532,3 @@ def test_runner_turns_ctrl_c_into_a_cancellation(loop_kind, no_leaked_descriptor
     with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=loop_kind.new) as runner:
         runner.run(main())
     assert cancelled == [True]
-
-
-def test_no_moment_is_without_wakeup_while_a_handler_is_set(mioloop_loop, monkeypatch):
-    """R82, R87: a child that ended just as a run did was never seen, and the next run hung."""
-    loop = mioloop_loop
-    set_wakeup_fd = signal.set_wakeup_fd
-    fds = []
-
-    def recorded(fd, **options):
-        fds.append(fd)
-        return set_wakeup_fd(fd, **options)
-
-    loop.add_signal_handler(signal.SIGUSR1, print)
-    try:
-        monkeypatch.setattr(signal, "set_wakeup_fd", recorded)
-        loop.run_until_complete(asyncio.sleep(0))
-        assert fds and -1 not in fds
-
-        os.kill(os.getpid(), signal.SIGUSR1)  # between two runs: the next one serves it
-        served = []
-        loop._handle_signal = served.append
-        loop.run_until_complete(asyncio.sleep(0.001))
-        assert served == [signal.SIGUSR1]
-    finally:
-        monkeypatch.undo()
-        loop.remove_signal_handler(signal.SIGUSR1)

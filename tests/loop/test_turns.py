@@ -15,20 +15,9 @@ import socket
 
 import pytest
 
+from tests.support.waiting import Turns
+
 TURNS_UNTIL_A_PEEK_IS_ARMED = 200
-
-
-class Turns:
-    """Counts the turns of a loop by a chain of call_soon()."""
-
-    def __init__(self, loop):
-        self.loop = loop
-        self.count = 0
-        self.chain = loop.call_soon(self.next)
-
-    def next(self):
-        self.count += 1
-        self.chain = self.loop.call_soon(self.next)
 
 
 class Seen(asyncio.Protocol, asyncio.DatagramProtocol):

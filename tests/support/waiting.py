@@ -46,3 +46,16 @@ def run_until(loop, condition, timeout_s=10.0):
 def run_turns(loop, count=3, pause_s=0.002):
     """Run *loop* for *count* turns, each of which polls."""
     loop.run_until_complete(turns(count, pause_s))
+
+
+class Turns:
+    """Counts the turns of a loop by a chain of call_soon()."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.count = 0
+        self.chain = loop.call_soon(self.next)
+
+    def next(self):
+        self.count += 1
+        self.chain = self.loop.call_soon(self.next)

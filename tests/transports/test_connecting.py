@@ -19,7 +19,7 @@ import pytest
 
 import mioloop
 from tests.support.protocols import Recorder
-from tests.support.waiting import turns
+from tests.support.waiting import Turns, turns
 
 HOST = "127.0.0.1"
 
@@ -46,19 +46,6 @@ def on_asyncio(case, *args):
         return loop.run_until_complete(asyncio.wait_for(case(loop, *args), 10))
     finally:
         loop.close()
-
-
-class Turns:
-    """Counts the turns of a loop by a chain of call_soon()."""
-
-    def __init__(self, loop):
-        self.loop = loop
-        self.count = 0
-        self.chain = loop.call_soon(self.next)
-
-    def next(self):
-        self.count += 1
-        self.chain = self.loop.call_soon(self.next)
 
 
 def told(exc):
