@@ -113,17 +113,23 @@ cdef inline int stretch_ends(Measures *measures, mio_histogram *latency, int64_t
 
 
 cdef inline int look_ended(Measures *measures, mio_histogram *latency, int64_t now) noexcept:
+    if measures.stretch_began_ns == 0:      # a tool polls while the loop does not run
+        return 0
     stretch_ends(measures, latency, now)
     return stretch_begins(measures, now)
 
 
 cdef inline int wait_begins(Measures *measures, mio_histogram *latency, int64_t now) noexcept:
+    if measures.stretch_began_ns == 0:
+        return 0
     stretch_ends(measures, latency, now)
     measures.waiting_since_ns = now
     return 0
 
 
 cdef inline int wait_ended(Measures *measures, int64_t now) noexcept:
+    if measures.waiting_since_ns == 0:
+        return 0
     measures.idle_ns += now - measures.waiting_since_ns
     measures.waiting_since_ns = 0
     return stretch_begins(measures, now)

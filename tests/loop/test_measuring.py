@@ -330,6 +330,13 @@ def test_high_water_mark_of_the_ready_queue_is_kept(mioloop_loop, run):
     assert mioloop_loop.stats()["ready"] == 0
 
 
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_poll_of_a_tool_outside_of_a_run_counts_for_nothing(mioloop_loop, timeout):
+    mioloop_loop._selector.select(timeout)
+    assert mioloop_loop.utilization()[:2] == (0.0, 0.0)
+    assert mioloop_loop.latency().turns.count == 0
+
+
 # -- durations() -----------------------------------------------------------------------------
 
 
