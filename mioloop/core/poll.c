@@ -2,7 +2,8 @@
  * thread polls at a time.
  *
  * The queue's lock also guards the turns of the pollers: a poll without contention
- * takes one lock twice, once before the wait and once after it.
+ * takes one lock twice, once before the wait and once after it. A poll that does not
+ * wait holds the lock throughout: nothing that a selector does then needs it.
  *
  * No wake-up is lost. With the lock held, the poller either finds a node, and
  * does not wait, or sets `sleeping`. A producer, with the lock held, appends its
@@ -100,7 +101,7 @@ int mio_poll_poll(mio_poll *poll, mio_event *events, int capacity,
                   int64_t timeout_ns)
 {
     mio_ready_queue *queue = poll->queue;
-    bool reserve;
+    bool reserve, waits;
     int count;
 
     if (capacity < 1 || timeout_ns < -1) return -EINVAL;
@@ -110,13 +111,13 @@ int mio_poll_poll(mio_poll *poll, mio_event *events, int capacity,
     if (atomic_load(&poll->closed)) { count = 0; goto out; }
     poll->polling = true;
     if (queue->length > 0) timeout_ns = 0;
-    queue->sleeping = timeout_ns != 0;
+    queue->sleeping = waits = timeout_ns != 0;
     reserve = queue->length > 0 && capacity > 1;
-    pthread_mutex_unlock(&queue->monitor.lock);
+    if (waits) pthread_mutex_unlock(&queue->monitor.lock);
 
     count = wait_selector(poll, events, capacity - reserve, timeout_ns);
 
-    pthread_mutex_lock(&queue->monitor.lock);
+    if (waits) pthread_mutex_lock(&queue->monitor.lock);
     queue->sleeping = false;
     if (queue->length > 0 && count >= 0 && count < capacity) {
         pthread_mutex_unlock(&queue->monitor.lock);

@@ -131,6 +131,7 @@ static uint32_t from_epoll(uint32_t mask)
 {
     uint32_t ready = 0;
 
+    if (mask == EPOLLIN) return MIO_READABLE;       /* most events are this one */
     if (mask & EPOLLIN) ready |= MIO_READABLE;
     if (mask & EPOLLOUT) ready |= MIO_WRITABLE;
     if (mask & EPOLLPRI) ready |= MIO_READABLE | MIO_PRIORITY;

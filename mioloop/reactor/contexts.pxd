@@ -17,6 +17,8 @@ from mioloop.reactor.references cimport visit_reference
 
 cdef extern from *:
     """
+    static Py_ssize_t mio_variables_at;     /* where a context refers to its mapping; 0: unknown */
+
     static int mio_visit_variables(PyObject *found, void *mapping)
     {
         /* A context refers to its mapping, and to the context outside of it while entered. */
@@ -25,13 +27,38 @@ cdef extern from *:
         return 0;
     }
 
-    /* A borrowed reference. */
-    static inline PyObject *mio_variables(PyObject *context)
+    static PyObject *mio_find_variables(PyObject *context)
     {
         PyObject *mapping = NULL;
 
         Py_TYPE(context)->tp_traverse(context, mio_visit_variables, &mapping);
         return mapping;
+    }
+
+    /* Each callback asks twice, and tp_traverse takes four calls: find out once where it looks. */
+    static int mio_locate_variables(void)
+    {
+        PyObject *context = PyContext_New();
+        Py_ssize_t at = sizeof(PyObject), last;
+        PyObject *mapping;
+
+        if (context == NULL)
+            return -1;
+        mapping = mio_find_variables(context);
+        last = Py_TYPE(context)->tp_basicsize - (Py_ssize_t)sizeof(PyObject *);
+        while (at <= last && *(PyObject **)((char *)context + at) != mapping)
+            at += sizeof(PyObject *);
+        mio_variables_at = mapping != NULL && at <= last ? at : 0;
+        Py_DECREF(context);
+        return 0;
+    }
+
+    /* A borrowed reference. */
+    static inline PyObject *mio_variables(PyObject *context)
+    {
+        if (mio_variables_at == 0)
+            return mio_find_variables(context);
+        return *(PyObject **)((char *)context + mio_variables_at);
     }
 
     /* A borrowed reference, or NULL: the thread has used no context yet. */
@@ -40,6 +67,7 @@ cdef extern from *:
         return PyThreadState_Get()->context;
     }
     """
+    int locate_variables "mio_locate_variables"() except -1     # before the first use of a module
     PyObject *variables "mio_variables"(PyObject *context) noexcept
     PyObject *current_context "mio_current_context"() noexcept
 

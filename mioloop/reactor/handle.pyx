@@ -13,7 +13,7 @@ cimport cython
 from cpython.object cimport PyObject
 
 from mioloop.reactor.callback cimport Call, invoke, release_call
-from mioloop.reactor.contexts cimport retire, share_current, unshare
+from mioloop.reactor.contexts cimport locate_variables, retire, share_current, unshare
 from mioloop.reactor.core cimport MIO_TIMER_IDLE
 from mioloop.reactor.freeing cimport freeing_now, mio_freeing
 from mioloop.reactor.python_api cimport *
@@ -584,6 +584,7 @@ cdef int install_slots(type handle_type) except -1:
     return 0
 
 
+locate_variables()
 install_slots(Handle)
 install_slots(TimerHandle)
 install_slots(ThreadSafeHandle)

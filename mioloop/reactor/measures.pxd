@@ -72,9 +72,9 @@ cdef inline int work_begins(Measures *measures, int kind) noexcept:
     return 0
 
 
-cdef inline int stretch_begins(Measures *measures, int64_t now) noexcept:
+cdef inline int stretch_begins(Measures *measures, int64_t now, uint64_t ticks) noexcept:
     measures.stretch_began_ns = now
-    measures.kind_began_ticks = mio_ticks()
+    measures.kind_began_ticks = ticks
     measures.kind = WORK_OTHER
     measures.mixed = False
     return 0
@@ -97,12 +97,14 @@ cdef inline int share_out(Measures *measures) noexcept:
     return 0
 
 
-cdef inline int stretch_ends(Measures *measures, mio_histogram *latency, int64_t now) noexcept:
+cdef inline int stretch_ends(Measures *measures, mio_histogram *latency, int64_t now,
+                             uint64_t ticks) noexcept:
+    """*ticks*: the tick counter now, if the stretch is mixed."""
     cdef int64_t length = now - measures.stretch_began_ns
 
     measures.active_ns += length
     if measures.mixed:
-        measures.ticks_of[measures.kind] += ticks_between(measures.kind_began_ticks, mio_ticks())
+        measures.ticks_of[measures.kind] += ticks_between(measures.kind_began_ticks, ticks)
         measures.mixed_ns += length
     else:
         measures.active_ns_of[measures.kind] += length
@@ -113,16 +115,19 @@ cdef inline int stretch_ends(Measures *measures, mio_histogram *latency, int64_t
 
 
 cdef inline int look_ended(Measures *measures, mio_histogram *latency, int64_t now) noexcept:
+    cdef uint64_t ticks
+
     if measures.stretch_began_ns == 0:      # a tool polls while the loop does not run
         return 0
-    stretch_ends(measures, latency, now)
-    return stretch_begins(measures, now)
+    ticks = mio_ticks()
+    stretch_ends(measures, latency, now, ticks)
+    return stretch_begins(measures, now, ticks)
 
 
 cdef inline int wait_begins(Measures *measures, mio_histogram *latency, int64_t now) noexcept:
     if measures.stretch_began_ns == 0:
         return 0
-    stretch_ends(measures, latency, now)
+    stretch_ends(measures, latency, now, mio_ticks() if measures.mixed else 0)
     measures.waiting_since_ns = now
     return 0
 
@@ -132,7 +137,7 @@ cdef inline int wait_ended(Measures *measures, int64_t now) noexcept:
         return 0
     measures.idle_ns += now - measures.waiting_since_ns
     measures.waiting_since_ns = 0
-    return stretch_begins(measures, now)
+    return stretch_begins(measures, now, mio_ticks())
 
 
 cdef inline bint turn_passes(Measures *measures) noexcept:
@@ -154,6 +159,6 @@ cdef inline int read_clock(Measures *measures, mio_histogram *latency) noexcept:
 
 
 cdef inline int run_ended(Measures *measures, mio_histogram *latency) noexcept:
-    stretch_ends(measures, latency, mio_clock_now())
+    stretch_ends(measures, latency, mio_clock_now(), mio_ticks() if measures.mixed else 0)
     measures.stretch_began_ns = 0
     return 0

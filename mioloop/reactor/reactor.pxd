@@ -124,30 +124,24 @@ cdef class Reactor(LoopServices):
     cdef int flush_soon(self, Source source) except -1
 
     # one turn
-    @cython.final
     cdef int turn(self) except -1
     cdef int turn_by_selector(self) except -1
     cdef int begin(self) noexcept
     cdef bint has_pending(self) noexcept
-    @cython.final
     cdef bint must_look(self) noexcept
     cdef int look(self) except -1
     cdef int make_event_room(self) except -1
-    @cython.final
     cdef int poll_events(self, int64_t timeout_ns) except -1
     cdef int poll_into_room(self, int64_t timeout_ns) noexcept nogil
     cdef int wait(self, int64_t timeout_ns) noexcept nogil
-    @cython.final
     cdef int run_ready(self, size_t count, bint woken) except -1
     cdef int run_instrumented(self, Handle handle) except -1
-    @cython.final
     cdef int dispatch(self) except -1
     cdef int serve_deferred(self) except -1
     cdef int serve(self, Source source, uint32_t ready) except -1
     cdef int run_observed(self, PyObject *handle) except -1
     cdef int serve_observed(self, Source source, uint32_t ready) except -1
     cdef int flush(self) except -1
-    cdef int send_together(self) except -1
     cdef int read_together(self) except -1
 
 

@@ -101,7 +101,9 @@ cdef class Reactor(LoopServices):
             work_begins(&self.measures, WORK_CALLBACKS)
             if queued > self.measures.most_ready:
                 self.measures.most_ready = queued
-        self.run_ready(queued, True)
+            self.run_ready(queued, True)
+        else:
+            self.end_batch()
         if self.event_next < self.event_count or self.deferred_now:
             work_begins(&self.measures, WORK_EVENTS)
             self.dispatch()
@@ -123,7 +125,10 @@ cdef class Reactor(LoopServices):
             raise RuntimeError("Event loop is closed")
         if self.fork_generation != forks:
             self.renew()
-        self.make_event_room()
+        if self.event_next == self.event_count:
+            self.event_next = self.event_count = self.event_ahead = 0
+        if self.event_count or <int>self.slab.count >= self.event_capacity:
+            self.make_event_room()
         self.signals_seen = signal_count
         if timeout_ns == 0:
             n = self.poll_into_room(0)
@@ -254,13 +259,14 @@ cdef class Reactor(LoopServices):
         if self.this_run.thread != thread:
             forget_thread(&self.policy)
             self.this_run.thread = thread
-        stretch_begins(&self.measures, mio_clock_now())
+        stretch_begins(&self.measures, mio_clock_now(), mio_ticks())
         return begin_run(&self.this_run)
 
     cdef int turn_by_selector(self) except -1:
         """Run a turn that calls loop._selector, as asyncio does. The loop overrides this."""
         return 0
 
+    @cython.final
     cdef bint has_pending(self) noexcept:
         """Whether a source has work that no poll will report."""
         return (self.event_next < self.event_count or self.deferred_sources or self.deferred_now
@@ -291,6 +297,7 @@ cdef class Reactor(LoopServices):
             return False
         return peek_completed(&self.looking, self.turns)
 
+    @cython.final
     cdef int look(self) except -1:
         """Poll without waiting. Arm the peek after several polls without an event."""
         cdef int pending = self.event_count - self.event_next
@@ -302,6 +309,7 @@ cdef class Reactor(LoopServices):
                 arm_peek(&self.looking, self.poll, self.turns)
         return 0
 
+    @cython.final
     cdef int make_event_room(self) except -1:
         """Move the undispatched events to the front, and make room for one event of each source."""
         cdef int pending = self.event_count - self.event_next
@@ -309,8 +317,7 @@ cdef class Reactor(LoopServices):
         cdef void *more
 
         if self.event_next:
-            if pending:
-                memmove(self.events, self.events + self.event_next, pending * sizeof(mio_event))
+            memmove(self.events, self.events + self.event_next, pending * sizeof(mio_event))
             self.event_ahead = max(0, self.event_ahead - self.event_next)
             self.event_next = 0
             self.event_count = pending
@@ -324,10 +331,12 @@ cdef class Reactor(LoopServices):
                 raise MemoryError
         return 0
 
+    @cython.final
     cdef int poll_into_room(self, int64_t timeout_ns) noexcept nogil:
         return mio_poll_poll(self.poll, self.events + self.event_count,
                              self.event_capacity - self.event_count, timeout_ns)
 
+    @cython.final
     cdef int wait(self, int64_t timeout_ns) noexcept nogil:
         """Poll until there is an event.
 
@@ -374,6 +383,7 @@ cdef class Reactor(LoopServices):
         self.deferred_next = 0
         return 0
 
+    @cython.final
     cdef int serve(self, Source source, uint32_t ready) except -1:
         self.serving = source
         if self.observed:
@@ -383,6 +393,7 @@ cdef class Reactor(LoopServices):
         self.serving = None
         return 0
 
+    @cython.final
     cdef int read_together(self) except -1:
         """Let the sources of the next events receive in one system call. Runs no user code."""
         cdef bytes buffer
@@ -412,8 +423,8 @@ cdef class Reactor(LoopServices):
         cdef Source source = None
         cdef PyObject *last = self.flushes.last     # sources queued meanwhile wait for the next one
 
-        if self.flushes.first != last:
-            self.send_together()
+        if self.flushes.first != last and self.fork_generation == forks:
+            send_batch(&self.batch_io, self.flushes.first)
         while <PyObject *>source != last and self.flushes.first != NULL:
             try:                            # around all sources: entering it costs time
                 while <PyObject *>source != last and self.flushes.first != NULL:
@@ -424,11 +435,6 @@ cdef class Reactor(LoopServices):
                 raise
             except BaseException as exc:
                 self.serving_failed(source, exc)
-        return 0
-
-    cdef int send_together(self) except -1:
-        if self.fork_generation == forks:
-            send_batch(&self.batch_io, self.flushes.first)
         return 0
 
     cdef int wake(self) except -1:
