@@ -66,12 +66,45 @@ def tls() -> str:
         return f"FAILED: {exc}"
 
 
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def refused_by(answer: str, sysctl: str, status: str) -> str:
+    """Say what forbids io_uring, as far as the system tells.
+
+    *answer* is the name of the errno of io_uring_setup(2), *sysctl* the text of
+    /proc/sys/kernel/io_uring_disabled, and *status* that of /proc/self/status.
+    """
+    if answer == "EPERM" and sysctl.strip() in ("1", "2"):
+        whom = "everyone" if sysctl.strip() == "2" else "processes without privileges"
+        return f"the sysctl kernel.io_uring_disabled={sysctl.strip()} forbids it to {whom}"
+    if answer in ("EPERM", "EACCES", "ENOSYS") and re.search(r"^Seccomp:\s*2$", status, re.M):
+        return "a seccomp filter forbids it, as container runtimes do"
+    if answer in ("ENOSYS", "EINVAL", "EOPNOTSUPP"):
+        return "the kernel lacks it or is older than Linux 5.12"
+    if answer == "ENOMEM":
+        return "the limit of locked memory is too low (ulimit -l)"
+    if answer in ("EMFILE", "ENFILE"):
+        return "there is no free descriptor"
+    return "the system does not say why; it may be a security module"
+
+
 def io_uring() -> str:
-    """Whether one system call can serve several connections."""
+    """Whether one system call can serve several connections; if not, why."""
     from mioloop.reactor.reactor import io_uring_problem
 
-    problem = io_uring_problem()
-    return "yes" if problem is None else f"no, the system answers {problem}"
+    answer = io_uring_problem()
+    if answer is None:
+        return "yes"
+    why = refused_by(
+        answer, _read("/proc/sys/kernel/io_uring_disabled"), _read("/proc/self/status")
+    )
+    return f"no ({answer}): {why}"
 
 
 async def _talk() -> None:
