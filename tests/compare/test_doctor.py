@@ -51,7 +51,9 @@ def doctor(*before: str) -> list[str]:
 def test_a_seccomp_filter_that_forbids_io_uring_is_named(errno_name: str) -> None:
     [line] = doctor(sys.executable, "-c", UNDER_A_FILTER, str(getattr(errno, errno_name)))
 
-    assert line.endswith(f"no ({errno_name}): a seccomp filter forbids it, as container runtimes do")
+    assert line.endswith(
+        f"no ({errno_name}): a seccomp filter forbids it, as container runtimes do"
+    )
 
 
 FILTERED = "Name:\tpython\nSeccomp:\t2\nSeccomp_filters:\t1\n"
