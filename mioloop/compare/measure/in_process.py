@@ -19,6 +19,8 @@ from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from typing import Any
 
+from mioloop.compare.measure import bulk
+
 Latencies = list[float]
 
 
@@ -284,11 +286,22 @@ BATCHES: dict[str, tuple[Batch, int]] = {
     "churn-protocol": (churn_protocol, 100),
     "churn-streams": (churn_streams, 100),
     "subprocess": (subprocess, 2),
+    "chain-beside-idle": (bulk.beside_idle_connections(call_soon_chain), 50_000),
+    "sleep-0-beside-idle": (bulk.beside_idle_connections(sleep_zero), 20_000),
+    "task-create-beside-idle": (bulk.beside_idle_connections(task_create), 10_000),
+    "stream-one-way": (bulk.stream_one_way, 50),
+    "tls-one-way": (bulk.tls_one_way, 20),
+    "sendfile": (bulk.sendfile, 50),
+    "udp-one-way": (bulk.datagrams_one_way, 3200),
+    "child-pipe": (bulk.child_pipe, 10),
+    "websocket-broadcast": (bulk.websocket_broadcast, 5000),
 }
 
 
 # These wait for the processor because their own threads or children use it.
-WAIT_BY_DESIGN = ("call-soon-threadsafe", "threadsafe-burst", "executor", "subprocess")
+WAIT_BY_DESIGN = (
+    "call-soon-threadsafe", "threadsafe-burst", "executor", "subprocess", "child-pipe"
+)
 
 
 # -- running a workload ------------------------------------------------------------------
