@@ -17,6 +17,10 @@ class WorkerFailed(RuntimeError):
     """A worker has ended without a result, e.g. because its process was killed."""
 
 
+class GroupStopping(WorkerFailed):
+    """A worker wanted to listen when the group was stopping already. It does not fail the group."""
+
+
 class RemoteTraceback(Exception):
     """The cause of an exception that another process has raised: its text is the traceback."""
 

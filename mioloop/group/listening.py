@@ -25,6 +25,8 @@ import sys
 import threading
 from typing import Any
 
+from mioloop.group.calls import GroupStopping
+
 BALANCES = ("kernel", "handover")
 BACKLOG = 1024
 MOST_ACCEPTS = 64           # in a turn of the parent's loop
@@ -167,12 +169,13 @@ class Listening:
     def open(self, index: int, host: str | None, port: int, number: int) -> tuple[int, Any]:
         """See `Place.open`. *number* counts the calls of one worker for port 0.
 
-        Raises OSError if the address cannot be bound, ValueError if the port is none.
+        Raises OSError if the address cannot be bound, ValueError if the port is none, and
+        GroupStopping after `stop`.
         """
         key = (host, port, number)
         with self._lock:
             if self._stopped:
-                raise OSError(errno.ESHUTDOWN, "the group is stopping: it takes no connections")
+                raise GroupStopping("the group is stopping, and takes no connections")
             place = self._places.get(key)
             if place is None:
                 place = self._places[key] = Place(*resolve(host, port), self._balance)

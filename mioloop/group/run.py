@@ -79,6 +79,10 @@ class WorkerRun:
 
     # -- the loop ----------------------------------------------------------------------------
 
+    def is_asked(self) -> bool:
+        """Whether the worker shall stop."""
+        return self._grace_ends is not None
+
     def stop(self, grace: float) -> None:
         """Wind down within *grace* seconds. A second call can only shorten that."""
         ends = self._loop.time() + grace
@@ -126,10 +130,10 @@ class WorkerRun:
 
     async def _live(self) -> Any:
         self._asked = asyncio.Event()
-        if self._grace_ends is not None:
-            self._asked.set()
         if self._opened is not None:
             await self._opened()
+        if self.is_asked():             # to stop, before main was called
+            return None
         coroutine = self._main(self._worker)
         if not inspect.isawaitable(coroutine):
             raise TypeError(f"main must return a coroutine, not {coroutine!r}")
@@ -143,7 +147,7 @@ class WorkerRun:
             asked.cancel()
         if main.done() and not main.cancelled():
             return main.result()
-        if self._grace_ends is None:
+        if not self.is_asked():
             raise WorkerFailed(f"main of worker {self._worker.index} has cancelled itself")
         return None
 

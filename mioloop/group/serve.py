@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import difflib
 import functools
@@ -37,8 +36,8 @@ def find(name: str) -> Any:
     module, _, path = name.partition(":")
     try:
         found = importlib.util.find_spec(module)
-    except ModuleNotFoundError as exc:          # its package
-        if not module.startswith(f"{exc.name}."):
+    except ModuleNotFoundError as exc:          # its package is none, or missing
+        if not f"{module}.".startswith(f"{exc.name}."):
             raise
         found = None
     if found is None:
@@ -101,10 +100,10 @@ async def serve_asgi(app: Any, host: str, port: int, grace: float, worker: Worke
     sock = worker.listen(host, port)
     announce(worker, sock.getsockname())
     worker.on_stop(setattr, server, "should_exit", True)
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         await server.serve(sockets=[sock])
-    if config.loaded and not server.started:    # uvicorn has logged the reason
-        raise UnusableApplication("the startup of the application has failed")
+    except SystemExit:                          # uvicorn has logged the reason
+        raise UnusableApplication("the startup of the application has failed") from None
 
 
 def announce(worker: Worker, address: Any) -> None:

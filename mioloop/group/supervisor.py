@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mioloop.factory import Options
-from mioloop.group.calls import WorkerFailed, dump, settle
+from mioloop.group.calls import GroupStopping, WorkerFailed, dump, settle
 from mioloop.group.channel import Queue
 from mioloop.group.listening import Listening
 from mioloop.group.process_worker import ProcessWorker, pickled_main
@@ -117,10 +117,10 @@ class Supervisor:
 
     async def _run_until_done(self, slot: Slot) -> None:
         """Run the worker of *slot*, again and again if it fails and the user wants that."""
-        while not self.stopping:
+        while not self._wake.is_set():
             began = time.monotonic()
             result, exc = await self._run_once(slot)
-            if exc is None:
+            if exc is None or (self.stopping and isinstance(exc, GroupStopping)):
                 slot.result = result
                 return
             if time.monotonic() - began >= GOOD_RUN_S:

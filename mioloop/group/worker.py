@@ -70,6 +70,7 @@ class Worker:
         Raises:
             ValueError: the port is no port.
             OSError: another program has the port, or the host is unknown; the message names them.
+            GroupStopping: the group is stopping. The worker then ends without a failure.
         """
         number = 0
         if port == 0:

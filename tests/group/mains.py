@@ -34,6 +34,11 @@ async def wait_for_stop(worker: Worker) -> str:
     return f"{worker.index} has seen it"
 
 
+async def listen_late(worker: Worker) -> None:
+    await worker.stopping.wait()
+    worker.listen("127.0.0.1", 0)
+
+
 async def stop_by_callback(worker: Worker) -> str:
     told = asyncio.get_running_loop().create_future()
     worker.on_stop(told.set_result, "told")

@@ -210,6 +210,13 @@ def test_stop_before_the_workers_have_started(kind: str) -> None:
             run.end()
 
 
+def test_a_worker_that_wants_to_listen_too_late_does_not_fail_the_group(kind: str) -> None:
+    with running(mains.listen_late, workers=1, kind=kind) as run:
+        run.call(0, mains.pid)
+        run.group.stop()
+        assert run.end() == [None]
+
+
 def test_on_stop_callbacks_are_called(kind: str) -> None:
     with running(mains.stop_by_callback, workers=1, kind=kind) as run:
         run.call(0, mains.pid)
