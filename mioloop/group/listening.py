@@ -189,11 +189,13 @@ class Listening:
                 place.forget(index)
 
     def stop(self) -> None:
-        """Accept nothing more."""
+        """Accept nothing more, but the connections that wait."""
         with self._lock:
             self._stopped = True
             for place in self._places.values():
                 if place.socket.fileno() >= 0:
+                    if place.balance == "handover":
+                        self._accept(place)
                     self._loop.remove_reader(place.socket)
                     place.socket.close()
 

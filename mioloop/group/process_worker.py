@@ -64,6 +64,15 @@ def pickled_main(main: Callable[..., Any]) -> bytes:
     return dump(main, "main")
 
 
+def cause(status: int) -> str:
+    """The name of the signal, or the exit code, of the status of a process."""
+    if status >= 0:
+        return f"exit code {status}"
+    with contextlib.suppress(ValueError):       # a real-time signal has no name
+        return signal.Signals(-status).name
+    return f"signal {-status}"
+
+
 class ProcessWorker:
     """One worker process, from its start to its end. All methods but `call` are for the loop."""
 
@@ -111,9 +120,7 @@ class ProcessWorker:
             if self._link is not None:
                 self._link.close()
         if self._outcome is None:
-            how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-            exc = WorkerFailed(f"{self} has ended by {how}")
-            return Outcome(None, exc, Figures())
+            return Outcome(None, WorkerFailed(f"{self} has ended by {cause(status)}"), Figures())
         if self._terminated and self._supervisor.stopping:
             return self._outcome._replace(exception=None)
         return self._outcome

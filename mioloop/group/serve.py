@@ -67,7 +67,7 @@ async def main(name: str, host: str, port: int, grace: float, worker: Worker) ->
             app = await app
         kind = applications.kind_of(app)
     if kind is None:
-        raise UnusableApplication(f"{name} is a {type(app).__name__}, and not {APP_KINDS}")
+        raise UnusableApplication(f"{name} is of type {type(app).__name__}, and not {APP_KINDS}")
     serve = serve_aiohttp if kind == applications.AIOHTTP else serve_asgi
     await serve(app, host, port, grace, worker)
 

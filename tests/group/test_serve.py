@@ -146,13 +146,28 @@ def test_a_request_under_way_is_answered_after_a_signal(directory: Path, kind: s
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["make", "asgi"])
+def test_a_signal_to_all_processes_is_one_orderly_stop(
+    directory: Path, name: str, number: signal.Signals
+) -> None:
+    """Ctrl-C at a terminal, and systemd, signal parent and workers."""
+    with served(directory, f"shop:{name}", "--kind", "process") as (process, port):
+        for _ in range(10):
+            get(port)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err and "accepted, most to least:" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         (["shpo:app"], 1, "there is no module 'shpo'"),
         (["shop.cart:app"], 1, "there is no module 'shop.cart'"),
         (["shop:ap"], 1, "module 'shop' has no 'ap'; did you mean app?"),
-        (["shop:price"], 1, "shop:price is a int, and not an aiohttp.web.Application, "),
+        (["shop:price"], 1, "shop:price is of type int, and not an aiohttp.web.Application, "),
         (["shop:app", "--kind", "thread"], 1, "only one loop can run it: name a function"),
         (["shop"], 2, "'shop' is not MODULE:NAME, such as shop:app"),
         (["shop:app", "--workers", "0"], 2, "'0' is no number of workers, 1 or more"),
