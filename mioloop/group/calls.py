@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -67,6 +68,14 @@ def load_exception(blob: bytes) -> BaseException:
 # -- a call --------------------------------------------------------------------------------------
 
 
+def check(index: int, count: int, function: Callable[..., Any]) -> None:
+    """Raises ValueError if there is no worker *index*, TypeError if *function* is no function."""
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+        raise ValueError(f"index must be the number of a worker, 0 to {count - 1}, not {index!r}")
+    if not callable(function):
+        raise TypeError(f"function must be callable, not {function!r}")
+
+
 def perform(function: Callable[..., Any], args: tuple[Any, ...], done: Done) -> None:
     """Call ``function(*args)`` in the running loop, and await the result if it can be awaited.
 
@@ -82,15 +91,16 @@ def perform(function: Callable[..., Any], args: tuple[Any, ...], done: Done) -> 
     except BaseException as exc:
         done(None, exc)
         return
-    _running.add(task)
+    running: set[asyncio.Future[Any]] = vars(_of_thread).setdefault("running", set())
+    running.add(task)
+    task.add_done_callback(running.discard)
     task.add_done_callback(lambda task: _finished(task, done))
 
 
-_running: set[asyncio.Future[Any]] = set()      # a loop has only weak references to its tasks
+_of_thread = threading.local()      # `running`: a loop has only weak references to its tasks
 
 
 def _finished(task: asyncio.Future[Any], done: Done) -> None:
-    _running.discard(task)
     if task.cancelled():
         done(None, WorkerFailed("the call was cancelled, because its worker has ended"))
         return

@@ -23,6 +23,7 @@ from typing import Any
 
 from mioloop.group.calls import (
     WorkerFailed,
+    check,
     dump,
     dump_exception,
     load_exception,
@@ -116,8 +117,10 @@ class Child:
         self._ended_by: int | None = None
         self._channels: dict[int, ChannelPort] = {}
         self._run: WorkerRun
+        self._count: int
 
     def execute(self, index: int, count: int, main: Main, options: Any) -> Outcome:
+        self._count = count
         worker = Worker(index, count, "process", self._open_port, self._call)
         self._run = WorkerRun(worker, main, options, self._opened, self._closing)
         watch = threading.Thread(target=self._watch_parent, daemon=True)
@@ -194,6 +197,7 @@ class Child:
 
     def _call(self, index: int, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         assert self.link is not None
+        check(index, self._count, function)
         answer: Future[Any] = Future()
         blob = dump((function, args), "a function of call(), with its arguments,")
         sent = self.link.request("call", index, blob)

@@ -57,7 +57,7 @@ class Link(asyncio.Protocol):
         self._transport: Any = None
         self._received = bytearray()
         self._numbers = itertools.count()
-        self._lock = threading.Lock()       # of the next two
+        self._lock = threading.Lock()       # of the numbers, and of the next two
         self._closed = False
         self._waiting: dict[int, tuple[Future[Any], Callable[[Any], object] | None]] = {}
         self._drained = asyncio.Event()
@@ -109,8 +109,8 @@ class Link(asyncio.Protocol):
         """
         name, *rest = message
         future: Future[Any] = Future()
-        number = next(self._numbers)
         with self._lock:
+            number = next(self._numbers)
             if not self._closed:
                 self._waiting[number] = future, late
         if number not in self._waiting:

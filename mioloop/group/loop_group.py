@@ -122,7 +122,7 @@ class LoopGroup:
         self._report = report
         self._numbers = itertools.count()
         self._queues: dict[int, Queue] = {}
-        self._lock = threading.Lock()       # of the next two
+        self._lock = threading.Lock()       # of the two above and the two below
         self._supervisor: Supervisor | None = None
         self._closed = False
         self._ended = threading.Event()     # no run is under way
@@ -213,7 +213,9 @@ class LoopGroup:
             self._closed = True
         self.stop(abort=True)
         self._ended.wait()
-        for queue in self._queues.values():
+        with self._lock:
+            queues = list(self._queues.values())
+        for queue in queues:
             queue.close(RuntimeError("the group of this channel has ended"))
 
     def __enter__(self) -> LoopGroup:
@@ -250,8 +252,10 @@ class LoopGroup:
         """Make a `Channel` that holds *capacity* items, at least 1. Raises ValueError for less."""
         if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
             raise ValueError(f"capacity must be a number of at least 1, not {capacity!r}")
-        number = next(self._numbers)
-        queue = self._queues[number] = Queue(capacity)
+        queue = Queue(capacity)
+        with self._lock:
+            number = next(self._numbers)
+            self._queues[number] = queue
         return Channel(queue, number, capacity, self.kind == "process")
 
     def figures(self) -> list[Figures]:

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing import spawn
@@ -87,6 +88,7 @@ class ProcessWorker:
         self._outcome: Outcome | None = None
         self._terminated = False
         self._stop: float | None = None         # the grace, once the worker shall stop
+        self._lock = threading.Lock()           # of the next one
         self._channels: dict[int, Future[Any]] = {}     # requests that wait for a channel
         self._lost = self._loop.create_future()
 
@@ -112,7 +114,9 @@ class ProcessWorker:
                 if self._link is None:
                     settle(answer, None, WorkerFailed(f"{self} could not be started"))
             self._early.clear()
-            for future in list(self._channels.values()):
+            with self._lock:
+                waiting = list(self._channels.values())
+            for future in waiting:
                 future.cancel()
             if self._desk is not None:
                 self._loop.remove_reader(self._desk)
@@ -183,7 +187,8 @@ class ProcessWorker:
         elif name == "call":
             self._forward(*args)
         elif name == "forget":
-            future = self._channels.get(args[0])
+            with self._lock:
+                future = self._channels.get(args[0])
             if future is not None:
                 future.cancel()
         elif name == "give_back":
@@ -216,10 +221,12 @@ class ProcessWorker:
         assert link is not None
         queue = self._supervisor.queue(channel)
         future: Future[Any] = queue.get() if name == "get" else queue.put(*item)
-        self._channels[number] = future
+        with self._lock:
+            self._channels[number] = future
 
         def done(future: Future[Any]) -> None:
-            self._channels.pop(number, None)
+            with self._lock:
+                del self._channels[number]
             if future.cancelled():
                 link.reply(number, None, CANCELLED)
             elif (exc := future.exception()) is not None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mioloop.factory import Options
-from mioloop.group.calls import GroupStopping, WorkerFailed, dump, settle
+from mioloop.group.calls import GroupStopping, WorkerFailed, check, dump, settle
 from mioloop.group.channel import Queue
 from mioloop.group.listening import Listening
 from mioloop.group.process_worker import ProcessWorker, pickled_main
@@ -241,24 +241,16 @@ class Supervisor:
     def queue(self, number: int) -> Queue:
         return self._queues[number]
 
-    def check_index(self, index: int) -> None:
-        last = self.settings.workers - 1
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index <= last:
-            raise ValueError(f"index must be the number of a worker, 0 to {last}, not {index!r}")
-
     def call(self, index: int, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """See `LoopGroup.call`."""
-        self.check_index(index)
-        if not callable(function):
-            raise TypeError(f"function must be callable, not {function!r}")
+        check(index, self.settings.workers, function)
         if self.settings.kind == "thread":
             return self._when_there(index, lambda worker: worker.call(function, args), None)
         blob = dump((function, args), "a function of call(), with its arguments,")
         return self._when_there(index, lambda worker: worker.call(blob), pickle.loads)
 
     def call_pickled(self, index: int, blob: bytes) -> Future[Any]:
-        """Pass on the call of a worker process; the result stays pickled."""
-        self.check_index(index)
+        """Pass on the call of a worker process, which has checked it; the result stays pickled."""
         return self._when_there(index, lambda worker: worker.call(blob), None)
 
     def figures(self) -> list[Future[Figures]]:

@@ -163,6 +163,10 @@ async def ask_the_next() -> Any:
         return answer
 
 
+def call_worker(index: int) -> None:
+    current_worker().call(index, pid)
+
+
 # -- channels --------------------------------------------------------------------------------------
 
 

@@ -66,6 +66,12 @@ def test_a_wrong_index_is_named_with_the_valid_ones(kind: str, index: Any) -> No
             run.group.call(index, mains.pid)
 
 
+def test_a_worker_is_told_the_valid_indices(kind: str) -> None:
+    with running(mains.idle, kind=kind) as run:
+        with pytest.raises(ValueError, match="a worker, 0 to 1, not 2"):
+            run.call(0, mains.call_worker, 2)
+
+
 def test_a_call_needs_a_function_and_a_running_group(kind: str) -> None:
     with running(mains.idle, kind=kind) as run:
         run.call(0, mains.pid)

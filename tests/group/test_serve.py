@@ -126,7 +126,8 @@ def test_an_application_is_served_until_a_signal(
         process.send_signal(number)
         out, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, err
-    assert out.count("shutdown") == (2 if name == "asgi" else 0)
+    # The slower worker may not have begun when the signal came.
+    assert out.count("shutdown") in ((1, 2) if name == "asgi" else (0,))
     assert "Traceback" not in err and "accepted, most to least:" in err
 
 
