@@ -266,6 +266,10 @@ class ProcessWorker:
 
     def figures(self) -> Future[Any]:
         """Pickled `Figures` of the worker, from now."""
+        if self._link is None:          # it is still being started
+            none: Future[Any] = Future()
+            none.set_result(pickle.dumps(tuple(Figures())))
+            return none
         return self._request("figures")
 
     def _request(self, *message: Any) -> Future[Any]:

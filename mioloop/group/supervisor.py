@@ -95,7 +95,12 @@ class Supervisor:
         try:
             with self._signals():
                 tasks = [self._loop.create_task(self._keep(slot)) for slot in self._slots]
-                await asyncio.gather(*tasks)
+                try:
+                    await asyncio.gather(*tasks)
+                except BaseException:       # a fault of this package: leave no worker behind
+                    self.abort()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+                    raise
         finally:
             self.listening.close()
             self._fail_waiting()
