@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ def test_main_runs_once_in_each_loop(kind: str) -> None:
     with LoopGroup(workers=3, kind=kind) as group:
         results = group.run(mains.identity)
     assert [each[:3] for each in results] == [(index, 3, kind) for index in range(3)]
-    places = {each[3:] for each in results}
-    assert len(places) == 3
-    assert len({pid for pid, _ in places}) == (3 if kind == "process" else 1)
+    pids = {each[3] for each in results}
+    if kind == "process":
+        assert len(pids) == 3 and os.getpid() not in pids
+    else:
+        assert pids == {os.getpid()}
+        assert threading.get_ident() not in {each[4] for each in results}
 
 
 def test_a_group_runs_again(kind: str) -> None:
