@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mioloop.group import LoopGroup
+from mioloop.group import LoopGroup, WorkerFailed, supervisor
 from tests.group import mains
 from tests.support.groups import WAIT_S, Program, ask, connect, program, running
 
@@ -238,19 +239,15 @@ def test_signal_handlers_are_restored(kind: str) -> None:
 
 
 def test_a_thread_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
-    from mioloop.group import WorkerFailed, supervisor
-
     monkeypatch.setattr(supervisor, "KILL_S", 0.1)
-    free = threading.Event()
+    began, free = threading.Event(), threading.Event()
 
     async def blocked(worker: object) -> None:
+        began.set()
         free.wait()
 
     with running(blocked, workers=1, kind="thread", grace=0.0) as run:
-        while run.group._supervisor is None:
-            time.sleep(0.001)
+        assert began.wait(WAIT_S)
         run.group.stop()
         with pytest.raises(WorkerFailed, match=r"worker 0 does not end: its thread is at .*:\d+"):
             run.end()
