@@ -1,6 +1,7 @@
 """mioloop: an asyncio event loop on a Poll core with mio 0.6 semantics.
 
     mioloop.run(main())                                          # any Python
+    with mioloop.LoopGroup(workers=4) as group: group.run(main)  # a loop on each core
     asyncio.Runner(loop_factory=mioloop.new_event_loop)          # 3.11 and later
     asyncio.set_event_loop_policy(mioloop.EventLoopPolicy())     # an existing program, to 3.15
 
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "EventLoop",
     "Loop",
+    "LoopGroup",
     "mio",
     "new_event_loop",
     "run",
@@ -27,6 +29,7 @@ if sys.version_info < (3, 16):      # 3.16 has no policies
 if TYPE_CHECKING:
     from mioloop import mio
     from mioloop.factory import new_event_loop, run
+    from mioloop.group import LoopGroup
     from mioloop.loop.event_loop import EventLoop
     from mioloop.loop.event_loop import EventLoop as Loop
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "EventLoop": "mioloop.loop.event_loop",
     "Loop": "mioloop.loop.event_loop",
+    "LoopGroup": "mioloop.group",
     "EventLoopPolicy": "mioloop.policy",
     "install": "mioloop.policy",
     "new_event_loop": "mioloop.factory",

@@ -1,4 +1,4 @@
-"""``python -m mioloop COMMAND``: run, compare, doctor, and the console: ps, top, stack, trace."""
+"""``python -m mioloop COMMAND``: run, serve, compare, doctor; ps, top, stack, trace."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ HELP = """\
 usage: python -m mioloop COMMAND ...
 
   run       run an unchanged program on mioloop's event loops
+  serve     serve a web application on all cores, behind one port
   compare   measure asyncio, uvloop, mioloop and others, on this machine
   doctor    say what is installed here, and whether a loop works
 
@@ -24,7 +25,7 @@ python -m mioloop COMMAND --help says more."""
 
 SIGPIPE = 13
 CONSOLE = ("ps", "top", "stack", "trace")
-COMMANDS = ("run", "compare", "doctor", *CONSOLE)
+COMMANDS = ("run", "serve", "compare", "doctor", *CONSOLE)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str]) -> int:
         from mioloop import launch
 
         return launch.main(rest)
+    if command == "serve":
+        from mioloop.group import serve
+
+        return serve.serve(rest)
     if command == "doctor":
         from mioloop import doctor
 

@@ -18,7 +18,7 @@ DOCUMENT = ROOT / "ARCHITECTURE.md"
 
 # Each may import the layers before it, except that mio and reactor do not know each other.
 LAYERS = (
-    ("stdlib", "options", "arguments"),         # beside the layers: they import none of them
+    ("stdlib", "options", "arguments", "applications"),     # beside the layers: they import none
     ("core",),
     ("mio",),
     ("reactor",),
@@ -26,7 +26,8 @@ LAYERS = (
     ("loop", "console"),
     ("factory", "named_loops", "policy", "stand_in", "takeover"),
     (       # see compare/test_rooms.py
-        "compare", "doctor", "gunicorn", "hook", "launch", "opentelemetry", "prometheus", "pytest",
+        "compare", "doctor", "group", "gunicorn", "hook", "launch", "opentelemetry", "prometheus",
+        "pytest",
     ),
     ("__init__", "__main__"),
 )

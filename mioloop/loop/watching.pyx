@@ -125,6 +125,17 @@ cdef class WatchingReactor(SockReactor):
         source = self.source_of(fd)
         return source if hasattr(source, "is_closing") else None
 
+    def _served_transports(self):
+        """The transports of the connections that servers of this loop have accepted and count."""
+        cdef size_t i
+        cdef void *entry
+        found = []
+        for i in range(self.slab.used):
+            entry = self.slab.entries[i].value
+            if entry != NULL and getattr(<object>entry, "_server", None) is not None:
+                found.append(<object>entry)
+        return found
+
     # -- loop.watch() ------------------------------------------------------------------
 
     def _watch_evented(self, evented, callback, args, make_event):

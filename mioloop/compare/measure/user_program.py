@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import inspect
 import os
 import shutil
@@ -21,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mioloop import applications
 from mioloop.compare.measure import cpu, samplers, servers
 from mioloop.compare.measure.loops import Loop
 from mioloop.compare.measure.processes import Failure, Worker
@@ -40,45 +40,21 @@ APP_KINDS = (
 # -- --app: the worker runs it ------------------------------------------------------------
 
 
-def find_app(name: str) -> Any:
-    """Import the object ``module:name``.
-
-    Raises ImportError or AttributeError if it does not exist.
-    """
-    module, _, path = name.partition(":")
-    app: Any = importlib.import_module(module)
-    for part in path.split("."):
-        app = getattr(app, part)
-    return app
-
-
-def _parameters(app: Any) -> int:
-    """The number of required arguments; -1 if the object cannot be called."""
-    try:
-        signature = inspect.signature(app)
-    except (TypeError, ValueError):
-        return -1
-    return sum(
-        each.default is each.empty
-        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
-        for each in signature.parameters.values()
-    )
-
-
 async def serve_app(name: str) -> int:
     """Serve the object ``module:name`` in the running loop, and return the port."""
-    return await _serve_object(name, find_app(name), may_call=True)
+    return await _serve_object(name, applications.find(name), may_call=True)
 
 
 async def _serve_object(name: str, app: Any, may_call: bool) -> int:
     # uvloop's Server is not a subclass of asyncio's.
     if hasattr(app, "sockets") and hasattr(app, "start_serving"):
         return servers.port_of(app)
-    if f"{type(app).__module__}.{type(app).__name__}" == "aiohttp.web_app.Application":
+    kind = applications.kind_of(app)
+    if kind == applications.AIOHTTP:
         return await servers.serve_aiohttp(app)
-    takes = _parameters(app)
-    if takes == 3:
+    if kind == applications.ASGI:
         return await servers.serve_asgi(app)
+    takes = applications.required_arguments(app)
     if takes in (0, 2) and may_call:
         made = app() if takes == 0 else app("127.0.0.1", 0)
         if inspect.isawaitable(made):
