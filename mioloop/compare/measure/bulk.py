@@ -1,7 +1,7 @@
-"""In-process workloads that move many bytes one way, and those with many idle connections.
+"""In-process workloads that move many bytes one way, and workloads beside idle connections.
 
 Each is a coroutine function as in in_process.py. Both ends are in the measured process, so its
-processor time is that of both.
+processor time includes both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from mioloop.compare.load import client
 
 MIB = 2**20
-DATAGRAM = bytes(1200)          # what QUIC sends at most on paths of unknown width
+DATAGRAM = bytes(1200)          # the size of most of QUIC's datagrams
 WINDOW = 32                     # datagrams under way: the kernel's buffer holds them
 IDLE = 64                       # connections that stay open and silent
 MEMBERS = 100                   # clients of the WebSocket that broadcasts
