@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from typing import Any
 
-from mioloop.compare.measure import bulk
+from mioloop.compare.measure import bulk, streaming
 
 Latencies = list[float]
 
@@ -295,12 +295,14 @@ BATCHES: dict[str, tuple[Batch, int]] = {
     "udp-one-way": (bulk.datagrams_one_way, 3200),
     "child-pipe": (bulk.child_pipe, 10),
     "websocket-broadcast": (bulk.websocket_broadcast, 5000),
+    **streaming.BATCHES,
 }
 
 
 # These wait for the processor because their own threads or children use it.
 WAIT_BY_DESIGN = (
-    "call-soon-threadsafe", "threadsafe-burst", "executor", "subprocess", "child-pipe"
+    "call-soon-threadsafe", "threadsafe-burst", "executor", "subprocess", "child-pipe",
+    *streaming.BATCHES,
 )
 
 

@@ -160,6 +160,15 @@ WORKLOADS = (
     _in_process("child-pipe", "1 MiB writes to a child, all read back", "MiB"),
     _in_process("websocket-broadcast", "a line to each of 100 clients of a WebSocket server",
                 "message", requires=("websockets",)),
+    *(
+        _in_process(
+            f"tokens-{server}-{responses}", f"{responses:,} open responses of {server}, a token "
+            "to each every 20 ms, read by another process", "token", judged_by="p50_s",
+            quick=None, requires=(server,), rounds=6,
+        )
+        for server in ("aiohttp", "uvicorn")
+        for responses in (1000, 4000)
+    ),
     _in_process("loop-creation", "a loop made and closed", "loop"),
     Workload("import", "a new interpreter imports asyncio and the loop", side="import",
              unit="import"),
