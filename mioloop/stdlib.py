@@ -124,6 +124,9 @@ UnixSubprocessTransport = _object(
 )
 sighandler_noop = _object("asyncio.unix_events", "_sighandler_noop", "loop/test_signals.py")
 fileobj_to_fd = _object("selectors", "_fileobj_to_fd", "loop/test_fd_watching.py")
+interpreter_flags = _object(                # multiprocessing passes these on, too
+    "subprocess", "_args_from_interpreter_flags", "group/test_group.py"
+)
 getframe = _object("sys", "_getframe", "loop/test_debug.py")
 
 # A class that mioloop derives from has its type here, where the type checker knows one.

@@ -94,13 +94,13 @@ def perform(function: Callable[..., Any], args: tuple[Any, ...], done: Done) -> 
     running: set[asyncio.Future[Any]] = vars(_of_thread).setdefault("running", set())
     running.add(task)
     task.add_done_callback(running.discard)
-    task.add_done_callback(lambda task: _finished(task, done))
+    task.add_done_callback(lambda task: _task_ended(task, done))
 
 
 _of_thread = threading.local()      # `running`: a loop has only weak references to its tasks
 
 
-def _finished(task: asyncio.Future[Any], done: Done) -> None:
+def _task_ended(task: asyncio.Future[Any], done: Done) -> None:
     if task.cancelled():
         done(None, WorkerFailed("the call was cancelled, because its worker has ended"))
         return

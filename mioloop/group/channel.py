@@ -35,8 +35,8 @@ class Queue:
         self.capacity = capacity
         self._lock = threading.Lock()
         self._items: deque[Any] = deque()
-        self._getters: deque[Future[Any]] = deque()
-        self._putters: deque[tuple[Any, Future[None]]] = deque()
+        self._receivers: deque[Future[Any]] = deque()
+        self._senders: deque[tuple[Any, Future[None]]] = deque()
         self._closed: BaseException | None = None
 
     # A future is completed without the lock, because its callbacks may be code of a program.
@@ -49,7 +49,7 @@ class Queue:
             getter = None if closed else self._next_getter()
             waits = getter is None and not closed and len(self._items) >= self.capacity
             if waits:
-                self._putters.append((item, future))
+                self._senders.append((item, future))
             elif getter is None and not closed:
                 self._items.append(item)
         if closed:
@@ -71,7 +71,7 @@ class Queue:
             closed = self._closed
             waits = not self._items
             if waits and not closed:
-                self._getters.append(future)
+                self._receivers.append(future)
             elif not waits:
                 item = self._items.popleft()
                 putter = self._admit()
@@ -99,9 +99,9 @@ class Queue:
         """Each waiting and later put() and get() raises *exc*."""
         with self._lock:
             self._closed = exc
-            waiting: list[Future[Any]] = [*self._getters, *(each for _, each in self._putters)]
-            self._getters.clear()
-            self._putters.clear()
+            waiting: list[Future[Any]] = [*self._receivers, *(each for _, each in self._senders)]
+            self._receivers.clear()
+            self._senders.clear()
         for future in waiting:
             if future.set_running_or_notify_cancel():
                 future.set_exception(exc)
@@ -109,19 +109,19 @@ class Queue:
     def _forget_if_cancelled(self, future: Future[Any]) -> None:
         if future.cancelled():
             with self._lock:
-                self._getters = deque(each for each in self._getters if each is not future)
-                self._putters = deque(each for each in self._putters if each[1] is not future)
+                self._receivers = deque(each for each in self._receivers if each is not future)
+                self._senders = deque(each for each in self._senders if each[1] is not future)
 
     def _next_getter(self) -> Future[Any] | None:
-        while self._getters:
-            getter = self._getters.popleft()
+        while self._receivers:
+            getter = self._receivers.popleft()
             if getter.set_running_or_notify_cancel():       # it cannot be cancelled any more
                 return getter
         return None
 
     def _admit(self) -> Future[None] | None:
-        while self._putters:
-            item, putter = self._putters.popleft()
+        while self._senders:
+            item, putter = self._senders.popleft()
             if putter.set_running_or_notify_cancel():
                 self._items.append(item)
                 return putter

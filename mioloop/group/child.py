@@ -117,11 +117,11 @@ class Child:
         self._ended_by: int | None = None
         self._channels: dict[int, ChannelPort] = {}
         self._run: WorkerRun
-        self._count: int
+        self._workers: int
 
     def execute(self, index: int, count: int, main: Main, options: Any) -> Outcome:
-        self._count = count
-        worker = Worker(index, count, "process", self._open_port, self._call)
+        self._workers = count
+        worker = Worker(index, count, "process", self._open_port, self._place_call)
         self._run = WorkerRun(worker, main, options, self._opened, self._closing)
         watch = threading.Thread(target=self._watch_parent, daemon=True)
         watch.name = "mioloop parent watch"
@@ -145,7 +145,7 @@ class Child:
     # -- the loop --------------------------------------------------------------------------------
 
     async def _opened(self) -> None:
-        link = Link(self._handle, self._abort)
+        link = Link(self._handle_message, self._abort_run)
         await link.open(self._sock.dup())
         self.link = link
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
@@ -162,10 +162,10 @@ class Child:
         assert self.link is not None
         self.link.send("terminated")    # the parent knows the grace
 
-    def _abort(self) -> None:
+    def _abort_run(self) -> None:
         self._run.post(self._run.stop, 0.0)
 
-    def _handle(self, name: str, *args: Any) -> None:
+    def _handle_message(self, name: str, *args: Any) -> None:
         if name == "stop":
             self._run.stop(*args)
         elif name == "figures":
@@ -195,9 +195,9 @@ class Child:
 
     # -- of the worker -----------------------------------------------------------------------------
 
-    def _call(self, index: int, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+    def _place_call(self, index: int, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         assert self.link is not None
-        check(index, self._count, function)
+        check(index, self._workers, function)
         answer: Future[Any] = Future()
         blob = dump((function, args), "a function of call(), with its arguments,")
         sent = self.link.request("call", index, blob)
@@ -232,7 +232,7 @@ class Child:
         poll = select.poll()
         poll.register(self._sock, 0)        # POLLHUP is always reported
         poll.poll()
-        self._abort()
+        self._abort_run()
         threading.Event().wait(LAST_WORDS_S)
         os._exit(1)
 

@@ -52,7 +52,7 @@ class Link(asyncio.Protocol):
     """
 
     def __init__(self, handle: Callable[..., object], lost: Callable[[], object]) -> None:
-        self._handle, self._lost = handle, lost
+        self._handle_message, self._lost = handle, lost
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._received = bytearray()
@@ -160,7 +160,7 @@ class Link(asyncio.Protocol):
 
     def _dispatch(self, message: Message) -> None:
         if message[0] != "reply":
-            self._handle(*message)
+            self._handle_message(*message)
             return
         _, number, result, failure = message
         with self._lock:

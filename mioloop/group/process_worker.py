@@ -24,6 +24,7 @@ from concurrent.futures import Future
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any
 
+from mioloop import stdlib
 from mioloop.group.calls import (
     WorkerFailed,
     dump,
@@ -137,14 +138,14 @@ class ProcessWorker:
         desk, desk_of_child = socket.socketpair()
         self._desk = desk
         with link_of_child, desk_of_child:
-            end = Link(self._handle, self._link_lost)
+            end = Link(self._handle_message, self._link_lost)
             await end.open(link)
             desk.sendall(pickle.dumps(preparation["sys_path"]))
             desk.setblocking(False)
             link_fd, desk_fd = link_of_child.fileno(), desk_of_child.fileno()
             self._process = await asyncio.create_subprocess_exec(
                 os.fsdecode(spawn.get_executable()),
-                *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                *stdlib.interpreter_flags(),
                 "-c", BOOT.format(link=link_fd, desk=desk_fd),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(link_fd, desk_fd),
@@ -173,7 +174,7 @@ class ProcessWorker:
         if not self._lost.done():
             self._lost.set_result(None)
 
-    def _handle(self, name: str, *args: Any) -> None:
+    def _handle_message(self, name: str, *args: Any) -> None:
         if name == "ended":
             result, failure, figures = args
             self._outcome = Outcome(

@@ -43,7 +43,7 @@ class Worker:
         call: Callable[..., Future[Any]],
     ) -> None:
         self.index, self.count, self.kind = index, count, kind
-        self._open_port, self._call = open_port, call
+        self._open_port, self._place_call = open_port, call
         self._listeners: list[socket.socket] = []
         self._ports_of_0 = 0
         self._stopping: asyncio.Event | None = None
@@ -81,7 +81,7 @@ class Worker:
 
     def call(self, index: int, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run ``function(*args)`` in the loop of worker *index*: see `LoopGroup.call`."""
-        return self._call(index, function, *args)
+        return self._place_call(index, function, *args)
 
     @property
     def stopping(self) -> asyncio.Event:

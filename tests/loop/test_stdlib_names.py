@@ -25,7 +25,7 @@ PRIVATE = re.compile(r"(?<![\w.])_[a-zA-Z]\w*|(?<=\.)_[a-zA-Z]\w*")
 OTHER_SYSTEMS = ("windows", "proactor")
 
 # Names of mioloop's own that the stdlib happens to use for things of its own.
-OWN = {"_exit", "_lock", "_posixsubprocess", "_ssl", "_thread", "_warn"}
+OWN = {"_exit", "_lock", "_posixsubprocess", "_replace", "_ssl", "_thread", "_warn"}
 
 
 def ident(row):
