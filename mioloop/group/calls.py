@@ -22,6 +22,10 @@ class GroupStopping(WorkerFailed):
     """A worker wanted to listen when the group was stopping already. It does not fail the group."""
 
 
+class RequestCancelled(WorkerFailed):
+    """The answer to a request that was cancelled in time."""
+
+
 class RemoteTraceback(Exception):
     """The cause of an exception that another process has raised: its text is the traceback."""
 

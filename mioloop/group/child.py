@@ -22,6 +22,7 @@ from multiprocessing import spawn
 from typing import Any
 
 from mioloop.group.calls import (
+    RequestCancelled,
     WorkerFailed,
     check,
     dump,
@@ -42,14 +43,19 @@ DESK_REQUEST = 65536        # more than any request, or answer, at the desk
 class ChannelPort:
     """This process's way to the items of one channel.
 
-    Items are given to the waiting get() calls in order, and not each to the call that has asked for
-    it: an item that comes for a cancelled call is the next one for this process.
+    Each get() asks the parent for an item, and each request has one answer. Items are given to the
+    waiting get() calls in order, and not each to the call that has asked for it. An item for which
+    no call waits, because its call was cancelled, is held until all requests are answered: a next
+    item may be on its way. Then the parent has it back, before any later request.
     """
 
     def __init__(self, link: Link, number: int) -> None:
         self._link, self._number = link, number
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()       # of all below
         self._gets: deque[Future[Any]] = deque()
+        self._held: deque[Any] = deque()
+        self._asked: deque[Future[Any]] = deque()   # not answered, not cancelled
+        self._unanswered = 0                # also counts requests that were cancelled
 
     def put(self, item: bytes) -> Future[None]:
         return self._link.request("put", self._number, item)
@@ -58,29 +64,68 @@ class ChannelPort:
         future: Future[Any] = Future()
         with self._lock:
             self._gets.append(future)
+            self._unanswered += 1
         asked = self._link.request("get", self._number, late=self._deliver)
+        with self._lock:
+            self._asked.append(asked)
         asked.add_done_callback(self._answered)
-        future.add_done_callback(lambda each: asked.cancel() if each.cancelled() else None)
+        future.add_done_callback(lambda each: self._ask_for_no_more() if each.cancelled() else None)
+        self._hand_out()
         return future
 
     def give_back(self, item: bytes) -> None:
-        self._link.send("give_back", self._number, item)
+        """A call had *item*, and was cancelled before it could return the item."""
+        with self._lock:
+            self._held.appendleft(item)
+        self._hand_out()
 
     def _answered(self, asked: Future[Any]) -> None:
-        if not asked.cancelled():
-            exc = asked.exception()
-            self._deliver(None if exc else asked.result(), exc)
+        if asked.cancelled():           # the answer is still to come
+            return
+        with self._lock, contextlib.suppress(ValueError):   # it was about to be cancelled
+            self._asked.remove(asked)
+        exc = asked.exception()
+        self._deliver(None if exc else asked.result(), exc)
 
-    def _deliver(self, item: Any, exc: BaseException | None = None) -> None:
+    def _deliver(self, item: Any, exc: BaseException | None) -> None:
+        """The answer to one request."""
+        with self._lock:
+            self._unanswered -= 1
+            if exc is None:
+                self._held.append(item)
+            ends = exc is not None and not isinstance(exc, RequestCancelled)
+            failed = self._next_get() if ends else None
+        if failed is not None:
+            failed.set_exception(exc)
+        self._hand_out()
+
+    def _next_get(self) -> Future[Any] | None:
+        while self._gets:
+            future = self._gets.popleft()
+            if future.set_running_or_notify_cancel():
+                return future
+        return None
+
+    def _hand_out(self) -> None:
         while True:
             with self._lock:
-                future = self._gets.popleft() if self._gets else None
-            if future is None:
-                if exc is None:
-                    self.give_back(item)
-                return
-            if settle(future, item, exc):
-                return
+                future = self._next_get() if self._held else None
+                if future is None:
+                    if not self._unanswered:
+                        while self._held:
+                            self._link.send("give_back", self._number, self._held.pop())
+                    break
+                item = self._held.popleft()
+            future.set_result(item)
+        self._ask_for_no_more()
+
+    def _ask_for_no_more(self) -> None:
+        """Cancel the requests for which no call waits any more."""
+        with self._lock:
+            waiting = sum(not each.done() for each in self._gets)
+            cancelled = [self._asked.pop() for _ in range(len(self._asked) - waiting)]
+        for each in cancelled:
+            each.cancel()
 
 
 class LatePort:

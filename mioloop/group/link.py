@@ -19,6 +19,7 @@ from typing import Any
 from mioloop.group.calls import WorkerFailed, load_exception, settle
 
 LENGTH = struct.Struct("!Q")
+Late = Callable[[Any, "BaseException | None"], object]
 Message = tuple[Any, ...]
 
 
@@ -59,7 +60,7 @@ class Link(asyncio.Protocol):
         self._numbers = itertools.count()
         self._lock = threading.Lock()       # of the numbers, and of the next two
         self._closed = False
-        self._waiting: dict[int, tuple[Future[Any], Callable[[Any], object] | None]] = {}
+        self._waiting: dict[int, tuple[Future[Any], Late | None]] = {}
         self._drained = asyncio.Event()
         self._drained.set()
         self.bytes_in = 0
@@ -100,11 +101,11 @@ class Link(asyncio.Protocol):
                 self._loop.call_soon_threadsafe(self._write, data)
 
     def request(
-        self, *message: Any, late: Callable[[Any], object] | None = None
+        self, *message: Any, late: Late | None = None
     ) -> Future[Any]:
         """Send ``(name, number, ...)``, and return the future of its reply.
 
-        The future can be cancelled; a result that comes nevertheless is passed to *late*. If the
+        The future can be cancelled; an answer that comes nevertheless is passed to *late*. If the
         link is lost the future raises WorkerFailed.
         """
         name, *rest = message
@@ -166,8 +167,8 @@ class Link(asyncio.Protocol):
         with self._lock:
             future, late = self._waiting.pop(number)
         exc = None if failure is None else load_exception(failure)
-        if not settle(future, result, exc) and late is not None and exc is None:
-            late(result)
+        if not settle(future, result, exc) and late is not None:
+            late(result, exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
         with self._lock:

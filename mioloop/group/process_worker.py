@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from mioloop import stdlib
 from mioloop.group.calls import (
+    RequestCancelled,
     WorkerFailed,
     dump,
     dump_exception,
@@ -49,7 +50,7 @@ from mioloop.group.child import main
 main({link}, {desk})
 """
 DESK_REQUEST = 65536
-CANCELLED = dump_exception(WorkerFailed("the request was cancelled"))
+CANCELLED = dump_exception(RequestCancelled("the request was cancelled"))
 
 
 def pickled_main(main: Callable[..., Any]) -> bytes:
